@@ -1,0 +1,45 @@
+"""The store: where results lie, how they are written, and what form they have."""
+
+from cytonet_pipeline.store.atomic import atomic_file, atomic_folder, write_json, write_text
+from cytonet_pipeline.store.digest import canonical_json, digest_array, digest_bytes, digest_file, digest_of
+from cytonet_pipeline.store.locks import lock
+from cytonet_pipeline.store.paths import Store, is_current, write_stamp
+from cytonet_pipeline.store.schemas import ROLES, SCORES, TABLES, Column, Table, table
+from cytonet_pipeline.store.tables import (
+    read_record,
+    read_table,
+    require_version,
+    schema_metadata,
+    to_arrow,
+    write_record,
+    write_table,
+)
+
+__all__ = [
+    "ROLES",
+    "SCORES",
+    "TABLES",
+    "Column",
+    "Store",
+    "Table",
+    "atomic_file",
+    "atomic_folder",
+    "canonical_json",
+    "digest_array",
+    "digest_bytes",
+    "digest_file",
+    "digest_of",
+    "is_current",
+    "lock",
+    "read_record",
+    "read_table",
+    "require_version",
+    "schema_metadata",
+    "table",
+    "to_arrow",
+    "write_json",
+    "write_record",
+    "write_stamp",
+    "write_table",
+    "write_text",
+]

@@ -1,0 +1,104 @@
+"""Writing so that a killed run leaves nothing that a later step would read.
+
+A file or folder is written under a temporary name beside its place and renamed when it is whole. Temporary names start
+with a dot: pyarrow and every glob in this package pass over them.
+"""
+
+import errno
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cytonet_pipeline.errors import StoreError
+
+TEMPORARY_PREFIX = ".writing-"
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Give a temporary path; rename it to `path` if the block succeeds, remove it if not.
+
+    Raises
+    ------
+    StoreError
+        The disk is full or the folder is not writable.
+    """
+    temporary = _temporary_beside(path)
+    try:
+        yield temporary
+        _flush_to_disk(temporary)
+        temporary.replace(path)
+    except OSError as error:
+        raise _explained(error, path) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder; let it take the place of `path` if the block succeeds, remove it if not.
+
+    The old folder is moved aside and deleted after the new one stands in its place: a reader sees the old one, the new
+    one, or for the moment between two renames none.
+    """
+    temporary = _temporary_beside(path)
+    try:
+        temporary.mkdir()
+        yield temporary
+        replaced = _temporary_beside(path)
+        if path.exists():
+            path.replace(replaced)
+        temporary.replace(path)
+        shutil.rmtree(replaced, ignore_errors=True)
+    except OSError as error:
+        raise _explained(error, path) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in one piece."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file that people can read and diff."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False, default=str) + "\n")
+
+
+def _temporary_beside(path: Path) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _explained(error, path) from error
+    return path.parent / f"{TEMPORARY_PREFIX}{path.name}-{uuid.uuid4().hex[:8]}"
+
+
+def _flush_to_disk(path: Path) -> None:
+    # Without this a power cut after the rename can leave an empty file under the final name.
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _explained(error: OSError, path: Path) -> Exception:
+    reasons = {
+        errno.ENOSPC: ("the disk is full", "free some space there, then run again: what was finished is kept"),
+        errno.EDQUOT: ("your quota is full", "free some space there, then run again: what was finished is kept"),
+        errno.EACCES: ("no write permission", "give this user write permission, or point CYTONET_STORE elsewhere"),
+        errno.EPERM: ("no write permission", "give this user write permission, or point CYTONET_STORE elsewhere"),
+        errno.EROFS: ("the file system is read-only", "point CYTONET_STORE to a place that can be written"),
+        errno.ENOTDIR: ("a part of the path is a file, not a folder", "point CYTONET_STORE to a folder"),
+    }
+    if error.errno not in reasons:
+        return error
+    what, fix = reasons[error.errno]
+    return StoreError(f"{path}: cannot be written, {what}.", to_fix=fix)

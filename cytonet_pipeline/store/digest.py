@@ -1,0 +1,61 @@
+"""Digests: the names by which the store knows whether two things are the same.
+
+A digest is the first 16 hex digits (64 bits) of a SHA-256. Things are digested through canonical JSON (sorted keys, no
+spaces), so that a digest does not depend on the order in which something was written.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_HEX_DIGITS = 16
+_CHUNK_BYTES = 1 << 20
+
+
+def digest_of(value: Any) -> str:
+    """Digest of anything that JSON can hold; paths count as their text, NumPy scalars as numbers."""
+    return digest_bytes(canonical_json(value).encode())
+
+
+def canonical_json(value: Any) -> str:
+    """The one JSON text of a value: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_plain)
+
+
+def digest_bytes(*parts: bytes | memoryview) -> str:
+    """Digest of the concatenation of byte strings."""
+    sha = hashlib.sha256()
+    for part in parts:
+        sha.update(part)
+    return sha.hexdigest()[:_HEX_DIGITS]
+
+
+def digest_array(array: np.ndarray) -> str:
+    """Digest of an array's type, shape and content."""
+    contiguous = np.ascontiguousarray(array)
+    header = f"{contiguous.dtype.str}{contiguous.shape}".encode()
+    return digest_bytes(header, contiguous.reshape(-1).view(np.uint8).data)
+
+
+def digest_file(path: Path) -> str:
+    """Digest of a file's bytes. For scans use the sampled digest of `histology`: they have tens of gigabytes."""
+    sha = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            sha.update(chunk)
+    return sha.hexdigest()[:_HEX_DIGITS]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    raise TypeError(f"cannot digest a {type(value).__name__}")

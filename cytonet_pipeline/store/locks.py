@@ -1,0 +1,110 @@
+"""One writer at a time, on any file system: an exclusive-create lock file with host, pid and heartbeat.
+
+`flock` is not used: network file systems of clusters ignore it or hang on it.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cytonet_pipeline.errors import StoreError
+
+HEARTBEAT_S = 10.0
+# A holder that has not beaten for so long is dead, or its file system is: nobody waits for it any longer.
+STALE_S = 120.0
+
+
+@contextmanager
+def lock(path: Path, purpose: str, *, wait_s: float = 0.0) -> Iterator[None]:
+    """Hold the lock file `path` while the block runs.
+
+    Parameters
+    ----------
+    purpose : str
+        What it is held for, shown to whoever finds it taken.
+    wait_s : float
+        How long to wait for another holder.
+
+    Raises
+    ------
+    StoreError
+        Another process holds it, after `wait_s`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + wait_s
+    while not _take(path, purpose):
+        if _abandoned(path):
+            path.unlink(missing_ok=True)
+            continue
+        if time.monotonic() >= deadline:
+            raise StoreError(
+                f"{path}: held by another process ({_holder(path)}).",
+                to_fix="wait for it to end; delete the file if that process is gone",
+            )
+        time.sleep(0.2)
+    stopped = threading.Event()
+    beating = threading.Thread(target=_beat, args=(path, stopped), daemon=True)
+    beating.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        beating.join()
+        path.unlink(missing_ok=True)
+
+
+def _take(path: Path, purpose: str) -> bool:
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+    except FileExistsError:
+        return False
+    with os.fdopen(descriptor, "w") as stream:
+        json.dump({"host": socket.gethostname(), "pid": os.getpid(), "purpose": purpose}, stream)
+    return True
+
+
+def _beat(path: Path, stopped: threading.Event) -> None:
+    while not stopped.wait(HEARTBEAT_S):
+        try:
+            os.utime(path)
+        except FileNotFoundError:
+            return
+
+
+def _holder(path: Path) -> str:
+    try:
+        held = json.loads(path.read_text())
+        return f"{held['purpose']}, process {held['pid']} on {held['host']}"
+    except (OSError, ValueError, KeyError):
+        return "unknown"
+
+
+def _abandoned(path: Path) -> bool:
+    try:
+        if time.time() - path.stat().st_mtime > STALE_S:
+            return True
+        held = json.loads(path.read_text())
+        return bool(held["host"] == socket.gethostname() and not _alive(int(held["pid"])))
+    except FileNotFoundError:
+        return True
+    except (ValueError, KeyError):
+        # Created but not yet filled by its holder: younger than the heartbeat, so leave it alone.
+        return False
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+__all__ = ["HEARTBEAT_S", "STALE_S", "lock"]

@@ -1,0 +1,174 @@
+"""Where things lie in the store. The layout is a contract: other programs read it.
+
+Only paths are made here. What stands behind them is written and read by the room that it belongs to.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from cytonet_pipeline.errors import StoreError
+from cytonet_pipeline.store.atomic import write_json
+from cytonet_pipeline.store.tables import read_record, write_record
+
+
+@dataclass(frozen=True)
+class Store:
+    """The folder that holds every result (`CYTONET_STORE`)."""
+
+    root: Path
+
+    # -- reference and brains ---------------------------------------------------------------------------------------
+    def reference_space(self) -> Path:
+        """Folder of the checked reference space: its record and picture."""
+        return self.root / "reference_space"
+
+    def section_scans(self, brain: str) -> Path:
+        """Folder with a brain's `sections.parquet` and contact sheet."""
+        return self.root / "section_scans" / f"brain={brain}"
+
+    def colin27_transforms(self, brain: str) -> Path:
+        """Folder with a brain's `chain.json`, `quality.json` and picture."""
+        return self.root / "colin27_transforms" / f"brain={brain}"
+
+    def patch_index(self, brain: str) -> Path:
+        """Folder with a brain's `part-*.parquet`."""
+        return self.root / "patch_index" / f"brain={brain}"
+
+    def indexed_brains(self) -> list[str]:
+        """Names of all brains that have a patch index, sorted."""
+        return _partition_names(self.root / "patch_index")
+
+    # -- encoders ---------------------------------------------------------------------------------------------------
+    def training_set(self, version: str) -> Path:
+        """Folder with `training_set.json` and `sections.parquet`."""
+        return self.root / "training_sets" / version
+
+    def training_sets(self) -> list[str]:
+        """All versions with a training set, sorted."""
+        return _folder_names(self.root / "training_sets")
+
+    def encoder(self, encoder: str, version: str) -> Path:
+        """Folder of one trained version of an encoder."""
+        return self.root / "encoders" / encoder / version
+
+    def encoder_versions(self, encoder: str) -> list[str]:
+        """All versions of an encoder in the store, sorted by name."""
+        return _folder_names(self.root / "encoders" / encoder)
+
+    def encoders(self) -> list[str]:
+        """All encoders in the store, sorted."""
+        return _folder_names(self.root / "encoders")
+
+    def wanted_version(self, encoder: str) -> str | None:
+        """Version that the last `training_set` of this encoder decided on; None before the first."""
+        path = self.root / "training_sets" / f"{encoder}.json"
+        return str(read_record(path)["version"]) if path.exists() else None
+
+    def point_wanted(self, encoder: str, version: str) -> None:
+        """Say which training set an encoder is to be trained on."""
+        write_record(self.root / "training_sets" / f"{encoder}.json", {"encoder": encoder, "version": version})
+
+    def current_version(self, encoder: str) -> str | None:
+        """Version of the encoder that evaluation and users take; None before the first training."""
+        path = self.root / "encoders" / encoder / "current.json"
+        return str(read_record(path)["version"]) if path.exists() else None
+
+    def point_current(self, encoder: str, version: str) -> None:
+        """Make a trained version the current one."""
+        write_record(self.root / "encoders" / encoder / "current.json", {"encoder": encoder, "version": version})
+
+    def current_encoder(self, encoder: str) -> Path:
+        """Folder of the current version.
+
+        Raises
+        ------
+        StoreError
+            The encoder has not been trained yet.
+        """
+        version = self.current_version(encoder)
+        if version is None:
+            raise StoreError(
+                f"encoder {encoder}: not trained yet.",
+                looked_for=str(self.root / "encoders" / encoder / "current.json"),
+                to_fix=f"cytonet run --encoders {encoder}",
+            )
+        return self.encoder(encoder, version)
+
+    # -- evaluation -------------------------------------------------------------------------------------------------
+    def patch_embeddings(self, encoder: str, version: str, brain: str | None = None) -> Path:
+        """Folder of an encoder's features; of one brain if named."""
+        folder = self.root / "patch_embeddings" / encoder / version
+        return folder if brain is None else folder / f"brain={brain}"
+
+    def linear_probes(self, encoder: str, version: str, protocol: str | None = None) -> Path:
+        """Folder of an encoder's probes; of one protocol if named."""
+        folder = self.root / "linear_probes" / encoder / version
+        return folder if protocol is None else folder / protocol
+
+    def umap(self, encoder: str, version: str) -> Path:
+        """Folder with coordinates, plots and the surface map."""
+        return self.root / "umap" / encoder / version
+
+    def area_maps(self, encoder: str, version: str) -> Path:
+        """Folder with predicted label volumes and overlays."""
+        return self.root / "area_maps" / encoder / version
+
+    def metrics(self) -> Path:
+        """Folder of the table of results."""
+        return self.root / "metrics"
+
+    # -- what made this store ---------------------------------------------------------------------------------------
+    def claim(self, dataset_block: dict[str, object], origin: dict[str, str]) -> None:
+        """Bind the store to one data set and its `dataset:` block; refuse another.
+
+        Two blocks in one store would mix patches of different size or split in one table.
+
+        Parameters
+        ----------
+        dataset_block : dict
+            The resolved `dataset:` block of the experiments file.
+        origin : dict
+            `data` and `reference`: the folders that this store was made from.
+        """
+        path = self.root / "store.json"
+        claim = {"dataset": dataset_block, **origin}
+        if not path.exists():
+            write_record(path, claim)
+            return
+        held = read_record(path)
+        differing = sorted(key for key in claim if held.get(key) != claim[key])
+        if "dataset" in differing:
+            old, new = held["dataset"], dataset_block
+            keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+            differing[differing.index("dataset") : differing.index("dataset") + 1] = [f"dataset.{k}" for k in keys]
+        if differing:
+            raise StoreError(
+                f"{self.root}: this store was made with other settings ({', '.join(differing)}).",
+                looked_for=str(path),
+                to_fix="set CYTONET_STORE to another folder, or go back to the settings in store.json",
+            )
+
+
+def write_stamp(folder: Path, inputs: dict[str, object]) -> None:
+    """Record what a result was made from, as `inputs.json`; written last, so that it also says *complete*."""
+    write_json(folder / "inputs.json", inputs)
+
+
+def is_current(folder: Path, inputs: dict[str, object]) -> bool:
+    """Whether the result in `folder` is complete and was made from exactly these inputs."""
+    path = folder / "inputs.json"
+    try:
+        return bool(json.loads(path.read_text(encoding="utf-8")) == json.loads(json.dumps(inputs, default=str)))
+    except (FileNotFoundError, ValueError):
+        return False
+
+
+def _partition_names(folder: Path) -> list[str]:
+    return sorted(p.name.partition("=")[2] for p in folder.glob("brain=*")) if folder.exists() else []
+
+
+def _folder_names(folder: Path) -> list[str]:
+    if not folder.exists():
+        return []
+    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))

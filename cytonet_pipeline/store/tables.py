@@ -1,0 +1,115 @@
+"""Reading and writing tables and records, with the version of their form.
+
+Every Parquet file carries `schema_version`, its table's name and whatever parameters made it in the schema's metadata;
+every JSON record has a `schema_version`. Readers take the current version and the previous one.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow
+import pyarrow.dataset
+import pyarrow.parquet
+
+from cytonet_pipeline.errors import StoreError
+from cytonet_pipeline.store.atomic import atomic_file, write_json
+from cytonet_pipeline.store.schemas import Table, table
+
+RECORD_VERSION = 1
+
+
+def to_arrow(frame: pd.DataFrame, name: str, parameters: Mapping[str, Any] | None = None) -> pyarrow.Table:
+    """Check a frame against its contract and give it as an Arrow table with the contract's schema and metadata."""
+    contract = table(name)
+    checked = contract.validate(frame)
+    schema = contract.arrow().with_metadata(schema_metadata(contract, parameters))
+    return pyarrow.Table.from_pandas(checked[[c.name for c in contract.columns]], schema=schema, preserve_index=False)
+
+
+def schema_metadata(contract: Table, parameters: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """What stands in a Parquet file's schema metadata."""
+    return {
+        "schema_version": str(contract.version),
+        "table": contract.name,
+        "parameters": json.dumps(dict(parameters or {}), sort_keys=True, default=str),
+    }
+
+
+def write_table(path: Path, frame: pd.DataFrame, name: str, parameters: Mapping[str, Any] | None = None) -> None:
+    """Write one Parquet file of the table `name`, in one piece."""
+    data = to_arrow(frame, name, parameters)
+    with atomic_file(path) as temporary:
+        pyarrow.parquet.write_table(data, temporary, compression="zstd")
+
+
+def read_table(
+    path: Path,
+    name: str,
+    *,
+    columns: Sequence[str] | None = None,
+    where: pyarrow.dataset.Expression | None = None,
+) -> pd.DataFrame:
+    """Read a Parquet file, or a folder of parts, of the table `name`.
+
+    Parameters
+    ----------
+    where : pyarrow.dataset.Expression, optional
+        Rows to keep, pushed down to the files.
+
+    Raises
+    ------
+    StoreError
+        Nothing is there, it is not this table, or its version is not read any more.
+    """
+    if not path.exists():
+        raise StoreError(f"{path}: not there.", to_fix=f"rebuild it with: {table(name).rebuilt_by}")
+    # Hive partitioning stays off: the columns are in the files, and `brain=` folders would add them a second time.
+    try:
+        source = pyarrow.dataset.dataset(path, format="parquet", partitioning=None)
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise StoreError(
+            f"{path}: not a readable Parquet file ({error}).",
+            to_fix=f"delete it and rebuild it with: {table(name).rebuilt_by}",
+        ) from error
+    require_version(path, name, source.schema.metadata)
+    return source.to_table(columns=list(columns) if columns else None, filter=where).to_pandas()
+
+
+def require_version(path: Path, name: str, metadata: Mapping[bytes, bytes] | None) -> None:
+    """Refuse a file of another table or of a version that is neither the current nor the previous one."""
+    contract = table(name)
+    found = {key.decode(): value.decode() for key, value in (metadata or {}).items() if key != b"pandas"}
+    version = found.get("schema_version", "none")
+    if found.get("table", name) != name or version not in {str(contract.version), str(contract.version - 1)}:
+        raise StoreError(
+            f"{path}: holds table {found.get('table', '?')!r} version {version}; "
+            f"this program reads {name!r} version {contract.version}.",
+            to_fix=f"rebuild it with: {contract.rebuilt_by}",
+        )
+
+
+def write_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a JSON record with its `schema_version`."""
+    write_json(path, {"schema_version": RECORD_VERSION, **record})
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read a JSON record of the current or the previous version.
+
+    Raises
+    ------
+    StoreError
+        It is not there, not JSON, or of another version.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StoreError(f"{path}: not there.", to_fix="rebuild it with: cytonet run") from None
+    except (ValueError, OSError) as error:
+        raise StoreError(f"{path}: not a readable record ({error}).", to_fix="delete it and run again") from error
+    if not isinstance(record, dict) or record.get("schema_version") not in {RECORD_VERSION, RECORD_VERSION - 1}:
+        raise StoreError(f"{path}: not a record that this version reads.", to_fix="rebuild it with: cytonet run")
+    return record
