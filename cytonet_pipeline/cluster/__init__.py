@@ -1,1 +1,1 @@
-"""."""
+"""Launchers: how a training is handed to a machine that runs it. No Dagster, no torch."""

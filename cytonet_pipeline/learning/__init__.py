@@ -1,1 +1,53 @@
-"""."""
+"""Learning: losses, encoders, augmentation, loading, the training loop, checkpoints, embedding.
+
+`python -m cytonet_pipeline.learning` trains; `learning.prepare` lays out an encoder's folder before, and looks it over
+after. Importing this package alone does not import torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cytonet_pipeline.learning.embedding import embed_patches
+    from cytonet_pipeline.learning.encoders import load_encoder
+    from cytonet_pipeline.learning.losses import DistanceWeightedContrastiveLoss, SupervisedContrastiveLoss
+    from cytonet_pipeline.learning.measures import (
+        effective_rank,
+        knn_predict,
+        knn_probabilities,
+        mean_cosine,
+        same_brain_excess,
+    )
+    from cytonet_pipeline.learning.scans import SectionScans
+
+_HOMES = {
+    "DistanceWeightedContrastiveLoss": "losses",
+    "SectionScans": "scans",
+    "SupervisedContrastiveLoss": "losses",
+    "effective_rank": "measures",
+    "embed_patches": "embedding",
+    "knn_predict": "measures",
+    "knn_probabilities": "measures",
+    "load_encoder": "encoders",
+    "mean_cosine": "measures",
+    "same_brain_excess": "measures",
+}
+
+__all__ = [
+    "DistanceWeightedContrastiveLoss",
+    "SectionScans",
+    "SupervisedContrastiveLoss",
+    "effective_rank",
+    "embed_patches",
+    "knn_predict",
+    "knn_probabilities",
+    "load_encoder",
+    "mean_cosine",
+    "same_brain_excess",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

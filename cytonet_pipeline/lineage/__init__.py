@@ -1,1 +1,25 @@
-"""."""
+"""Lineage: which sections, transforms and patches an encoder may see, has seen, and would see now."""
+
+from cytonet_pipeline.lineage.compare import compare, would_change
+from cytonet_pipeline.lineage.queries import Use, encoders_of, find_training_set, sections_of
+from cytonet_pipeline.lineage.training_set import (
+    CODE_VERSION,
+    TrainingSet,
+    read_training_set,
+    resolve_training_set,
+    write_training_set,
+)
+
+__all__ = [
+    "CODE_VERSION",
+    "TrainingSet",
+    "Use",
+    "compare",
+    "encoders_of",
+    "find_training_set",
+    "read_training_set",
+    "resolve_training_set",
+    "sections_of",
+    "would_change",
+    "write_training_set",
+]

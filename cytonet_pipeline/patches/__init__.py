@@ -1,1 +1,21 @@
-"""."""
+"""Patches: where they lie in the cortex, what is known of each, and which sections are for what."""
+
+from cytonet_pipeline.patches.cortex_points import cortex_points
+from cytonet_pipeline.patches.ids import order_of, patch_ids
+from cytonet_pipeline.patches.index import build_index
+from cytonet_pipeline.patches.index_files import read_index, read_index_parameters, write_index
+from cytonet_pipeline.patches.splits import assign_splits
+from cytonet_pipeline.patches.subset import brain_shares, take_subset
+
+__all__ = [
+    "assign_splits",
+    "brain_shares",
+    "build_index",
+    "cortex_points",
+    "order_of",
+    "patch_ids",
+    "read_index",
+    "read_index_parameters",
+    "take_subset",
+    "write_index",
+]

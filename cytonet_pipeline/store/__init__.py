@@ -1,9 +1,9 @@
 """The store: where results lie, how they are written, and what form they have."""
 
-from cytonet_pipeline.store.atomic import atomic_file, atomic_folder, write_json, write_text
+from cytonet_pipeline.store.atomic import atomic_file, atomic_folder, beside, write_json, write_text
 from cytonet_pipeline.store.digest import canonical_json, digest_array, digest_bytes, digest_file, digest_of
 from cytonet_pipeline.store.locks import lock
-from cytonet_pipeline.store.paths import Store, is_current, write_stamp
+from cytonet_pipeline.store.paths import Store, is_current, open_store, read_stamp, write_stamp
 from cytonet_pipeline.store.schemas import ROLES, SCORES, TABLES, Column, Table, table
 from cytonet_pipeline.store.tables import (
     read_record,
@@ -14,6 +14,7 @@ from cytonet_pipeline.store.tables import (
     write_record,
     write_table,
 )
+from cytonet_pipeline.store.verdicts import Verdict, digest_left_in
 
 __all__ = [
     "ROLES",
@@ -22,16 +23,21 @@ __all__ = [
     "Column",
     "Store",
     "Table",
+    "Verdict",
     "atomic_file",
     "atomic_folder",
+    "beside",
     "canonical_json",
     "digest_array",
     "digest_bytes",
     "digest_file",
+    "digest_left_in",
     "digest_of",
     "is_current",
     "lock",
+    "open_store",
     "read_record",
+    "read_stamp",
     "read_table",
     "require_version",
     "schema_metadata",

@@ -19,6 +19,15 @@ from cytonet_pipeline.errors import StoreError
 TEMPORARY_PREFIX = ".writing-"
 
 
+def beside(folder: Path, name: str) -> Path:
+    """Where a record or picture lies beside the table in `folder`.
+
+    In the partitions of a Parquet table (`brain=B20/`) its name gets an underscore in front: whoever reads the table as
+    a data set (pyarrow, pandas, DuckDB, Spark) passes over such files, and would stumble over others.
+    """
+    return folder / (f"_{name}" if folder.name.startswith(("brain=", f"{TEMPORARY_PREFIX}brain=")) else name)
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Give a temporary path; rename it to `path` if the block succeeds, remove it if not.
@@ -96,6 +105,7 @@ def _explained(error: OSError, path: Path) -> Exception:
         errno.EACCES: ("no write permission", "give this user write permission, or point CYTONET_STORE elsewhere"),
         errno.EPERM: ("no write permission", "give this user write permission, or point CYTONET_STORE elsewhere"),
         errno.EROFS: ("the file system is read-only", "point CYTONET_STORE to a place that can be written"),
+        errno.EEXIST: ("a part of the path is a file, not a folder", "point CYTONET_STORE to a folder"),
         errno.ENOTDIR: ("a part of the path is a file, not a folder", "point CYTONET_STORE to a folder"),
     }
     if error.errno not in reasons:

@@ -7,9 +7,10 @@ spaces), so that a digest does not depend on the order in which something was wr
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 _HEX_DIGITS = 16
 _CHUNK_BYTES = 1 << 20
@@ -33,8 +34,10 @@ def digest_bytes(*parts: bytes | memoryview) -> str:
     return sha.hexdigest()[:_HEX_DIGITS]
 
 
-def digest_array(array: np.ndarray) -> str:
+def digest_array(array: "np.ndarray") -> str:
     """Digest of an array's type, shape and content."""
+    import numpy as np
+
     contiguous = np.ascontiguousarray(array)
     header = f"{contiguous.dtype.str}{contiguous.shape}".encode()
     return digest_bytes(header, contiguous.reshape(-1).view(np.uint8).data)
@@ -52,9 +55,7 @@ def digest_file(path: Path) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
+    if hasattr(value, "tolist"):  # NumPy scalars and arrays, without importing NumPy for those who have none
         return value.tolist()
     if isinstance(value, (set, frozenset)):
         return sorted(value)

@@ -6,9 +6,11 @@ Only paths are made here. What stands behind them is written and read by the roo
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cytonet_pipeline.errors import StoreError
-from cytonet_pipeline.store.atomic import write_json
+from cytonet_pipeline.settings import Settings
+from cytonet_pipeline.store.atomic import beside, write_json
 from cytonet_pipeline.store.tables import read_record, write_record
 
 
@@ -118,50 +120,58 @@ class Store:
         """Folder of the table of results."""
         return self.root / "metrics"
 
-    # -- what made this store ---------------------------------------------------------------------------------------
-    def claim(self, dataset_block: dict[str, object], origin: dict[str, str]) -> None:
-        """Bind the store to one data set and its `dataset:` block; refuse another.
 
-        Two blocks in one store would mix patches of different size or split in one table.
+def open_store(settings: Settings) -> Store:
+    """Open the store for writing, bound to one data set and one `dataset:` block.
 
-        Parameters
-        ----------
-        dataset_block : dict
-            The resolved `dataset:` block of the experiments file.
-        origin : dict
-            `data` and `reference`: the folders that this store was made from.
-        """
-        path = self.root / "store.json"
-        claim = {"dataset": dataset_block, **origin}
-        if not path.exists():
-            write_record(path, claim)
-            return
-        held = read_record(path)
-        differing = sorted(key for key in claim if held.get(key) != claim[key])
-        if "dataset" in differing:
-            old, new = held["dataset"], dataset_block
-            keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
-            differing[differing.index("dataset") : differing.index("dataset") + 1] = [f"dataset.{k}" for k in keys]
-        if differing:
-            raise StoreError(
-                f"{self.root}: this store was made with other settings ({', '.join(differing)}).",
-                looked_for=str(path),
-                to_fix="set CYTONET_STORE to another folder, or go back to the settings in store.json",
-            )
+    Two blocks in one store would mix patches of different size or split in one table.
+
+    Raises
+    ------
+    StoreError
+        It was made from another data set or with another block, or cannot be written.
+    """
+    store = Store(settings.store)
+    path = store.root / "store.json"
+    claim = {"data_set": _name_of(settings.data), **settings.experiments.dataset.model_dump(mode="json")}
+    if not path.exists():
+        write_record(path, claim)
+        return store
+    held = read_record(path)
+    differing = [f"{key} was {held.get(key)!r}, now {claim[key]!r}" for key in claim if held.get(key) != claim[key]]
+    if differing:
+        raise StoreError(
+            f"{store.root}: this store was made with other settings: {'; '.join(differing)}.",
+            looked_for=str(path),
+            to_fix="set CYTONET_STORE to another folder, or go back to the settings in store.json",
+        )
+    return store
+
+
+def _name_of(data: Path) -> str:
+    try:
+        return str(json.loads((data / "dataset_description.json").read_text(encoding="utf-8"))["Name"])
+    except (OSError, ValueError, KeyError):
+        return data.name
 
 
 def write_stamp(folder: Path, inputs: dict[str, object]) -> None:
     """Record what a result was made from, as `inputs.json`; written last, so that it also says *complete*."""
-    write_json(folder / "inputs.json", inputs)
+    write_json(beside(folder, "inputs.json"), inputs)
+
+
+def read_stamp(folder: Path) -> dict[str, Any] | None:
+    """What the result in a folder was made from; None if it is missing or incomplete."""
+    try:
+        stamp = json.loads(beside(folder, "inputs.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return stamp if isinstance(stamp, dict) else None
 
 
 def is_current(folder: Path, inputs: dict[str, object]) -> bool:
     """Whether the result in `folder` is complete and was made from exactly these inputs."""
-    path = folder / "inputs.json"
-    try:
-        return bool(json.loads(path.read_text(encoding="utf-8")) == json.loads(json.dumps(inputs, default=str)))
-    except (FileNotFoundError, ValueError):
-        return False
+    return read_stamp(folder) == json.loads(json.dumps(inputs, default=str))
 
 
 def _partition_names(folder: Path) -> list[str]:

@@ -6,12 +6,15 @@ is added here first; `VERSIONS` goes up when a reader of the previous form would
 
 from dataclasses import dataclass
 from functools import cache
-
-import pandas as pd
-import pandera.pandas as pa
-import pyarrow
+from typing import TYPE_CHECKING
 
 from cytonet_pipeline.errors import StoreError
+
+if TYPE_CHECKING:
+    # Imported where they are used: Dagster's definitions read this registry, and load without pandas.
+    import pandas as pd
+    import pandera.pandas as pa
+    import pyarrow
 
 _PANDAS_TYPES = {
     "string": "str",
@@ -23,7 +26,6 @@ _PANDAS_TYPES = {
     "float32": "float32",
     "float64": "float64",
 }
-_ARROW_TYPES = {name: getattr(pyarrow, "bool_" if name == "bool" else name)() for name in _PANDAS_TYPES}
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,10 @@ class Column:
     low: float | None = None
     high: float | None = None
 
-    def checks(self) -> list[pa.Check]:
+    def checks(self) -> "list[pa.Check]":
         """The pandera checks on the values."""
+        import pandera.pandas as pa
+
         checks = []
         if self.allowed:
             checks.append(pa.Check.isin(list(self.allowed)))
@@ -60,19 +64,23 @@ class Table:
     columns: tuple[Column, ...]
     rebuilt_by: str
 
-    def pandera(self) -> pa.DataFrameSchema:
+    def pandera(self) -> "pa.DataFrameSchema":
         """Schema that coerces the types, refuses other columns and puts them in order."""
         return _pandera(self.name)
 
-    def arrow(self) -> pyarrow.Schema:
+    def arrow(self) -> "pyarrow.Schema":
         """Arrow schema; each field's metadata carries its meaning."""
+        import pyarrow
+
         fields = [
-            pyarrow.field(c.name, _ARROW_TYPES[c.type], nullable=c.nullable, metadata={"description": c.meaning})
+            pyarrow.field(
+                c.name, pyarrow.type_for_alias(c.type), nullable=c.nullable, metadata={"description": c.meaning}
+            )
             for c in self.columns
         ]
         return pyarrow.schema(fields)
 
-    def validate(self, frame: pd.DataFrame) -> pd.DataFrame:
+    def validate(self, frame: "pd.DataFrame") -> "pd.DataFrame":
         """Return `frame` with the contract's types and order of columns.
 
         Raises
@@ -80,19 +88,25 @@ class Table:
         StoreError
             A column is missing, unknown, of another type or out of its range.
         """
+        import pandera.pandas as pa
+
         try:
             return self.pandera().validate(frame, lazy=True)
         except pa.errors.SchemaErrors as error:
             cases = error.failure_cases.head(5)[["column", "check", "failure_case"]].to_dict("records")
             raise StoreError(f"table {self.name!r} does not keep its contract: {cases}") from error
 
-    def empty(self) -> pd.DataFrame:
+    def empty(self) -> "pd.DataFrame":
         """The table without rows."""
+        import pandas as pd
+
         return pd.DataFrame({c.name: pd.Series(dtype=_PANDAS_TYPES[c.type]) for c in self.columns})
 
 
 @cache
-def _pandera(name: str) -> pa.DataFrameSchema:
+def _pandera(name: str) -> "pa.DataFrameSchema":
+    import pandera.pandas as pa
+
     table = TABLES[name]
     columns = {
         c.name: pa.Column(
@@ -271,6 +285,25 @@ _UMAP = Table(
     "cytonet run",
 )
 
+_MAP_GRID = Table(
+    "map_grid",
+    1,
+    (
+        _PATCH_ID,
+        _BRAIN,
+        _SAMPLE,
+        _SECTION,
+        Column("x_px", "int32", "grid point, right (full-resolution px, corner origin)"),
+        Column("y_px", "int32", "grid point, down (full-resolution px, corner origin)"),
+        *(Column(f"ref_{a}_mm", "float32", f"grid point in Colin-27, RAS {a} (mm)") for a in "xyz"),
+        Column("hemisphere", "string", "as in the patch index", allowed=("L", "R")),
+        Column("annotated_area", "int32", "index in desc-areas_dseg.tsv at the point; 0: none", low=0),
+        Column("predicted_area", "int32", "most probable area", low=1),
+        Column("probability", "float32", "probability of the predicted area", low=0, high=1.0001),
+    ),
+    "cytonet run",
+)
+
 _AREA_SCORES = Table(
     "area_scores",
     1,
@@ -323,6 +356,7 @@ TABLES = {
         _AREA_SCORES,
         _METRICS,
         _UMAP,
+        _MAP_GRID,
     )
 }
 ROLES = _ROLE

@@ -7,22 +7,25 @@ every JSON record has a `schema_version`. Readers take the current version and t
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
-import pyarrow
-import pyarrow.dataset
-import pyarrow.parquet
+from typing import TYPE_CHECKING, Any
 
 from cytonet_pipeline.errors import StoreError
 from cytonet_pipeline.store.atomic import atomic_file, write_json
 from cytonet_pipeline.store.schemas import Table, table
 
+if TYPE_CHECKING:
+    # Imported where they are used: Dagster's definitions import this module, and load without pandas.
+    import pandas as pd
+    import pyarrow
+    import pyarrow.dataset
+
 RECORD_VERSION = 1
 
 
-def to_arrow(frame: pd.DataFrame, name: str, parameters: Mapping[str, Any] | None = None) -> pyarrow.Table:
+def to_arrow(frame: "pd.DataFrame", name: str, parameters: Mapping[str, Any] | None = None) -> "pyarrow.Table":
     """Check a frame against its contract and give it as an Arrow table with the contract's schema and metadata."""
+    import pyarrow
+
     contract = table(name)
     checked = contract.validate(frame)
     schema = contract.arrow().with_metadata(schema_metadata(contract, parameters))
@@ -38,8 +41,10 @@ def schema_metadata(contract: Table, parameters: Mapping[str, Any] | None = None
     }
 
 
-def write_table(path: Path, frame: pd.DataFrame, name: str, parameters: Mapping[str, Any] | None = None) -> None:
+def write_table(path: Path, frame: "pd.DataFrame", name: str, parameters: Mapping[str, Any] | None = None) -> None:
     """Write one Parquet file of the table `name`, in one piece."""
+    import pyarrow.parquet
+
     data = to_arrow(frame, name, parameters)
     with atomic_file(path) as temporary:
         pyarrow.parquet.write_table(data, temporary, compression="zstd")
@@ -50,8 +55,8 @@ def read_table(
     name: str,
     *,
     columns: Sequence[str] | None = None,
-    where: pyarrow.dataset.Expression | None = None,
-) -> pd.DataFrame:
+    where: "pyarrow.dataset.Expression | None" = None,
+) -> "pd.DataFrame":
     """Read a Parquet file, or a folder of parts, of the table `name`.
 
     Parameters
@@ -64,11 +69,15 @@ def read_table(
     StoreError
         Nothing is there, it is not this table, or its version is not read any more.
     """
+    import pyarrow.dataset
+
     if not path.exists():
         raise StoreError(f"{path}: not there.", to_fix=f"rebuild it with: {table(name).rebuilt_by}")
     # Hive partitioning stays off: the columns are in the files, and `brain=` folders would add them a second time.
+    # Parts are named one by one: pictures and records lie beside them.
+    files = [str(part) for part in sorted(path.glob("part-*.parquet"))] if path.is_dir() else str(path)
     try:
-        source = pyarrow.dataset.dataset(path, format="parquet", partitioning=None)
+        source = pyarrow.dataset.dataset(files, format="parquet", partitioning=None)
     except (pyarrow.ArrowInvalid, OSError) as error:
         raise StoreError(
             f"{path}: not a readable Parquet file ({error}).",

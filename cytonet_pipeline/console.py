@@ -1,0 +1,110 @@
+"""What the command line shows: progress with estimates, tables, and errors as they are meant to be read."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+class _Line:
+    """One line of progress on a terminal."""
+
+    def __init__(self, bars: Progress, identity: TaskID) -> None:
+        self._bars, self._identity = bars, identity
+
+    def advance(self, steps: float = 1) -> None:
+        """Move on by so many steps."""
+        self._bars.advance(self._identity, steps)
+
+    def to(self, done: float, note: str = "") -> None:
+        """Stand at `done` steps and show `note` beside it."""
+        self._bars.update(self._identity, completed=done, note=note)
+
+
+class Terminal:
+    """A `progress.Display` on standard error: bars with an estimate, or plain lines where it is no terminal."""
+
+    def __init__(self) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        self._bars = Progress(*columns, console=err, transient=False)
+        self._depth = 0
+
+    @contextmanager
+    def task(self, description: str, total: float | None) -> Iterator[_Line]:
+        """Open one line of progress; the first one starts the display."""
+        if not err.is_terminal:
+            yield _Plain(description, total)  # type: ignore[misc]
+            return
+        if self._depth == 0:
+            self._bars.start()
+        self._depth += 1
+        identity = self._bars.add_task(description, total=total, note="")
+        try:
+            yield _Line(self._bars, identity)
+        finally:
+            # Lines of inner steps go, so that the outer one stays on the screen.
+            self._bars.remove_task(identity) if self._depth > 1 else self._bars.stop_task(identity)
+            self._depth -= 1
+            if self._depth == 0:
+                self._bars.stop()
+
+
+class _Plain:
+    """Progress in a log file: a line whenever the note changes, or a quarter has passed."""
+
+    def __init__(self, description: str, total: float | None) -> None:
+        self._description, self._total = description, total
+        self._done, self._said, self._note = 0.0, -1, ""
+
+    def advance(self, steps: float = 1) -> None:
+        """Move on by so many steps."""
+        self.to(self._done + steps, self._note)
+
+    def to(self, done: float, note: str = "") -> None:
+        """Stand at `done` steps; say so now and then."""
+        self._done = done
+        quarter = int(4 * done / self._total) if self._total else 0
+        if quarter == self._said and (note == self._note or self._description != "pipeline"):
+            return
+        self._said, self._note = quarter, note
+        of = f"/{self._total:g}" if self._total else ""
+        err.print(f"{self._description}: {done:g}{of} {note}".rstrip(), soft_wrap=True)
+
+
+def show(frame: pd.DataFrame, title: str = "") -> None:
+    """Print a data frame as a table."""
+    grid = Table(title=title or None, title_justify="left")
+    for column in frame.columns:
+        numeric = pd.api.types.is_numeric_dtype(frame[column])
+        grid.add_column(str(column), justify="right" if numeric else "left", overflow="fold")
+    for row in frame.itertuples(index=False):
+        grid.add_row(*(_cell(value) for value in row))
+    out.print(grid)
+
+
+def _cell(value: object) -> str:
+    if value is None or (isinstance(value, float) and pd.isna(value)):
+        return "-"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

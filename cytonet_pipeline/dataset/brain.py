@@ -1,0 +1,130 @@
+"""What the other rooms see of a data set: a brain, its sections, and what is wrong with either.
+
+A section that cannot be used is still here, with its status and a reason. Nothing here opens a scan.
+"""
+
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from cytonet_pipeline.store import digest_file, digest_of
+
+Status = Literal["ok", "withdrawn", "rejected"]
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """One histological section as the tables and file names describe it.
+
+    `reason` says why a section is withdrawn or rejected; on one that is `ok` it is something to look at, and the survey
+    flags it. `path` is the scan as written in tables: relative to the data set where it lies below it, else absolute.
+    """
+
+    brain: str
+    sample: str
+    section: int
+    scan: Path | None
+    mask: Path | None = None
+    annotation: Path | None = None
+    pixel_um: float | None = None
+    stain: str | None = None
+    matrix: np.ndarray | None = field(default=None, repr=False)
+    warp: Path | None = None
+    warp_origin: Literal["corner", "centre"] = "corner"
+    status: Status = "ok"
+    reason: str = ""
+    path: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Brain:
+    """A brain: its sections, the files that place them, and what a reader must know about them.
+
+    Attributes
+    ----------
+    sections : tuple of Section
+        Sorted by section number, then sample; each sample once.
+    to_reference, from_reference : Path or None
+        Transform of points brain → reference, and its inverse if one is given.
+    surfaces : dict
+        The brain's own surfaces, such as `L_pial`.
+    problems : tuple of str
+        What keeps the brain from being used as it should be.
+    notes : tuple of str
+        Files that were passed over without harm, such as scans of another stain.
+    sources : tuple of Path
+        Every small file that was read or is named: tables, sidecars, transforms, chain members, surfaces.
+    """
+
+    name: str
+    root: Path
+    sections: tuple[Section, ...]
+    to_reference: Path | None = None
+    from_reference: Path | None = None
+    surfaces: dict[str, Path] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    sources: tuple[Path, ...] = field(default=(), repr=False)
+
+    def fingerprint(self) -> str:
+        """Digest of everything that is read for this brain.
+
+        Scans, masks and annotations count by name, size and time of change, the small files by their bytes, and the
+        settings through the status that they give each section.
+        """
+        images = {p for s in self.sections for p in (s.scan, s.mask, s.annotation) if p is not None}
+        return digest_of(
+            {
+                "images": [(self.written(path), *_size_and_time(path)) for path in sorted(images)],
+                "sources": [(self.written(path), _content(path)) for path in sorted(set(self.sources))],
+                "sections": [(s.sample, s.section, s.pixel_um, s.status, s.reason) for s in self.sections],
+                "problems": self.problems,
+            }
+        )
+
+    def written(self, path: Path) -> str:
+        """A path as tables have it: relative to the data set where it lies below it, else absolute."""
+        return written_path(path, self.root)
+
+
+def written_path(path: Path, root: Path) -> str:
+    """A path as tables have it: relative to the data set where it lies below it, else absolute."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    """Size and time of change (ns) of a file, or of all files of a folder such as an OME-Zarr; -1 if absent."""
+    try:
+        if path.is_dir():
+            found = [entry.stat() for entry in path.rglob("*") if entry.is_file()]
+            return sum(s.st_size for s in found), max((s.st_mtime_ns for s in found), default=-1)
+        state = path.stat()
+    except OSError:
+        return -1, -1
+    return state.st_size, state.st_mtime_ns
+
+
+# Sensors ask for fingerprints every minute, and a displacement field has hundreds of megabytes: bytes are read again
+# only where size or time of change differ.
+_known_contents: dict[tuple[str, int, int], str] = {}
+_known_lock = threading.Lock()
+
+
+def _content(path: Path) -> str:
+    size, mtime_ns = _size_and_time(path)
+    if size < 0:
+        return "missing"
+    key = (str(path), size, mtime_ns)
+    with _known_lock:
+        if key in _known_contents:
+            return _known_contents[key]
+    try:
+        digest = digest_file(path)
+    except OSError:
+        return "unreadable"
+    with _known_lock:
+        _known_contents[key] = digest
+    return digest

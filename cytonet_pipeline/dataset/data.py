@@ -1,0 +1,98 @@
+"""The data set as a whole: which brains it has and which may be taken in."""
+
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from cytonet_pipeline.dataset.brain import Brain
+from cytonet_pipeline.dataset.files import read_json, read_tsv
+from cytonet_pipeline.dataset.names import bare, is_label
+from cytonet_pipeline.dataset.reading import read_brain
+from cytonet_pipeline.dataset.release import is_released, read_participants
+from cytonet_pipeline.errors import ConfigurationError, DataFault
+from cytonet_pipeline.settings import DatasetBlock
+
+_TO_FIX = "set CYTONET_DATA to a BIDS data set (docs/own-brains.md), or write one with: cytonet phantom DIR"
+
+
+class Dataset:
+    """A BIDS data set of brains. It holds no state: every call looks at the files anew.
+
+    Raises
+    ------
+    ConfigurationError
+        The folder is missing, empty or without any brain.
+    """
+
+    def __init__(self, root: Path, block: DatasetBlock) -> None:
+        self.root = Path(os.path.abspath(Path(root).expanduser()))
+        self.block = block
+        if not self.root.is_dir():
+            raise ConfigurationError(f"{self.root}: no such folder, so there is no data set.", to_fix=_TO_FIX)
+        if not self.brains():
+            raise ConfigurationError(
+                f"{self.root}: no brain in this data set.",
+                looked_for=("folders sub-*", "participants.tsv, column participant_id"),
+                to_fix=_TO_FIX,
+            )
+
+    @property
+    def name(self) -> str:
+        """Name of the data set, by `dataset_description.json`, else that of its folder."""
+        path = self.root / "dataset_description.json"
+        if not path.is_file():
+            return self.root.name
+        try:
+            said = read_json(path).get("Name")
+        except DataFault as fault:
+            raise ConfigurationError(f"{path}: {fault.what}") from fault
+        return str(said) if said else self.root.name
+
+    def brains(self) -> list[str]:
+        """All brains that have a folder or a row in `participants.tsv`, sorted."""
+        folders = {path.name.removeprefix("sub-") for path in self.root.glob("sub-*") if path.is_dir()}
+        participants = read_participants(self.root)
+        listed = set() if participants is None else set(participants["participant_id"])
+        return sorted(name for name in folders | listed if is_label(name))
+
+    def released(self) -> list[str]:
+        """The brains that may be taken in now."""
+        participants = read_participants(self.root)
+        return [b for b in self.brains() if is_released(self.root, b, participants, self.block.quiet_minutes)]
+
+    def brain(self, name: str) -> Brain:
+        """Read a brain; incomplete ones come with their problems.
+
+        Raises
+        ------
+        DataFault
+            The data set has no brain of that name.
+        """
+        brain, known = bare(name, "sub"), self.brains()
+        if brain not in known:
+            raise DataFault(
+                f"{self.root}: no brain {brain}; it has {', '.join(known)}.",
+                to_fix=f"correct the name, or add the folder sub-{brain}",
+            )
+        return read_brain(self.root, brain, self.block.stain, self.block.allowed_roots)
+
+    def area_names(self) -> pd.DataFrame:
+        """What the annotations' numbers mean: `index`, `name`, `color`; without the file, no rows.
+
+        Raises
+        ------
+        DataFault
+            The table cannot be read, or an index is no number or stands there twice.
+        """
+        path = self.root / "derivatives/annotation/desc-areas_dseg.tsv"
+        if not path.is_file():
+            empty = pd.DataFrame({"index": [], "name": [], "color": []}, dtype=object)
+            return empty.astype({"index": "int64", "name": "str", "color": "str"})
+        frame = read_tsv(path, ("index", "name"))
+        frame["index"] = pd.to_numeric(frame["index"], errors="coerce")
+        if frame["index"].isna().any() or frame["index"].duplicated().any():
+            raise DataFault(f"{path}: an index is no number or stands there twice.", to_fix="number each area once")
+        color = frame["color"].fillna("#808080") if "color" in frame else "#808080"
+        named = frame.assign(color=color, name=frame["name"].fillna(frame["index"].astype(str)))
+        return named[["index", "name", "color"]].astype({"index": "int64", "name": "str", "color": "str"})

@@ -1,0 +1,130 @@
+"""Reading the small files of a data set: TSV, JSON, paths that they name.
+
+Every fault becomes a `DataFault` of one sentence that names the file and says what to do, so that callers can turn it
+into the reason of a section or the problem of a brain.
+"""
+
+import csv
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cytonet_pipeline.dataset.names import sidecar_of
+from cytonet_pipeline.errors import DataFault
+
+_UM_PER_UNIT = {"um": 1.0, "µm": 1.0, "μm": 1.0, "mm": 1000.0, "nm": 0.001}
+# A tenth of a percent over 100,000 px is 100 px: more than that is a mistake, not a rounded number.
+ANISOTROPY = 1e-3
+
+
+def read_tsv(path: Path, required: Sequence[str]) -> pd.DataFrame:
+    """Read a TSV as text, with None for `n/a` and empty cells.
+
+    Raises
+    ------
+    DataFault
+        The file cannot be read, is no table, or lacks one of the `required` columns.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            header, *lines = csv.reader(stream, delimiter="\t")
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataFault(
+            f"{path.name} cannot be read as a table ({_first_line(error)}); write it as tab-separated UTF-8 text."
+        ) from error
+    columns = [column.strip() for column in header]
+    missing = [column for column in required if column not in columns]
+    if missing or len(set(columns)) < len(columns):
+        what = f"has no column {', '.join(missing)}" if missing else "has two columns of one name"
+        raise DataFault(f"{path.name} {what}; correct its first line, the columns are separated by tabs.")
+    too_long = [number for number, line in enumerate(lines, start=2) if len(line) > len(columns)]
+    if too_long:
+        raise DataFault(f"{path.name}, line {too_long[0]}: has more cells than there are columns; correct the line.")
+    cells = [[_cell(cell) for cell in line] + [None] * (len(columns) - len(line)) for line in lines if line]
+    # dtype=object: pandas' own strings would turn None into NaN.
+    return pd.DataFrame(cells, columns=columns, dtype=object)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises
+    ------
+    DataFault
+        The file cannot be read or is not a JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataFault(f"{path.name} cannot be read as JSON ({_first_line(error)}); correct it.") from error
+    if not isinstance(content, dict):
+        raise DataFault(f"{path.name} is not a JSON object; it must be {{…}} with named values.")
+    return content
+
+
+def sidecar_pixel_um(scan: Path) -> float | None:
+    """Edge of a scan's pixels by the JSON beside it, in µm; None without such a file, or where it says nothing.
+
+    Raises
+    ------
+    DataFault
+        The size is no positive number, its unit unknown, or the pixels are not square.
+    """
+    path = sidecar_of(scan)
+    if not path.is_file():
+        return None
+    content = read_json(path)
+    if content.get("PixelSize") in (None, "n/a"):
+        return None
+    unit = content.get("PixelSizeUnits")
+    if unit not in _UM_PER_UNIT:
+        raise DataFault(f"{path.name} gives PixelSizeUnits {unit!r}; write um, mm or nm.")
+    said = content["PixelSize"]
+    # BIDS allows a third number, the thickness of the section.
+    sizes = [said, said] if not isinstance(said, list) else said[:2]
+    if len(sizes) != 2 or not all(_is_positive(size) for size in sizes):
+        raise DataFault(f"{path.name} gives PixelSize {said!r}; write two positive numbers, width and height.")
+    if abs(sizes[0] - sizes[1]) > ANISOTROPY * sizes[0]:
+        raise DataFault(f"{path.name} gives pixels of {sizes[0]} × {sizes[1]}; resample the scan to square pixels.")
+    return float(sizes[0]) * _UM_PER_UNIT[unit]
+
+
+def find_named(text: str, beside: Path, roots: Sequence[Path]) -> Path:
+    """Turn a path as written in a table or chain into a path, if it lies where paths may lie.
+
+    Parameters
+    ----------
+    text : str
+        Absolute, or relative to `beside`.
+    roots : sequence of Path
+        Folders below which the result must lie, the data set first. `..` is resolved by name and links are not
+        followed: a link inside a root is somebody's decision.
+
+    Raises
+    ------
+    DataFault
+        It lies outside of all roots.
+    """
+    path = Path(os.path.normpath(beside / text))
+    if not any(path.is_relative_to(os.path.normpath(root)) for root in roots):
+        raise DataFault(
+            f"the path {text} leads outside the data set and the allowed roots; add its folder to allowed_roots in the "
+            "experiments file, or move the file."
+        )
+    return path
+
+
+def _cell(text: str) -> str | None:
+    return None if text.strip() in ("", "n/a", "N/A") else text.strip()
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,116 @@
+"""The table that places each section in its brain: 3 × 4 matrices, and in-plane warps.
+
+What a single row can be faulted for is decided here. Whether a section is mirrored against its neighbours, or where a
+warp sends it, is registration's business.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from cytonet_pipeline.dataset.files import find_named, read_tsv
+from cytonet_pipeline.dataset.names import bare
+from cytonet_pipeline.errors import DataFault
+
+COLUMNS = tuple(f"m{row}{column}" for row in range(3) for column in range(4))
+# Columns 1 and 2 of a section's matrix are its two edges in the brain: nearly at right angles. A sine below this is no
+# shear that tissue ever had.
+_SMALLEST_SINE = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """Where a section lies in its brain, or why that is not known."""
+
+    matrix: np.ndarray | None = None
+    warp: Path | None = None
+    warp_origin: Literal["corner", "centre"] = "corner"
+    fault: str = ""
+
+
+def table_path(root: Path, brain: str) -> Path:
+    """Where the matrices of a brain lie."""
+    return root / f"derivatives/registration/sub-{brain}/sub-{brain}_from-scan_to-brain_mode-points_xfm.tsv"
+
+
+def read_placements(path: Path, roots: Sequence[Path]) -> dict[str, Placement]:
+    """Read the placement of every sample in a brain's table.
+
+    Raises
+    ------
+    DataFault
+        There is no such table, or it lacks a column.
+    """
+    if not path.is_file():
+        raise DataFault(f"{path.name} is missing; write one row of 12 numbers a section to {path}.")
+    frame = read_tsv(path, ("sample_id", *COLUMNS))
+    placements: dict[str, Placement] = {}
+    for row in frame.to_dict("records"):
+        sample = bare(row["sample_id"] or "", "sample")
+        if sample in placements:
+            placements[sample] = Placement(fault=f"{path.name} has several rows for sample {sample}; leave one.")
+        else:
+            placements[sample] = _placement(row, sample, path, roots)
+    placements.pop("", None)
+    return placements
+
+
+def _placement(row: dict[Any, Any], sample: str, path: Path, roots: Sequence[Path]) -> Placement:
+    try:
+        matrix = _matrix(row, sample, path)
+        warp = _warp(row.get("warp"), sample, path, roots)
+        return Placement(matrix, warp, _origin(row.get("warp_origin"), sample, path))
+    except DataFault as fault:
+        return Placement(fault=fault.what)
+
+
+def _matrix(row: dict[Any, Any], sample: str, path: Path) -> np.ndarray:
+    try:
+        values = np.array([float(row[column]) for column in COLUMNS])
+    except (TypeError, ValueError):
+        raise DataFault(
+            f"{path.name}, sample {sample}: a cell of the matrix is not a number; correct the row."
+        ) from None
+    if not np.isfinite(values).all():
+        raise DataFault(f"{path.name}, sample {sample}: the matrix is not finite; correct the row.")
+    matrix = values.reshape(3, 4)
+    if is_singular(matrix):
+        raise DataFault(
+            f"{path.name}, sample {sample}: the matrix is singular (its first two columns are parallel or zero); "
+            "correct the row."
+        )
+    return matrix
+
+
+def is_singular(matrix: np.ndarray) -> bool:
+    """Whether columns 1 and 2 of a (3, 4) matrix are parallel or zero, so that the section has no extent."""
+    right, down = matrix[:, 0], matrix[:, 1]
+    # Lengths are taken out first: products of very large or small columns would over- or underflow.
+    with np.errstate(over="ignore"):
+        lengths = np.linalg.norm(right), np.linalg.norm(down)
+    if min(lengths) == 0 or not np.isfinite(lengths).all():
+        return True
+    return bool(np.linalg.norm(np.cross(right / lengths[0], down / lengths[1])) < _SMALLEST_SINE)
+
+
+def _warp(text: str | None, sample: str, path: Path, roots: Sequence[Path]) -> Path | None:
+    if not text:
+        return None
+    try:
+        warp = find_named(text, path.parent, roots)
+    except DataFault as fault:
+        raise DataFault(f"{path.name}, sample {sample}: {fault.what}") from None
+    if not warp.is_file():
+        raise DataFault(f"{path.name}, sample {sample}: the warp {text} is not there; put it there or write n/a.")
+    return warp
+
+
+def _origin(text: str | None, sample: str, path: Path) -> Literal["corner", "centre"]:
+    if text in (None, "corner"):
+        return "corner"
+    if text in ("centre", "center"):
+        return "centre"
+    raise DataFault(f"{path.name}, sample {sample}: warp_origin is {text!r}; write corner or centre.")

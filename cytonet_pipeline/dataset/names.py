@@ -1,0 +1,76 @@
+"""Names: how brains and sections are spelt, and what a BIDS file name says.
+
+Nothing here touches the disk. Inside the pipeline a brain is `B20` and a section `1786`, without prefix.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+# Longest first: `x.ome.tif` is not a `.tif` called `x.ome`.
+SCAN_EXTENSIONS = (".ome.zarr", ".ome.tif", ".ome.btf", ".tiff", ".tif")
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_LARGEST_INT32 = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class ImageName:
+    """The entities of a BIDS microscopy file name that the pipeline reads, its suffix and extension."""
+
+    brain: str
+    sample: str
+    suffix: str
+    extension: str
+    stain: str | None = None
+    acq: str | None = None
+    run: str | None = None
+    chunk: str | None = None
+    desc: str | None = None
+
+    @property
+    def variant(self) -> tuple[str | None, str | None, str | None]:
+        """What tells several images of one sample apart: acq, run, chunk."""
+        return self.acq, self.run, self.chunk
+
+
+def bare(name: str, prefix: str) -> str:
+    """Take `sub-` or `sample-` off a name that carries it."""
+    return name.strip().removeprefix(f"{prefix}-")
+
+
+def is_label(name: str) -> bool:
+    """Whether a brain or section of this name can stand in paths and commands."""
+    return _LABEL.fullmatch(name) is not None
+
+
+def split_extension(name: str, extensions: tuple[str, ...] = SCAN_EXTENSIONS) -> tuple[str, str]:
+    """Split a file name before a known extension; an empty extension if it has none of them."""
+    for extension in extensions:
+        if name.lower().endswith(extension):
+            return name[: -len(extension)], extension
+    return name, ""
+
+
+def parse_image(name: str) -> ImageName | None:
+    """Read the entities off a file name; None if it is not the name of a sample's image."""
+    stem, extension = split_extension(name)
+    *pairs, suffix = stem.split("_")
+    entities = dict(pair.split("-", 1) for pair in pairs if "-" in pair)
+    if not extension or not suffix or len(entities) != len(pairs):
+        return None
+    if not is_label(entities.get("sub", "")) or not is_label(entities.get("sample", "")):
+        return None
+    optional = {key: entities.get(key) for key in ("stain", "acq", "run", "chunk", "desc")}
+    return ImageName(entities["sub"], entities["sample"], suffix, extension, **optional)
+
+
+def section_number(sample: str) -> int | None:
+    """The last run of digits in a sample's name; None if there is none, or more than a section number can hold."""
+    digits = re.findall(r"\d+", sample)
+    return int(digits[-1]) if digits and int(digits[-1]) <= _LARGEST_INT32 else None
+
+
+def sidecar_of(scan: Path) -> Path:
+    """Where the JSON that describes a scan lies: its name with another extension."""
+    stem, extension = split_extension(scan.name)
+    return scan.with_name(f"{stem}.json") if extension else scan.with_suffix(".json")

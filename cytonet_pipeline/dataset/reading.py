@@ -1,0 +1,111 @@
+"""One brain from its files: sections, placements and pixel sizes put together.
+
+Whatever can be decided without opening a scan is decided here; the rest is `histology.survey`'s.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from cytonet_pipeline.dataset import matrices, section_table
+from cytonet_pipeline.dataset.brain import Brain, Section
+from cytonet_pipeline.dataset.discovery import Sections, discover_sections, rejected
+from cytonet_pipeline.dataset.files import sidecar_pixel_um
+from cytonet_pipeline.dataset.matrices import Placement, read_placements
+from cytonet_pipeline.dataset.names import sidecar_of
+from cytonet_pipeline.dataset.section_table import read_sections
+from cytonet_pipeline.dataset.transforms import find_brain_files, follow_warp
+from cytonet_pipeline.errors import DataFault
+
+# By more than this two statements of a pixel size disagree.
+SIZE_TOLERANCE = 0.01
+
+
+def read_brain(root: Path, brain: str, stain: str, allowed_roots: Sequence[Path]) -> Brain:
+    """Read a brain; whatever is wrong with it or its sections becomes a problem or a reason, not an exception."""
+    roots = (root, *allowed_roots)
+    found = _sections(root, brain, stain, roots)
+    files = find_brain_files(root, brain, roots)
+    placements, fault = _placements(matrices.table_path(root, brain), roots)
+    if fault:
+        found.problems.append(fault)
+    sections = [_placed(_sized(section), placements, fault, roots) for section in found.sections]
+    if not sections:
+        found.problems.append(
+            f"no section of sub-{brain}; put scans into sub-{brain}/micr, or a table to "
+            f"{section_table.table_path(root, brain).relative_to(root)}."
+        )
+    elif not any(section.status == "ok" for section in sections):
+        found.problems.append(f"none of the {len(sections)} sections can be used; the first: {sections[0].reason}")
+    return Brain(
+        name=brain,
+        root=root,
+        sections=tuple(sorted(sections, key=lambda s: (s.section, s.sample))),
+        to_reference=files.to_reference,
+        from_reference=files.from_reference,
+        surfaces=files.surfaces,
+        problems=(*found.problems, *files.problems),
+        notes=(*found.notes, *_unused(placements, sections)),
+        sources=(*_sources(root, brain, sections, roots), *files.sources),
+    )
+
+
+def _sections(root: Path, brain: str, stain: str, roots: Sequence[Path]) -> Sections:
+    table = section_table.table_path(root, brain)
+    if not table.is_file():
+        return discover_sections(root, brain, stain)
+    try:
+        return read_sections(table, root, brain, stain, roots)
+    except DataFault as fault:
+        return Sections(problems=[fault.what])
+
+
+def _placements(path: Path, roots: Sequence[Path]) -> tuple[dict[str, Placement], str]:
+    try:
+        return read_placements(path, roots), ""
+    except DataFault as fault:
+        return {}, fault.what
+
+
+def _sized(section: Section) -> Section:
+    """Add what the sidecar says about the pixel size; it wins over the section table."""
+    if section.scan is None or section.status == "withdrawn":
+        return section
+    try:
+        said = sidecar_pixel_um(section.scan)
+    except DataFault as fault:
+        return rejected(section, fault.what)
+    if said is None:
+        return section
+    listed, sidecar = section.pixel_um, sidecar_of(section.scan).name
+    reason = section.reason
+    if listed is not None and abs(listed - said) > SIZE_TOLERANCE * said and section.status == "ok":
+        reason = f"{sidecar} gives {said:g} µm a pixel, the section table {listed:g}; the first is used, correct one."
+    return replace(section, pixel_um=said, reason=reason)
+
+
+def _placed(section: Section, placements: dict[str, Placement], fault: str, roots: Sequence[Path]) -> Section:
+    placement = placements.get(section.sample)
+    if placement is None:
+        missing = fault or (
+            f"no matrix for sample {section.sample}; add its row to "
+            f"sub-{section.brain}_from-scan_to-brain_mode-points_xfm.tsv."
+        )
+        return rejected(section, missing)
+    if placement.fault:
+        return rejected(section, placement.fault)
+    section = replace(section, matrix=placement.matrix, warp=placement.warp, warp_origin=placement.warp_origin)
+    problems = follow_warp(placement.warp, roots).problems if placement.warp else []
+    return rejected(section, problems[0]) if problems else section
+
+
+def _unused(placements: dict[str, Placement], sections: Sequence[Section]) -> list[str]:
+    extra = sorted(set(placements) - {section.sample for section in sections})
+    return [f"the matrices of {len(extra)} samples belong to no section: {', '.join(extra[:5])}."] if extra else []
+
+
+def _sources(root: Path, brain: str, sections: Sequence[Section], roots: Sequence[Path]) -> list[Path]:
+    tables = [matrices.table_path(root, brain), section_table.table_path(root, brain)]
+    sidecars = [sidecar_of(section.scan) for section in sections if section.scan is not None]
+    warps = [path for s in sections if s.warp is not None for path in follow_warp(s.warp, roots).sources]
+    return [path for path in (*tables, *sidecars) if path.is_file()] + warps

@@ -1,0 +1,65 @@
+"""When a brain may be taken in.
+
+Digitising a brain takes a year: it is taken when `participants.tsv` says so in its column `ingest`, or, without that
+column, when nothing in it has changed for a while.
+"""
+
+import os
+import time
+from pathlib import Path
+
+import pandas as pd
+
+from cytonet_pipeline.dataset.files import read_tsv
+from cytonet_pipeline.dataset.names import bare
+from cytonet_pipeline.errors import ConfigurationError, DataFault
+
+_DERIVATIVES = ("registration", "segmentation", "annotation", "surfaces", "sections")
+
+
+def read_participants(root: Path) -> pd.DataFrame | None:
+    """`participants.tsv` with bare names in `participant_id`; None if there is none.
+
+    Raises
+    ------
+    ConfigurationError
+        The table cannot be read.
+    """
+    path = root / "participants.tsv"
+    if not path.is_file():
+        return None
+    try:
+        frame = read_tsv(path, ("participant_id",))
+    except DataFault as fault:
+        raise ConfigurationError(f"{path}: {fault.what}") from fault
+    frame = frame[frame["participant_id"].notna()]
+    return frame.assign(participant_id=[bare(name, "sub") for name in frame["participant_id"]])
+
+
+def is_released(root: Path, brain: str, participants: pd.DataFrame | None, quiet_minutes: float) -> bool:
+    """Whether a brain may be taken in, by the participants' table or else by its quiet."""
+    if participants is not None and "ingest" in participants.columns:
+        said = participants.loc[participants["participant_id"] == brain, "ingest"]
+        return len(said) > 0 and all(str(value).lower() == "ready" for value in said)
+    changed = last_change(root, brain)
+    return changed is not None and time.time() - changed >= 60 * quiet_minutes
+
+
+def last_change(root: Path, brain: str) -> float | None:
+    """When a file or folder of the brain last changed (seconds since 1970); None if it has none.
+
+    Folders count too: a file that arrives with its old date changes the folder that it arrives in.
+    """
+    folders = [root / f"sub-{brain}", *(root / "derivatives" / kind / f"sub-{brain}" for kind in _DERIVATIVES)]
+    return max((time_of for folder in folders for time_of in _times(folder)), default=None)
+
+
+def _times(folder: Path) -> list[float]:
+    times = []
+    for place, _, names in os.walk(folder):
+        for name in ("", *names):
+            try:
+                times.append(os.stat(os.path.join(place, name)).st_mtime)
+            except OSError:  # gone between listing and looking: it has just changed
+                times.append(time.time())
+    return times

@@ -1,0 +1,126 @@
+"""Sections by a table: how a brain comes in whose files have other names.
+
+Nobody renames ten terabytes. The table also decides between two scans of one sample, and withdraws sections.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cytonet_pipeline.dataset.brain import Section, written_path
+from cytonet_pipeline.dataset.discovery import LabelImages, Sections, is_stain, other_stain, rejected
+from cytonet_pipeline.dataset.files import find_named, read_tsv
+from cytonet_pipeline.dataset.names import bare, is_label, section_number
+from cytonet_pipeline.errors import DataFault
+
+_REQUIRED = ("sample_id", "scan")
+
+
+def table_path(root: Path, brain: str) -> Path:
+    """Where a brain's section table lies, if it has one."""
+    return root / f"derivatives/sections/sub-{brain}/sub-{brain}_sections.tsv"
+
+
+def read_sections(path: Path, root: Path, brain: str, stain: str, roots: Sequence[Path]) -> Sections:
+    """Read a brain's sections from its table; every sample comes out once.
+
+    Raises
+    ------
+    DataFault
+        The table cannot be read or lacks a column.
+    """
+    frame = read_tsv(path, _REQUIRED)
+    found = Sections()
+    reader = _RowReader(path, root, brain, stain, roots)
+    by_sample: dict[str, list[Section]] = {}
+    for number, row in enumerate(frame.to_dict("records"), start=2):
+        sample = bare(row["sample_id"] or "", "sample")
+        if is_label(sample):
+            by_sample.setdefault(sample, []).append(reader.section(sample, row))
+        else:
+            found.problems.append(
+                f"{path.name}, line {number}: {sample or 'n/a'!r} is no sample_id; use letters, digits and . _ + -."
+            )
+    found.sections = [_decided(rows, path) for rows in by_sample.values()]
+    # Without the column the table says nothing about masks; with it, n/a means that there is none.
+    if "mask" not in frame.columns:
+        found.sections = [LabelImages(root, brain, "mask").attach(s) for s in found.sections]
+    if "annotation" not in frame.columns:
+        found.sections = [LabelImages(root, brain, "annotation").attach(s) for s in found.sections]
+    return found
+
+
+def _decided(rows: list[Section], path: Path) -> Section:
+    """One section of all rows of a sample: the only one that is not withdrawn."""
+    standing = [section for section in rows if section.status != "withdrawn"]
+    if len(standing) > 1:
+        reason = f"{path.name} lists several scans of the sample; set status to withdrawn on all but one."
+        return replace(standing[0], status="rejected", reason=reason)
+    return (standing or rows)[0]
+
+
+class _RowReader:
+    def __init__(self, table: Path, root: Path, brain: str, stain: str, roots: Sequence[Path]) -> None:
+        self.table, self.root, self.brain, self.stain, self.roots = table, root, brain, stain, roots
+
+    def section(self, sample: str, row: dict[Any, Any]) -> Section:
+        """The section of a row, with its first fault if it has one."""
+        status, said = (row.get("status") or "ok").lower(), row.get("reason") or ""
+        section = Section(self.brain, sample, 0, None, stain=row.get("stain"), path=row["scan"] or "")
+        section, faults = self._filled(section, row)
+        if status == "withdrawn":
+            return replace(section, status="withdrawn", reason=said or f"withdrawn in {self.table.name}.")
+        if status != "ok":
+            faults.insert(0, f"{self.table.name} gives status {status!r}; write ok or withdrawn.")
+        if not is_stain(section.stain, self.stain):
+            faults.insert(0, other_stain(section.stain, self.stain))
+        return rejected(section, faults[0]) if faults else section
+
+    def _filled(self, section: Section, row: dict[Any, Any]) -> tuple[Section, list[str]]:
+        """Fill in what can be read of a row; the faults of the rest."""
+        faults: list[str] = []
+
+        def attempt(read: Any, *args: Any) -> Any:
+            try:
+                return read(*args)
+            except DataFault as fault:
+                faults.append(fault.what)
+                return None
+
+        scan = attempt(self._file, row["scan"], "scan")
+        if row["scan"] is None:
+            faults.append(f"{self.table.name} names no scan for sample {section.sample}; fill in the column.")
+        section = replace(
+            section,
+            section=attempt(self._number, row.get("section"), section.sample) or 0,
+            scan=scan,
+            mask=attempt(self._file, row.get("mask"), "mask"),
+            annotation=attempt(self._file, row.get("annotation"), "annotation"),
+            pixel_um=attempt(self._pixel_um, row.get("pixel_size_um")),
+            path=section.path if scan is None else written_path(scan, self.root),
+        )
+        return section, faults
+
+    def _file(self, text: str | None, column: str) -> Path | None:
+        if text is None:
+            return None
+        path = find_named(text, self.root, self.roots)
+        if not path.exists():
+            raise DataFault(f"the {column} {text} is not there; put it there or correct {self.table.name}.")
+        return path
+
+    def _number(self, text: str | None, sample: str) -> int:
+        number = section_number(sample) if text is None else section_number(text) if text.isdigit() else None
+        if number is None:
+            raise DataFault(f"{self.table.name} gives section {text or 'n/a'!r} for sample {sample}; write its number.")
+        return number
+
+    def _pixel_um(self, text: str | None) -> float | None:
+        try:
+            size = None if text is None else float(text)
+        except ValueError:
+            size = float("nan")
+        if size is not None and not 0 < size < float("inf"):
+            raise DataFault(f"{self.table.name} gives pixel_size_um {text!r}; write a positive number of µm.")
+        return size

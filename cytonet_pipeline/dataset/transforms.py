@@ -1,0 +1,98 @@
+"""Which files lead from a brain to the reference and back, and what they name in turn.
+
+Files are only found here; registration reads them. A JSON chain is read just far enough to know its members.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cytonet_pipeline.dataset.files import find_named, read_json
+from cytonet_pipeline.errors import DataFault
+
+REFERENCE = "MNIColin27"
+# In this order a file is preferred where several lie side by side.
+EXTENSIONS = (".h5", ".mat", ".tfm", ".nii.gz", ".json")
+_SURFACES = ("pial", "white", "inflated")
+
+
+@dataclass
+class BrainFiles:
+    """The files that belong to a brain as a whole."""
+
+    to_reference: Path | None = None
+    from_reference: Path | None = None
+    surfaces: dict[str, Path] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    sources: list[Path] = field(default_factory=list)
+
+
+def find_brain_files(root: Path, brain: str, roots: Sequence[Path]) -> BrainFiles:
+    """Find a brain's transforms and surfaces, and say what is missing or doubtful."""
+    found = BrainFiles()
+    stem = root / f"derivatives/registration/sub-{brain}/sub-{brain}"
+    found.to_reference = _find(f"{stem}_from-brain_to-{REFERENCE}_mode-points_xfm", found)
+    found.from_reference = _find(f"{stem}_from-{REFERENCE}_to-brain_mode-points_xfm", found)
+    if found.to_reference is None:
+        found.problems.append(
+            f"no transform to {REFERENCE}; put sub-{brain}_from-brain_to-{REFERENCE}_mode-points_xfm with one of the "
+            f"extensions {' '.join(EXTENSIONS)} into derivatives/registration/sub-{brain}."
+        )
+    for path in (found.to_reference, found.from_reference):
+        if path is not None:
+            found.sources.append(path)
+            _follow(path, roots, found)
+    folder = root / f"derivatives/surfaces/sub-{brain}"
+    for hemisphere in "LR":
+        for kind in _SURFACES:
+            path = folder / f"sub-{brain}_hemi-{hemisphere}_{kind}.surf.gii"
+            if path.is_file():
+                found.surfaces[f"{hemisphere}_{kind}"] = path
+                found.sources.append(path)
+    return found
+
+
+def follow_warp(path: Path, roots: Sequence[Path]) -> BrainFiles:
+    """The files that an in-plane warp consists of, itself included."""
+    found = BrainFiles(sources=[path])
+    _follow(path, roots, found)
+    return found
+
+
+def _find(stem: str, found: BrainFiles) -> Path | None:
+    present = [path for extension in EXTENSIONS if (path := Path(stem + extension)).is_file()]
+    if len(present) > 1:
+        others = ", ".join(path.name for path in present[1:])
+        found.problems.append(
+            f"{present[0].name} is used, but beside it lies {others}; leave only the one that is meant."
+        )
+    return present[0] if present else None
+
+
+def _follow(path: Path, roots: Sequence[Path], found: BrainFiles) -> None:
+    """Collect the members of a JSON chain, and theirs; a chain that names itself ends."""
+    if path.suffix != ".json":
+        return
+    try:
+        members = read_json(path).get("transforms")
+        if not isinstance(members, list) or not members:
+            raise DataFault(f'{path.name} has no list of transforms; write {{"transforms": [{{"path": …}}]}}.')
+        for member in members:
+            _follow_member(member, path, roots, found)
+    except DataFault as fault:
+        found.problems.append(fault.what)
+
+
+def _follow_member(member: object, chain: Path, roots: Sequence[Path], found: BrainFiles) -> None:
+    text = member.get("path") if isinstance(member, dict) else None
+    if not isinstance(text, str):
+        raise DataFault(f'{chain.name} has a member without a path; write {{"path": …, "invert": false}}.')
+    try:
+        path = find_named(text, chain.parent, roots)
+    except DataFault as fault:
+        raise DataFault(f"{chain.name}: {fault.what}") from None
+    if not path.is_file():
+        raise DataFault(f"{chain.name} names {text}, which is not there; put it there or correct the path.")
+    if path not in found.sources:
+        found.sources.append(path)
+        _follow(path, roots, found)

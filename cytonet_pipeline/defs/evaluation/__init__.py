@@ -1,0 +1,1 @@
+"""The asset group `evaluation`."""

@@ -1,0 +1,69 @@
+"""Reading the store's tables as asset values, for notebooks and for assets that users add.
+
+The pipeline's own assets hand nothing over in memory: they write to the store and depend by name. This manager lets
+`defs.load_asset_value("patch_index", partition_key="B20")`, or a parameter `patch_index: pd.DataFrame`, do the obvious.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from cytonet_pipeline.settings import Settings
+from cytonet_pipeline.store import Store, read_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def _folder(store: Store, asset: str, partition: str | None) -> tuple[Path, str]:
+    if asset == "metrics_table":
+        return store.metrics() / "metrics.parquet", "metrics"
+    if partition is None:
+        raise dg.DagsterInvariantViolationError(f"{asset}: name the partition to read")
+    if asset == "section_scans":
+        return store.section_scans(partition) / "sections.parquet", "section_scans"
+    if asset == "patch_index":
+        return store.patch_index(partition), "patch_index"
+    if asset == "umap_plots":
+        version = store.current_encoder(partition).name
+        return store.umap(partition, version) / "umap.parquet", "umap"
+    if asset == "training_set":
+        wanted = store.wanted_version(partition)
+        return store.training_set(wanted or "none") / "sections.parquet", "training_sections"
+    raise dg.DagsterInvariantViolationError(f"{asset}: its result is not one table; read its folder in the store")
+
+
+class StoreTables(dg.IOManager):
+    """Loads an asset's table from the store; writes tables of assets that users add below `user/`."""
+
+    def handle_output(self, context: dg.OutputContext, obj: object) -> None:
+        """Write a user's own data frame; our assets return no values."""
+        if obj is None:
+            return
+        import pandas as pd
+
+        if not isinstance(obj, pd.DataFrame):
+            raise dg.DagsterInvariantViolationError(
+                f"{context.asset_key.to_user_string()}: return a pandas.DataFrame, or write files and return nothing"
+            )
+        path = _user_path(Settings.from_environment(), context.get_asset_identifier())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        obj.to_parquet(path)
+
+    def load_input(self, context: dg.InputContext) -> "pd.DataFrame":
+        """Read one partition's table, or all of them one below the other."""
+        import pandas as pd
+
+        settings = Settings.from_environment()
+        own = _user_path(settings, context.get_asset_identifier())
+        if own.exists():
+            return pd.read_parquet(own)
+        store, asset = Store(settings.store), context.asset_key.to_user_string()
+        partitions = context.asset_partition_keys if context.has_asset_partitions else [None]
+        return pd.concat([read_table(*_folder(store, asset, p)) for p in partitions], ignore_index=True)
+
+
+def _user_path(settings: Settings, identifier: object) -> Path:
+    parts = [str(part) for part in identifier] if isinstance(identifier, (list, tuple)) else [str(identifier)]
+    return settings.store / "user" / Path(*parts[:-1]) / f"{parts[-1]}.parquet"

@@ -1,0 +1,117 @@
+"""Handing a training to the launcher and following it from the run that submitted it.
+
+The child reports through Dagster Pipes; how far it is, is read from `progress.json` in its folder, because messages of
+Pipes arrive at the end, and none of a child that an earlier, killed run has left behind.
+"""
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from cytonet_pipeline import progress
+from cytonet_pipeline.errors import TrainingError
+from cytonet_pipeline.settings import Settings
+from cytonet_pipeline.store import Store
+
+if TYPE_CHECKING:
+    from cytonet_pipeline.cluster.local import Attempt
+
+_POLL_S = 0.5
+_OBSERVE_S = 15.0
+_SHOWN = ("step", "loss", "samples_per_second")
+
+
+def launch(context: dg.OpExecutionContext, settings: Settings, encoder: str) -> None:
+    """Train the wanted version of an encoder, unless it is trained; join a training that is running already.
+
+    Raises
+    ------
+    TrainingError
+        It failed; the message holds the end of its log, and where the log lies.
+    """
+    from cytonet_pipeline.cluster.local import LocalLauncher
+
+    store = Store(settings.store)
+    folder = store.encoder(encoder, store.wanted_version(encoder) or "none")
+    if (folder / "encoder.json").exists():
+        context.log.info(f"{folder} is finished; nothing to train")
+        return
+    launcher = LocalLauncher(settings.data, processes=settings.encoder(encoder).processes)
+    running = launcher.running(folder)
+    if running is not None:
+        context.log.info(f"joining attempt {running.number}, process {running.pid}, left by an earlier run")
+        _follow(context, encoder, folder, running)
+        _require_success(folder, running, opened=True)
+        return
+    reserved = launcher.reserve(folder)
+    # A file an attempt: the reader empties the file that it opens.
+    reader = dg.PipesFileMessageReader(str(reserved / "messages.jsonl"))
+    # The environment carries the context: a file would be gone once this session has closed.
+    with dg.open_pipes_session(context, dg.PipesEnvContextInjector(), reader) as session:
+        attempt = launcher.start(reserved, environment=session.get_bootstrap_env_vars())
+        context.log.info(f"attempt {attempt.number}: process {attempt.pid}, log in {attempt.log}")
+        _follow(context, encoder, folder, attempt)
+    _require_success(folder, attempt, opened=session.message_handler.received_opened_message)
+
+
+def _follow(context: dg.OpExecutionContext, encoder: str, folder: Path, attempt: "Attempt") -> None:
+    """Wait for the end of an attempt; show how far it is on the terminal, and now and then in Dagster."""
+    observed = time.monotonic()
+    with progress.task(f"training {encoder}", total=None) as line:
+        try:
+            while attempt.poll() is None:
+                time.sleep(_POLL_S)
+                said = _progress(folder)
+                line.to(said.get("step", 0), _note(said))
+                if time.monotonic() - observed > _OBSERVE_S:
+                    observed = time.monotonic()
+                    _observe(context, encoder, said)
+        except BaseException:
+            # A termination from the UI or Ctrl-C: the child writes a checkpoint, and the next run goes on from it.
+            attempt.terminate()
+            raise
+    _observe(context, encoder, _progress(folder))
+
+
+def _observe(context: dg.OpExecutionContext, encoder: str, said: dict[str, Any]) -> None:
+    """Log how far the training is. Metadata that a child reports through Pipes is dropped inside a graph."""
+    shown = {name: said[name] for name in _SHOWN if isinstance(said.get(name), (int, float))}
+    if shown:
+        context.log_event(dg.AssetObservation("encoder", partition=encoder, metadata=shown))
+
+
+def _note(said: dict[str, Any]) -> str:
+    if said.get("state") == "packing":
+        return f"reading patches {said.get('packed', 0)}/{said.get('patches', '?')}"
+    loss = said.get("loss")
+    told = f" loss {loss:.3f}" if isinstance(loss, float) else ""
+    return f"of {said.get('steps', '?')}, {said.get('state', 'starting')}{told}"
+
+
+def _progress(folder: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _require_success(folder: Path, attempt: "Attempt", *, opened: bool) -> None:
+    # The exit code alone says nothing: a process that never reported may have done anything.
+    if attempt.poll() == 0 and opened and (folder / "encoder.json").exists():
+        return
+    reason = (
+        f"ended with exit code {attempt.poll()}"
+        if attempt.poll() != 0
+        else "ended without ever reporting"
+        if not opened
+        else "ended without an encoder"
+    )
+    raise TrainingError(
+        f"training {folder.parent.name} {folder.name}: attempt {attempt.number} {reason}.\n{attempt.tail(15)}",
+        looked_for=str(attempt.log),
+        to_fix="mend what the log says and run again; it goes on from the last checkpoint",
+    )

@@ -1,0 +1,113 @@
+"""Which patches of the index an encoder is evaluated on, and what each of them is for.
+
+Roles are the encoder's own (`sections.parquet` in its folder), not the index's `split`, which stands for the default
+held-out brain. Subsets follow `order`, so that a larger one contains the smaller ones.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from cytonet_pipeline.errors import StoreError
+from cytonet_pipeline.patches import read_index, read_index_parameters
+from cytonet_pipeline.settings import EvaluationBlock
+from cytonet_pipeline.store import Store, digest_array, digest_left_in, digest_of, read_table
+
+LEARNING_ROLES = ("train", "validation")
+TEST_ROLES = ("seen_brains", "unseen_brain")
+REFERENCE_MM = ("ref_x_mm", "ref_y_mm", "ref_z_mm")
+
+_COLUMNS = [
+    "patch_id", "brain", "sample", "section", "x_px", "y_px",
+    "brain_x_mm", "brain_y_mm", "brain_z_mm", *REFERENCE_MM,
+    "hemisphere", "annotated_area", "atlas_area", "depth", "obliquity_deg", "order",
+]  # fmt: skip
+
+
+def encoder_sections(store: Store, encoder: str, version: str) -> pd.DataFrame:
+    """Sections that an encoder knows of, with their final `role` (table `training_sections`)."""
+    return read_table(store.encoder(encoder, version) / "sections.parquet", "training_sections")
+
+
+def evaluation_set(store: Store, encoder: str, version: str, block: EvaluationBlock) -> pd.DataFrame:
+    """Rows of the patch index that the evaluation of an encoder needs.
+
+    Annotated patches of training and validation sections, at most `samples_per_area` an area each; all annotated
+    patches of test sections; and the sample that the UMAP shows. Sections in the gaps are left out.
+
+    Returns
+    -------
+    DataFrame
+        Columns of the patch index, and `role`, `position_mm` (along the brain's series), `labelled` (takes part in the
+        probes) and `in_umap`; sorted by brain, as in the index within a brain.
+    """
+    rows = whole_index(store, encoder_sections(store, encoder, version))
+    rows["labelled"] = labelled_rows(rows, block.samples_per_area)
+    rows["in_umap"] = umap_sample(rows, block.umap_every)
+    return rows[rows["labelled"] | rows["in_umap"]].reset_index(drop=True)
+
+
+def whole_index(store: Store, sections: pd.DataFrame) -> pd.DataFrame:
+    """Index rows of all sections that have a role other than `gap`, with `role` and `position_mm`."""
+    brains = [_brain_rows(store, str(brain), known) for brain, known in sections.groupby("brain", sort=True)]
+    brains = [rows for rows in brains if len(rows)]
+    if not brains:
+        raise StoreError("patch index: none of the encoder's sections is in it.", to_fix="rebuild it with: cytonet run")
+    return pd.concat(brains, ignore_index=True)
+
+
+def labelled_rows(rows: pd.DataFrame, samples_per_area: int) -> np.ndarray:
+    """Which rows the probes take: all annotated test patches, and a capped number an area for learning.
+
+    Returns
+    -------
+    (N,) bool array
+        Of the learning roles, those with the smallest `order`, `samples_per_area` an area and role.
+    """
+    annotated = (rows["annotated_area"] > 0).to_numpy()
+    # Ranked as integers: as floats, orders that differ in their last bits would be ties.
+    rank = rows.groupby(["role", "annotated_area"])["order"].rank(method="first")
+    few_enough = (rank <= samples_per_area).to_numpy()
+    return annotated & (few_enough | rows["role"].isin(TEST_ROLES).to_numpy())
+
+
+def umap_sample(rows: pd.DataFrame, every: int) -> np.ndarray:
+    """Which rows the UMAP shows: one in `every` of each brain, those with the smallest `order`.
+
+    Returns
+    -------
+    (N,) bool array
+        As `order` is a hash this is a random sample, and that for every 50th lies in that for every 5th.
+    """
+    rank = rows.groupby("brain")["order"].rank(method="first")
+    wanted = np.ceil(rows.groupby("brain")["order"].transform("size") / every)
+    return (rank <= wanted).to_numpy()
+
+
+def section_positions_mm(store: Store, brain: str) -> dict[str, float]:
+    """Position of each section of a brain along its series (brain mm), by sample; from the index's metadata."""
+    sections = read_index_parameters(store, brain)["sections"]
+    return {sample: float(said["position_mm"]) for sample, said in sections.items()}
+
+
+def index_digests(store: Store, brains: Iterable[str]) -> dict[str, str]:
+    """Digest of what the evaluation reads of each brain's index; changes when the index is rebuilt differently."""
+    return {brain: _index_digest(store, brain) for brain in sorted(set(brains))}
+
+
+def _brain_rows(store: Store, brain: str, sections: pd.DataFrame) -> pd.DataFrame:
+    index = read_index(store, brain, columns=_COLUMNS)
+    # The record of every section comes along, and pandas would copy it deeply with every operation.
+    index.attrs = {}
+    index["position_mm"] = index["sample"].map(section_positions_mm(store, brain)).astype(np.float64)
+    index["role"] = index["sample"].map(sections.set_index("sample")["role"])
+    return index[index["role"].isin(LEARNING_ROLES + TEST_ROLES)]
+
+
+def _index_digest(store: Store, brain: str) -> str:
+    left = digest_left_in(store.patch_index(brain))
+    if left != "missing":
+        return left
+    rows = read_index(store, brain, columns=["patch_id", "annotated_area", "order", *REFERENCE_MM])
+    return digest_of([digest_array(rows[column].to_numpy()) for column in rows])

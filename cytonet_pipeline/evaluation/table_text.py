@@ -1,0 +1,178 @@
+"""The table of results as people read it: Markdown and LaTeX.
+
+Formatting only: nothing is computed but the mean of draws.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+_KEYS = ["encoder", "method", "backbone", "held_out", "seed", "protocol"]
+_SPLITS = {"seen_brains": "seen", "unseen_brain": "unseen"}
+_SHOWN = {
+    "macro_f1": "macro F1", "balanced_accuracy": "balanced", "accuracy": "accuracy", "weighted_f1": "weighted F1",
+    "top5_accuracy": "top 5",
+}  # fmt: skip
+_LATEX = str.maketrans(
+    {"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
+     "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "–": "--", "±": r"$\pm$"}
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a reader must know before the first number.
+
+    Attributes
+    ----------
+    datasets : sequence of str
+        Names of the data sets that the rows come from.
+    synthetic : bool
+        Data set or reference say that they are synthetic.
+    missing : sequence of str
+        Encoders without results.
+    classes : mapping
+        By held-out brain, what each split was scored on: the class lists, as one sentence each.
+    """
+
+    datasets: Sequence[str]
+    synthetic: bool
+    missing: Sequence[str] = ()
+    classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def sentence(self) -> str:
+        """The first line of every table."""
+        said = f"Data: {', '.join(self.datasets) or 'none yet'}."
+        if self.synthetic:
+            said += " Synthetic brains: these figures test the plumbing, not the merit of any method."
+        return said
+
+
+def markdown_table(metrics: pd.DataFrame, comparisons: pd.DataFrame, provenance: Provenance) -> str:
+    """The whole page: provenance, the table, label efficiency, class lists, comparisons."""
+    parts = [provenance.sentence(), _missing(provenance), "## All labels", _markdown(main_rows(metrics)), _NOTES]
+    few = label_rows(metrics)
+    if len(few):
+        parts += ["## Few labels an area", "Mean ± standard deviation over draws of labels.", _markdown(few)]
+    if provenance.classes:
+        parts += ["## Areas", *(_class_list(held_out, said) for held_out, said in provenance.classes.items())]
+    if len(comparisons):
+        parts += ["## Encoders compared", _COMPARED, _markdown(comparison_rows(comparisons))]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def latex_table(metrics: pd.DataFrame, provenance: Provenance) -> str:
+    """A plain `tabular` of the main table, to be read with `input`; the provenance stands above it as a comment."""
+    rows = main_rows(metrics)
+    lines = [
+        f"% {provenance.sentence()}",
+        rf"\begin{{tabular}}{{{'l' * rows.shape[1]}}}",
+        r"\hline",
+        " & ".join(str(name).translate(_LATEX) for name in rows.columns) + r" \\",
+        r"\hline",
+        *(" & ".join(str(cell).translate(_LATEX) for cell in row) + r" \\" for row in rows.itertuples(index=False)),
+        r"\hline",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main_rows(metrics: pd.DataFrame) -> pd.DataFrame:
+    """A row an encoder and protocol with all labels, a column a split and score, as text."""
+    rows = []
+    for keys, of_entry in metrics[metrics["labels_per_area"] == 0].groupby(_KEYS, sort=False):
+        row = dict(zip(_KEYS, map(str, keys), strict=True))
+        row["samples"] = str(of_entry["pretrain_samples"].iloc[0])
+        by_split = {str(found["split"]): found for found in of_entry.to_dict("records")}
+        for split, short in _SPLITS.items():
+            for score, title in _SHOWN.items():
+                row[f"{short} {title}"] = _with_interval(by_split[split], score, wide=score == "macro_f1")
+            row[f"{short} areas"] = str(by_split[split]["n_areas"])
+            row[f"{short} patches"] = str(by_split[split]["n_patches"])
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def label_rows(metrics: pd.DataFrame) -> pd.DataFrame:
+    """A row an encoder and protocol that was also run with few labels; a column a split and number of labels."""
+    efficient = metrics.loc[metrics["labels_per_area"] > 0, "protocol"].unique()
+    rows = []
+    for (encoder, protocol), of_entry in metrics[metrics["protocol"].isin(efficient)].groupby(
+        ["encoder", "protocol"], sort=False
+    ):
+        row = {"encoder": str(encoder), "protocol": str(protocol)}
+        for split, short in _SPLITS.items():
+            of_split = of_entry[of_entry["split"] == split]
+            numbers = sorted({int(n) for n in of_split["labels_per_area"]}, key=lambda n: n or np.inf)
+            for n in numbers:
+                f1 = of_split.loc[of_split["labels_per_area"] == n, "macro_f1"].to_numpy(np.float64)
+                row[f"{short} macro F1, {n or 'all'}"] = _spread(f1)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def comparison_rows(comparisons: pd.DataFrame) -> pd.DataFrame:
+    """A row a pair of encoders, as text."""
+    return pd.DataFrame(
+        {
+            "protocol": comparisons["protocol"],
+            "split": comparisons["split"].map(_SPLITS),
+            "A": comparisons["encoder_a"],
+            "B": comparisons["encoder_b"],
+            "macro F1 A − B": [_signed_interval(row) for row in comparisons.to_dict("records")],
+            "p (Holm)": ["–" if np.isnan(p) else f"{p:.3f}" for p in comparisons["p_holm"].astype(float)],
+            "blocks": comparisons["n_blocks"].astype(str),
+        }
+    )
+
+
+_NOTES = (
+    "*seen*: test sections of brains whose other sections were trained on; *unseen*: a brain of which nothing was. "
+    "Averages over areas run over the areas that occur in the scored sections and have training samples. Brackets: "
+    "95 % interval by resampling blocks of contiguous sections, none with fewer than ten blocks; it is conditional on "
+    "the brains scored. *samples*: patches seen in training the encoder."
+)
+_COMPARED = (
+    "Difference in macro F1 on the same resampled blocks, with its 95 % interval; p values corrected by Holm within "
+    "protocol and split. Two trained networks are compared, not two methods: the spread over seeds is not in here."
+)
+
+
+def _missing(provenance: Provenance) -> str:
+    return f"Not in here yet: {', '.join(provenance.missing)}." if provenance.missing else ""
+
+
+def _class_list(held_out: str, said: Sequence[str]) -> str:
+    return "\n".join([f"Held out {held_out}:", "", *(f"* {line}" for line in said)])
+
+
+def _with_interval(row: Mapping[Hashable, Any], score: str, *, wide: bool) -> str:
+    value, low, high = (float(row[name]) for name in (score, f"{score}_low", f"{score}_high"))
+    if np.isnan(value):
+        return "–"
+    return f"{value:.3f} [{low:.3f}–{high:.3f}]" if wide and not np.isnan(low) else f"{value:.3f}"
+
+
+def _signed_interval(row: Mapping[Hashable, Any]) -> str:
+    value, low, high = (float(row[name]) for name in ("difference", "difference_low", "difference_high"))
+    return f"{value:+.3f}" if np.isnan(low) else f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def _spread(values: np.ndarray) -> str:
+    values = values[~np.isnan(values)]
+    if len(values) == 0:
+        return "–"
+    return f"{values[0]:.3f}" if len(values) == 1 else f"{values.mean():.3f} ± {values.std(ddof=1):.3f}"
+
+
+def _markdown(rows: pd.DataFrame) -> str:
+    if rows.empty:
+        return "(no rows yet)"
+    cells = [list(map(str, rows.columns)), *(list(map(str, row)) for row in rows.itertuples(index=False))]
+    cells = [[cell.replace("|", r"\|") for cell in line] for line in cells]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
+    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in cells]
+    return "\n".join([lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]])

@@ -1,0 +1,85 @@
+"""From stored samples to grey values of 8 bit: luminance, one intensity window, dark on light."""
+
+import numpy as np
+from tifffile import TiffPage
+
+from cytonet_pipeline.errors import ScanError
+
+_MIN_IS_WHITE, _MIN_IS_BLACK, _RGB, _YCBCR = 0, 1, 2, 6
+_JPEG = 7
+_UNSIGNED = 1
+_ROWS_AT_ONCE_PX = 1 << 20
+
+
+class Greyscale:
+    """Turns the samples of one scan into grey values.
+
+    Parameters
+    ----------
+    window : (low, high), optional
+        Grey values that become 0 and 255; default: 0 and the largest number that `BitsPerSample` bits can hold.
+
+    Notes
+    -----
+    Colours become the luminance of ITU-R BT.601, 0.299 R + 0.587 G + 0.114 B, rounded; alpha is ignored. The pipeline
+    expects a cell-body stain, dark on light, so an image stored as MinIsWhite is inverted before the window.
+    """
+
+    def __init__(self, page: TiffPage, name: str, window: tuple[int, int] | None = None) -> None:
+        self.is_colour = _is_colour(page, name)
+        self.bits = _bits(page, name)
+        largest = 2**self.bits - 1
+        low, high = window or (0, largest)
+        if not low < high:
+            raise ScanError(
+                f"{name}: the intensity window ({low}, {high}) is empty.",
+                to_fix="give the lower grey value first, in `window` of the experiments file",
+            )
+        values = np.arange(2**self.bits, dtype=np.float64)
+        if page.photometric == _MIN_IS_WHITE:
+            values = values[::-1]
+        scaled = np.floor((values - low) * (255 / (high - low)) + 0.5)
+        self._table = np.clip(scaled, 0, 255).astype(np.uint8)
+        self._plain = self.bits == 8 and bool((self._table == np.arange(256)).all())
+        self.key = (low, high, int(page.photometric))
+
+    def __call__(self, samples: np.ndarray) -> np.ndarray:
+        """Turn (H, W, S) samples into (H, W) grey values of uint8."""
+        grey = luminance(samples[..., :3]) if self.is_colour else samples[..., 0]
+        if self._plain:
+            return np.ascontiguousarray(grey)
+        return np.take(self._table, grey, mode="clip")
+
+
+def luminance(colour: np.ndarray) -> np.ndarray:
+    """Luminance (ITU-R BT.601) of (H, W, 3) unsigned samples, rounded, in their own type."""
+    height, width, _ = colour.shape
+    grey = np.empty((height, width), colour.dtype)
+    step = max(1, _ROWS_AT_ONCE_PX // max(1, width))
+    for top in range(0, height, step):
+        red, green, blue = (colour[top : top + step, :, c].astype(np.uint32) for c in range(3))
+        grey[top : top + step] = (299 * red + 587 * green + 114 * blue + 500) // 1000
+    return grey
+
+
+def _is_colour(page: TiffPage, name: str) -> bool:
+    photometric, samples = page.photometric, page.samplesperpixel
+    if photometric in (_MIN_IS_WHITE, _MIN_IS_BLACK) and samples - len(page.extrasamples or ()) <= 1:
+        return False
+    # The JPEG decoder turns YCbCr into RGB; nothing else does.
+    if samples >= 3 and (photometric == _RGB or (photometric == _YCBCR and page.compression == _JPEG)):
+        return True
+    raise ScanError(
+        f"{name}: {samples} samples a pixel of kind {getattr(photometric, 'name', photometric)} are not read.",
+        to_fix="export the scan as grey values or RGB",
+    )
+
+
+def _bits(page: TiffPage, name: str) -> int:
+    bits = page.bitspersample
+    if page.sampleformat != _UNSIGNED or not isinstance(bits, int) or not 8 <= bits <= 16:
+        raise ScanError(
+            f"{name}: samples of {bits} bit ({getattr(page.sampleformat, 'name', page.sampleformat)}) are not read.",
+            to_fix="export the scan with unsigned samples of 8 to 16 bit",
+        )
+    return bits

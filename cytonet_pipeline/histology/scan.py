@@ -1,0 +1,255 @@
+"""A scan of a section: patches of it at any coarser pixel size, without ever reading it whole.
+
+Coordinates are full-resolution pixels with the origin at the outer corner of the top-left pixel. Pixels are grey values
+of 8 bit, dark on light, whatever the file holds.
+"""
+
+import math
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cytonet_pipeline.dataset import sidecar_pixel_um
+from cytonet_pipeline.errors import DataFault, ScanError
+from cytonet_pipeline.histology.averaging import Boxes, average, averaged
+from cytonet_pipeline.histology.grey import Greyscale
+from cytonet_pipeline.histology.levels import Level
+from cytonet_pipeline.histology.mosaic import Mosaic
+from cytonet_pipeline.histology.tiff import Header, read_header
+from cytonet_pipeline.histology.tiles import forget_file
+from cytonet_pipeline.histology.tissue import otsu_classes
+
+# Width and height of a pixel may differ by as much before an image counts as anisotropic.
+_ANISOTROPY = 1e-3
+_ROUNDING = 1e-6
+_REGION_BYTES = 64 << 20
+_BACKGROUND_PX = 512
+
+
+def open_scan(path: Path | str, pixel_um: float | None = None, window: tuple[int, int] | None = None) -> "Scan":
+    """Open a scan: TIFF, BigTIFF or OME-TIFF, in tiles or strips, with or without a pyramid.
+
+    Parameters
+    ----------
+    pixel_um : float, optional
+        Edge of a full-resolution pixel. Default: what the sidecar beside the scan says, else OME metadata, else the
+        resolution tags.
+    window : (low, high), optional
+        Grey values that become 0 and 255; default: the full range of the scan's bits.
+
+    Raises
+    ------
+    ScanError
+        The file cannot be read, or nothing says how large its pixels are.
+    """
+    path = Path(path)
+    header = read_header(path)
+    return Scan(header, pixel_um or _pixel_um(header), Greyscale(header.page, str(path), window), window)
+
+
+class Scan:
+    """An open scan. Safe between threads; can be sent to other processes, which open the file themselves."""
+
+    def __init__(self, header: Header, pixel_um: float, grey: Greyscale, window: tuple[int, int] | None = None) -> None:
+        self.path = header.path
+        self.pixel_um = float(pixel_um)
+        self.window = window
+        self.bits = grey.bits
+        self.compression = header.compression
+        self.bytes = header.state.size
+        self.header = header
+        self._levels = header.levels
+        self._mosaic = Mosaic(header, grey, lambda: self.background)
+
+    @property
+    def width_px(self) -> int:
+        """Width at full resolution."""
+        return self._levels[0].width
+
+    @property
+    def height_px(self) -> int:
+        """Height at full resolution."""
+        return self._levels[0].height
+
+    @property
+    def levels(self) -> list[tuple[int, int]]:
+        """Height and width of each level of the pyramid, the full resolution first."""
+        return [(level.height, level.width) for level in self._levels]
+
+    @property
+    def size_said_um(self) -> float | None:
+        """Edge of a pixel as the file itself says, whatever `pixel_um` is; of two different edges the more deviant."""
+        said = self.header.said_um
+        return max(said, key=lambda size: abs(math.log(size / self.pixel_um))) if said else None
+
+    def read_patch(
+        self, x_px: float, y_px: float, size_px: int, pixel_um: float, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Read a square patch, averaged over the area that each of its pixels covers.
+
+        Parameters
+        ----------
+        x_px, y_px : float
+            Centre of the patch, in full-resolution pixels from the outer corner of the first one.
+        size_px : int
+            Edge of the patch in output pixels.
+        pixel_um : float
+            Edge of an output pixel; not smaller than the scan's.
+        out : (size_px, size_px) uint8 array, optional
+            Where to put the patch.
+
+        Returns
+        -------
+        (size_px, size_px) uint8 array
+            From the coarsest level that is not coarser than asked for. Outside the scan: its background.
+
+        Raises
+        ------
+        ScanError
+            `pixel_um` is finer than the scan, or the scan is damaged at this place.
+        """
+        level, step = self._level_for(pixel_um)
+        half = size_px * step / 2
+        down = Boxes.snapped(y_px / level.factor - half, step, size_px)
+        right = Boxes.snapped(x_px / level.factor - half, step, size_px)
+        if out is None:
+            out = np.empty((size_px, size_px), np.uint8)
+        self._average(level, down, right, out)
+        return out
+
+    def read_patches(
+        self, xy_px: np.ndarray, size_px: int, pixel_um: float, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Read many patches, in an order in which neighbours share tiles.
+
+        Parameters
+        ----------
+        xy_px : (N, 2) array
+            Centres, as in `read_patch`.
+        out : (N, size_px, size_px) uint8 array, optional
+            Where to put the patches.
+
+        Returns
+        -------
+        (N, size_px, size_px) uint8 array
+            In the order of `xy_px`.
+        """
+        xy_px = np.asarray(xy_px, dtype=np.float64).reshape(-1, 2)
+        if out is None:
+            out = np.empty((len(xy_px), size_px, size_px), np.uint8)
+        level, _ = self._level_for(pixel_um)
+        chunk = xy_px // (level.factor * np.array([level.chunk_width, level.chunk_height]))
+        for i in np.lexsort((chunk[:, 0], chunk[:, 1])):
+            self.read_patch(xy_px[i, 0], xy_px[i, 1], size_px, pixel_um, out=out[i])
+        return out
+
+    def thumbnail(self, width_px: int) -> np.ndarray:
+        """The whole scan, about `width_px` wide and of its proportions, read band by band; never enlarged.
+
+        Returns
+        -------
+        (height, width) uint8 array
+        """
+        # A scan of absurd proportions must not give a picture of absurd height.
+        step = max(1.0, self.width_px / width_px, self.height_px / (16 * width_px))
+        height, width = (max(1, round(edge / step)) for edge in (self.height_px, self.width_px))
+        level = self._coarsest(min(self.height_px / height, self.width_px / width))
+        out = np.empty((height, width), np.uint8)
+        down = Boxes(0.0, max(1.0, self.height_px / level.factor / height), height)
+        right = Boxes(0.0, max(1.0, self.width_px / level.factor / width), width)
+        self._average(level, down, right, out)
+        return out
+
+    @cached_property
+    def background(self) -> int:
+        """Grey value of the bare slide: the median of the light class (Otsu) in up to 64 tiles, averaged down."""
+        ratio = max(1.0, self.width_px / _BACKGROUND_PX)
+        level = self._coarsest(ratio)
+        # Averaged, because between the cells tissue can be as light as the slide.
+        step = max(1, int(ratio) // level.factor)
+        pieces = [averaged(chunk, step).ravel() for chunk in self._mosaic.sampled_chunks(level)]
+        _, light = otsu_classes(np.concatenate(pieces)) if pieces else (None, np.array([255], np.uint8))
+        return int(np.median(light))
+
+    def verify(self) -> None:
+        """Look whether the scan is whole: no tile beyond the end of the file, one tile of each corner decodes.
+
+        Raises
+        ------
+        ScanError
+            It is truncated or damaged; says how much of it.
+        """
+        for level in self._levels:
+            if beyond := level.beyond():
+                raise ScanError(
+                    f"{self.path}: truncated, {beyond} of {level.offsets.size} tiles or strips of the level of "
+                    f"{level.width} × {level.height} px lie beyond the end of the file.",
+                    to_fix="copy the scan again from its source",
+                )
+        rows, columns = self._levels[0].grid
+        for row, column in {(0, 0), (rows // 2, columns // 2), (rows - 1, columns - 1)}:
+            self._levels[0].chunk(row, column)
+
+    def close(self) -> None:
+        """Close the file. Reading again opens it again."""
+        forget_file(self.header.state)
+
+    def __enter__(self) -> "Scan":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open_scan, (self.path, self.pixel_um, self.window)
+
+    def __repr__(self) -> str:
+        return f"<Scan {self.path.name}: {self.width_px} × {self.height_px} px of {self.pixel_um:g} µm>"
+
+    def _level_for(self, pixel_um: float) -> tuple[Level, float]:
+        """The level to read from, and how many of its pixels one output pixel covers along an edge."""
+        ratio = pixel_um / self.pixel_um
+        if not ratio >= 1 - _ROUNDING:
+            raise ScanError(
+                f"{self.path}: asked for pixels of {pixel_um:g} µm, the scan has {self.pixel_um:g} µm.",
+                to_fix="ask for pixels that are not finer than the scan's; nothing is enlarged",
+            )
+        level = self._coarsest(ratio)
+        return level, max(1.0, ratio / level.factor)
+
+    def _coarsest(self, ratio: float) -> Level:
+        return [level for level in self._levels if level.factor <= ratio * (1 + _ROUNDING)][-1]
+
+    def _average(self, level: Level, down: Boxes, right: Boxes, out: np.ndarray) -> None:
+        """Average a region into `out`, in bands of rows that fit into memory."""
+        band_bytes = max(1, right.last - right.first) * math.ceil(down.step + 1)
+        rows = max(1, _REGION_BYTES // band_bytes)
+        for begin in range(0, down.count, rows):
+            band = down.part(begin, min(begin + rows, down.count))
+            region = self._mosaic.region(level, band.first, band.last, right.first, right.last)
+            out[begin : begin + band.count] = average(region, band, right)
+
+
+def _pixel_um(header: Header) -> float:
+    """Pixel size without one given: the sidecar's, else the file's own."""
+    try:
+        beside = sidecar_pixel_um(header.path)
+    except DataFault as fault:
+        raise ScanError(f"{header.path}: {fault.what}") from fault
+    if beside is not None:
+        return beside
+    if header.said_um is None:
+        raise ScanError(
+            f"{header.path}: nothing says how large its pixels are.",
+            looked_for=("PixelSize in the JSON beside it", "OME metadata", "resolution tags with a unit"),
+            to_fix="write PixelSize and PixelSizeUnits into the sidecar, or pixel_size_um into the section table",
+        )
+    width, height = header.said_um
+    if abs(width - height) > _ANISOTROPY * width:
+        raise ScanError(
+            f"{header.path}: its pixels are {width:g} × {height:g} µm.",
+            to_fix="resample the scan to square pixels, or give the right size in the sidecar",
+        )
+    return width

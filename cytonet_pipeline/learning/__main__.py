@@ -1,0 +1,75 @@
+"""Train the encoder of a prepared folder.
+
+    python -m cytonet_pipeline.learning STORE/encoders/NAME/VERSION --data DATASET
+    torchrun --nproc-per-node 4 -m cytonet_pipeline.learning …                      four ranks of one batch
+
+It goes on from the last checkpoint by itself. SIGTERM and SIGUSR1 finish the step, write a checkpoint and exit with
+code 75: run it again to continue. Exit codes: 0 done, 75 continue me, 1 a fault that the last line explains.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+from cytonet_pipeline.errors import CytonetError
+from cytonet_pipeline.learning.folder import EncoderFolder
+from cytonet_pipeline.learning.pipes import told_to_dagster
+from cytonet_pipeline.learning.run import FAILED, run
+from cytonet_pipeline.store import read_record
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the command line, train, and return the exit code."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device = _device(options.device)
+    try:
+        with told_to_dagster() as tell:
+            tell({"state": "started", "folder": str(options.folder)})
+            code = run(options.folder, options.data, device, options.packed)
+            tell({"state": "ended", "exit_code": code, **_figures(options.folder)})
+            return code
+    except CytonetError as error:
+        print(error, file=sys.stderr, flush=True)
+        return FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m cytonet_pipeline.learning",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="encoders/<encoder>/<version> of a store")
+    parser.add_argument("--data", type=Path, required=True, metavar="ROOT", help="the data set (BIDS root)")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads a rank; default: torch decides")
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU where there is one"
+    )
+    parser.add_argument(
+        "--packed", type=Path, metavar="DIR", help="folder of packed patches; default: `packed` in the store"
+    )
+    return parser
+
+
+def _device(name: str) -> torch.device:
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(device)
+    return device
+
+
+def _figures(path: Path) -> dict[str, object]:
+    folder = EncoderFolder(path)
+    return dict(read_record(folder.record)["figures"]) if folder.record.exists() else {}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

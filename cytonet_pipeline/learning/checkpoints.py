@@ -1,0 +1,103 @@
+"""Checkpoints: everything that a training needs to go on as if it had never stopped.
+
+safetensors and JSON only: a pickle can run code. A checkpoint is written beside its name and renamed; the last two are
+kept, so that a damaged one costs an interval and not a training.
+"""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from cytonet_pipeline.errors import TrainingError
+from cytonet_pipeline.store import atomic_file
+
+KEPT = 2
+_log = logging.getLogger(__name__)
+
+
+def save_checkpoint(
+    folder: Path,
+    step: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    fingerprint: str,
+    state: dict[str, Any],
+) -> Path:
+    """Write a checkpoint after `step` steps and delete those before the last two.
+
+    Parameters
+    ----------
+    fingerprint : str
+        Digest of the configuration and the patches.
+    state : dict
+        What else the loop needs, JSON values.
+    """
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for index, values in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in values.items()}
+    metadata = {"step": str(step), "fingerprint": fingerprint, "state": json.dumps(state)}
+    path = folder / f"step-{step:08d}.safetensors"
+    with atomic_file(path) as temporary:
+        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary, metadata)
+    for old in _paths(folder)[:-KEPT]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def restore_checkpoint(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, fingerprint: str
+) -> tuple[int, dict[str, Any]]:
+    """Put model and optimiser where the last readable checkpoint left them.
+
+    Returns
+    -------
+    step, state : int, dict
+        Steps done and the loop's state; 0 and nothing if there is no checkpoint.
+
+    Raises
+    ------
+    TrainingError
+        The checkpoint belongs to another configuration or training set.
+    """
+    for path in reversed(_paths(folder)):
+        try:
+            tensors, metadata = _read(path)
+        except (OSError, ValueError, safetensors.SafetensorError) as error:
+            _log.warning("%s: damaged (%s); taking the one before", path, error)
+            continue
+        if metadata.get("fingerprint") != fingerprint:
+            raise TrainingError(
+                f"{path}: belongs to another configuration or training set.",
+                to_fix=f"delete {folder} to start from the beginning, or restore the encoder's folder",
+            )
+        _load(tensors, model, optimizer)
+        return int(metadata["step"]), json.loads(metadata["state"])
+    return 0, {}
+
+
+def _paths(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*.safetensors"))
+
+
+def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    with safetensors.safe_open(path, "pt") as opened:
+        return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
+
+
+def _load(tensors: dict[str, torch.Tensor], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    model.load_state_dict(
+        {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+    )
+    states: dict[int, dict[str, torch.Tensor]] = {}
+    for name, value in tensors.items():
+        kind, _, rest = name.partition(".")
+        if kind == "optimizer":
+            index, _, key = rest.partition(".")
+            states.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,140 @@
+"""Laying out an encoder's folder before its training, and looking whether all is there after it."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cytonet_pipeline.errors import TrainingError
+from cytonet_pipeline.learning.folder import EncoderFolder
+from cytonet_pipeline.lineage import resolve_training_set
+from cytonet_pipeline.settings import TRAINED, WITHOUT_WEIGHTS, DatasetBlock, EncoderBlock, Settings
+from cytonet_pipeline.store import Store, atomic_folder, read_record, write_record, write_table
+
+
+def prepare(settings: Settings, store: Store, encoder: str) -> Path:
+    """Lay out the folder of the version that the last training set decided on.
+
+    A folder that is there already is left as it is, with its checkpoints: the version names what it holds.
+
+    Returns
+    -------
+    Path
+        `encoders/<encoder>/<version>` with `config.json`, `training_set.json`, `sections.parquet`, `patches.parquet`.
+
+    Raises
+    ------
+    TrainingError
+        No training set has been decided, or the store has changed since.
+    """
+    wanted = store.wanted_version(encoder)
+    if wanted is not None and (store.encoder(encoder, wanted) / "config.json").exists():
+        return store.encoder(encoder, wanted)
+    resolved, patches = resolve_training_set(encoder, settings, store)
+    if resolved.version != wanted:
+        raise TrainingError(
+            f"encoder {encoder}: the store has changed since its training set was decided "
+            f"({wanted or 'never'}; now it would be {resolved.version}).",
+            to_fix=f"materialise training_set again: cytonet run --encoders {encoder}",
+        )
+    folder = store.encoder(encoder, wanted)
+    block = settings.encoder(encoder)
+    write_encoder_folder(
+        folder, encoder, wanted, block, settings.experiments.dataset, resolved.sections, patches, resolved.record
+    )
+    return folder
+
+
+def write_encoder_folder(
+    folder: Path,
+    encoder: str,
+    version: str,
+    block: EncoderBlock,
+    dataset: DatasetBlock,
+    sections: pd.DataFrame,
+    patches: pd.DataFrame,
+    record: dict[str, Any],
+) -> None:
+    """Write everything that a training reads, but the scans.
+
+    Parameters
+    ----------
+    sections, patches : DataFrame
+        Tables `training_sections` and `training_patches`.
+    record : dict
+        Content of `training_set.json`.
+    """
+    # Rows in the order of their ids: neither sampling nor packing then depends on how the index was read.
+    patches = patches.sort_values("patch_id", kind="stable").reset_index(drop=True)
+    with atomic_folder(folder) as temporary:
+        write_table(temporary / "sections.parquet", sections, "training_sections")
+        write_table(temporary / "patches.parquet", patches, "training_patches")
+        write_record(temporary / "training_set.json", record)
+        config = {
+            "encoder": encoder,
+            "version": version,
+            "block": block.model_dump(mode="json"),
+            "dataset": dataset.model_dump(mode="json"),
+        }
+        write_record(temporary / "config.json", config)
+
+
+def finish(path: Path) -> dict[str, Any]:
+    """Look whether a training left all that evaluation needs.
+
+    Returns
+    -------
+    dict
+        `encoder.json`.
+
+    Raises
+    ------
+    TrainingError
+        It is not finished, its weights cannot be loaded or are not numbers, or its history has gaps.
+    """
+    folder = EncoderFolder(path)
+    if not folder.record.exists():
+        raise TrainingError(
+            f"{folder.name} {folder.version}: the training is not finished.",
+            looked_for=str(folder.record),
+            to_fix=f"train it again, it goes on from its last checkpoint: cytonet run --encoders {folder.name}",
+        )
+    if folder.block.method not in WITHOUT_WEIGHTS:
+        _require_weights(folder)
+    if folder.block.method in TRAINED:
+        _require_history(folder)
+    return read_record(folder.record)
+
+
+def discard_checkpoints(path: Path) -> None:
+    """Delete the checkpoints of a finished training."""
+    shutil.rmtree(EncoderFolder(path).checkpoints, ignore_errors=True)
+
+
+def _require_weights(folder: EncoderFolder) -> None:
+    import torch
+
+    from cytonet_pipeline.learning.encoders import load_encoder
+
+    encoder = load_encoder(folder.path)
+    faulty = [name for name, value in encoder.state_dict().items() if not torch.isfinite(value).all()]
+    if faulty:
+        raise TrainingError(
+            f"{folder.weights}: weights that are not numbers ({', '.join(faulty[:3])}).",
+            to_fix="delete the encoder's folder and train again with a lower learning rate",
+        )
+
+
+def _require_history(folder: EncoderFolder) -> None:
+    from cytonet_pipeline.store import read_table
+
+    history = read_table(folder.history, "history")
+    steps = history["step"].to_numpy()
+    if len(steps) == 0 or steps[-1] != folder.block.steps or (np.diff(steps) <= 0).any():
+        last = int(steps[-1]) if len(steps) else 0
+        raise TrainingError(
+            f"{folder.history}: ends at step {last} of {folder.block.steps}.",
+            to_fix="delete the encoder's folder and train again",
+        )

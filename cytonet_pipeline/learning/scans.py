@@ -1,0 +1,112 @@
+"""Opening the scans of a table's sections, wherever the table comes from."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from cytonet_pipeline.errors import TrainingError
+from cytonet_pipeline.histology import open_scan
+
+
+class PatchReader(Protocol):
+    """An open scan, as far as it is needed here."""
+
+    def read_patches(
+        self, xy_px: np.ndarray, size_px: int, pixel_um: float, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Patches (N, size, size) uint8 round centres (N, 2) in full-resolution pixels."""
+        ...
+
+
+ScanOpener = Callable[[str, str], AbstractContextManager[PatchReader]]
+
+
+class SectionScans:
+    """Opens a section's scan by brain and sample.
+
+    Parameters
+    ----------
+    root : Path
+        The data set; relative paths start there.
+    sections : DataFrame
+        Columns `brain`, `sample`, `path`, `pixel_um` and, if they exist, `window_low`, `window_high`: tables
+        `training_sections` and `section_scans`.
+    window_of : callable, optional
+        Intensity window of a brain, for tables without windows (`DatasetBlock.window_of`).
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        sections: pd.DataFrame,
+        window_of: Callable[[str], tuple[int, int] | None] | None = None,
+    ) -> None:
+        self._root = root
+        records = sections.to_dict("records")
+        self._rows: dict[Any, dict[Any, Any]] = {(r["brain"], r["sample"]): r for r in records}
+        self._window_of = window_of
+
+    def __call__(self, brain: str, sample: str) -> AbstractContextManager[PatchReader]:
+        """Open the scan of a section.
+
+        Raises
+        ------
+        TrainingError
+            The table has no such section.
+        ScanError
+            The scan cannot be read.
+        """
+        row = self._rows.get((brain, sample))
+        if row is None or not isinstance(row["path"], str):
+            raise TrainingError(
+                f"sub-{brain}, sample {sample}: no scan is known for its patches.",
+                to_fix="rebuild the patch index: cytonet run --brains " + brain,
+            )
+        return open_scan(self._root / row["path"], pixel_um=float(row["pixel_um"]), window=self._window(row))
+
+    def _window(self, row: dict[Any, Any]) -> tuple[int, int] | None:
+        low, high = row.get("window_low"), row.get("window_high")
+        if low is not None and high is not None and not (pd.isna(low) or pd.isna(high)):
+            return int(low), int(high)
+        return self._window_of(str(row["brain"])) if self._window_of else None
+
+
+def read_by_section(
+    patches: pd.DataFrame, scans: ScanOpener, size_px: int, pixel_um: float, *, threads: int = 2
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Read patches section by section, some sections ahead of the consumer.
+
+    Parameters
+    ----------
+    patches : DataFrame
+        Columns `brain`, `sample`, `x_px`, `y_px`.
+    size_px, pixel_um : int, float
+        Edge of a patch and of its pixels.
+
+    Yields
+    ------
+    rows, images : (n,) integer array, (n, size_px, size_px) uint8 array
+        Positions in `patches`, and the patches.
+    """
+    of_section = patches.groupby(["brain", "sample"], sort=True).indices
+    centres = patches[["x_px", "y_px"]].to_numpy()
+
+    def read(section: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
+        rows = np.asarray(of_section[section])
+        with scans(*section) as scan:
+            return rows, scan.read_patches(centres[rows], size_px, pixel_um)
+
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: list[Future[tuple[np.ndarray, np.ndarray]]] = []
+        for section in of_section:
+            waiting.append(pool.submit(read, section))  # type: ignore[arg-type]
+            # Bounded: a section has hundreds of megabytes of patches.
+            if len(waiting) > threads:
+                yield waiting.pop(0).result()
+        for future in waiting:
+            yield future.result()

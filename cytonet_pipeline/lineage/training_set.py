@@ -1,0 +1,240 @@
+"""Training sets: exactly which sections, transforms and patches an encoder may see, under a version that names them.
+
+The version is a digest of all that decides the weights, so what lineage points to is never overwritten. Which brains
+can take part is read in `brains.py`; differences are told in `compare.py`.
+"""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import cytonet_pipeline
+from cytonet_pipeline.errors import StoreError, TrainingError
+from cytonet_pipeline.lineage.brains import IndexedBrain, brains_in, read_brain
+from cytonet_pipeline.patches import assign_splits, take_subset
+from cytonet_pipeline.settings import Settings
+from cytonet_pipeline.store import (
+    Store,
+    atomic_folder,
+    digest_array,
+    digest_of,
+    read_record,
+    read_table,
+    table,
+    write_record,
+    write_table,
+)
+
+# Raised by hand when the code of `learning` makes other weights from the same training set and configuration.
+CODE_VERSION = "1"
+
+_SEE_LABELS = frozenset({"supcon", "scratch"})
+# Settings that change no weight: when a brain is taken, where scans may lie, what stands in each section's row.
+_NOT_IN_VERSION = {
+    "encoder": {"retired", "held_out"},
+    "dataset": {"quiet_minutes", "allowed_roots", "window", "held_out"},
+}
+_IN_VERSION = [
+    "brain", "sample", "role", "digest", "pixel_um", "window_low", "window_high", "mask_digest", "transform_digest",
+    "patches_digest", "n_training_patches",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSet:
+    """What an encoder may see.
+
+    Attributes
+    ----------
+    encoder, version : str
+    sections : DataFrame
+        Table `training_sections`: all sections of all sound brains, with what each is for.
+    record : dict
+        What `training_set.json` says: configuration, digests, counts, who was left out and why.
+    """
+
+    encoder: str
+    version: str
+    sections: pd.DataFrame
+    record: dict[str, Any] = field(repr=False)
+
+
+def resolve_training_set(encoder: str, settings: Settings, store: Store) -> tuple[TrainingSet, pd.DataFrame]:
+    """Decide what an encoder may see, from what the store holds now. Nothing is written.
+
+    Returns
+    -------
+    training_set : TrainingSet
+    patches : DataFrame
+        Table `training_patches`: those of training sections that the encoder learns from (`samples` of them), and all
+        of validation sections, by which training is watched.
+
+    Raises
+    ------
+    TrainingError
+        No brain offers a training section; the message says why for each.
+    """
+    held_out = settings.held_out(encoder)
+    brains, left_out = _sound_brains(store)
+    sections = _sections_with_roles(brains, settings, held_out)
+    patches = _training_patches(encoder, brains, sections, settings)
+    _require_training(encoder, patches, left_out)
+    trained = patches.loc[patches["role"] == "train", ["brain", "sample"]].value_counts().rename("n")
+    seen = sections.join(trained, on=["brain", "sample"])["n"].fillna(0).astype(np.int64)
+    sections = table("training_sections").validate(sections.assign(n_training_patches=seen))
+    sections = sections[[c.name for c in table("training_sections").columns]]
+    record = _record(encoder, sections, patches, settings, held_out) | {"left_out": left_out}
+    record["warnings"] = _warnings(sections, held_out, left_out)
+    return TrainingSet(encoder, record["version"], sections, record), patches
+
+
+def write_training_set(store: Store, training_set: TrainingSet) -> None:
+    """Write a training set below its version; one that is there already stays as it is."""
+    folder = store.training_set(training_set.version)
+    if (folder / "training_set.json").exists():
+        return
+    with atomic_folder(folder) as temporary:
+        write_table(temporary / "sections.parquet", training_set.sections, "training_sections")
+        write_record(temporary / "training_set.json", training_set.record)
+
+
+def read_training_set(store: Store, version: str) -> TrainingSet:
+    """Read a training set by its version: from its own folder, else from that of the encoder trained on it.
+
+    Raises
+    ------
+    StoreError
+        No such version.
+    """
+    trained = (store.encoder(encoder, version) for encoder in store.encoders())
+    for folder in (store.training_set(version), *trained):
+        if (folder / "training_set.json").exists():
+            record = read_record(folder / "training_set.json")
+            sections = read_table(folder / "sections.parquet", "training_sections")
+            return TrainingSet(str(record["encoder"]), version, sections, record)
+    raise StoreError(
+        f"training set {version}: not in the store.",
+        looked_for=str(store.training_set(version) / "training_set.json"),
+        to_fix=f"it has {', '.join(store.training_sets()) or 'none'}",
+    )
+
+
+def _sound_brains(store: Store) -> tuple[list[IndexedBrain], dict[str, str]]:
+    brains, left_out = [], {}
+    for name in brains_in(store):
+        try:
+            brains.append(read_brain(store, name))
+        except StoreError as reason:
+            left_out[name] = reason.what
+    return brains, left_out
+
+
+def _sections_with_roles(brains: list[IndexedBrain], settings: Settings, held_out: str) -> pd.DataFrame:
+    """All sections, sorted by brain and section, with role and intensity window."""
+    block = settings.experiments.dataset
+    frames = []
+    for brain in brains:
+        roles = assign_splits(brain.name, brain.positions_mm, block, held_out, with_validation=True)
+        low, high = block.window_of(brain.name) or (np.nan, np.nan)
+        frames.append(
+            brain.sections.drop(columns="position_mm").assign(
+                role=brain.sections["sample"].map(roles), window_low=float(low), window_high=float(high)
+            )
+        )
+    return pd.concat(frames, ignore_index=True) if frames else table("training_sections").empty()
+
+
+def _training_patches(
+    encoder: str, brains: list[IndexedBrain], sections: pd.DataFrame, settings: Settings
+) -> pd.DataFrame:
+    block = settings.encoder(encoder)
+    roles = sections[sections["role"].isin(["train", "validation"])][["brain", "sample", "role"]]
+    frames = [brain.patches.merge(roles, on=["brain", "sample"], validate="many_to_one") for brain in brains]
+    if not frames:
+        return table("training_patches").empty()
+    patches = pd.concat(frames, ignore_index=True)
+    training = take_subset(patches[patches["role"] == "train"], block.samples, block.brain_floor)
+    kept = pd.concat([training, patches[patches["role"] == "validation"]]).sort_index()
+    return (
+        table("training_patches")
+        .validate(kept[[c.name for c in table("training_patches").columns]])
+        .reset_index(drop=True)
+    )
+
+
+def _require_training(encoder: str, patches: pd.DataFrame, left_out: dict[str, str]) -> None:
+    if (patches["role"] == "train").any():
+        return
+    raise TrainingError(
+        f"encoder {encoder}: the store has no section to train on.",
+        looked_for=list(left_out.values()),
+        to_fix="materialise the patch index of at least one brain other than the unseen one; sections nearer than "
+        "gap_mm to a test section do not count",
+    )
+
+
+def _record(
+    encoder: str, sections: pd.DataFrame, patches: pd.DataFrame, settings: Settings, held_out: str
+) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "encoder": settings.encoder(encoder).model_dump(mode="json"),
+        "dataset": settings.experiments.dataset.model_dump(mode="json"),
+        "held_out": held_out,
+    }
+    digests = {
+        "sections": sections_digest(sections, labels=settings.encoder(encoder).method in _SEE_LABELS),
+        "patch_ids": _patch_ids_digest(patches),
+    }
+    relevant = {part: _without(config[part], skipped) for part, skipped in _NOT_IN_VERSION.items()}
+    return {
+        "encoder": encoder,
+        "version": digest_of([encoder, relevant, held_out, digests, CODE_VERSION]),
+        "config": config,
+        "code_version": CODE_VERSION,
+        "package_version": cytonet_pipeline.__version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "brains": sorted(sections["brain"].unique()),
+        "held_out": held_out,
+        "sections_by_role": {role: int(n) for role, n in sections["role"].value_counts().sort_index().items()},
+        "patches_by_role": {role: int(n) for role, n in patches["role"].value_counts().sort_index().items()},
+        "sections_digest": digests["sections"],
+        "patch_ids_digest": digests["patch_ids"],
+    }
+
+
+def sections_digest(sections: pd.DataFrame, *, labels: bool) -> str:
+    """Digest of what decides the weights in a table `training_sections`, whatever the order of its rows.
+
+    Parameters
+    ----------
+    labels : bool
+        Whether annotations count: an encoder that never sees them is not out of date when somebody annotates.
+    """
+    columns = [*_IN_VERSION, "annotation_digest"] if labels else _IN_VERSION
+    rows = sections.sort_values(["brain", "section", "sample"])[columns].astype(object)
+    return digest_of(rows.where(rows.notna(), None).to_dict("list"))
+
+
+def _patch_ids_digest(patches: pd.DataFrame) -> str:
+    return digest_of(
+        {role: digest_array(np.sort(rows["patch_id"].to_numpy(np.uint64))) for role, rows in patches.groupby("role")}
+    )
+
+
+def _warnings(sections: pd.DataFrame, held_out: str, left_out: dict[str, str]) -> list[str]:
+    warnings = [f"left out: {reason}" for reason in left_out.values()]
+    if held_out not in set(sections["brain"]):
+        warnings.append(f"the unseen brain {held_out} is not in the store: there will be no scores on it")
+    for brain, rows in sections.groupby("brain"):
+        if brain != held_out and "seen_brains" not in set(rows["role"]):
+            warnings.append(f"{brain}: too few sections to spare any for testing")
+        if brain != held_out and rows["n_training_patches"].sum() == 0:
+            warnings.append(f"{brain}: no patch to train on")
+    return warnings
+
+
+def _without(block: dict[str, Any], skipped: set[str]) -> dict[str, Any]:
+    return {key: value for key, value in block.items() if key not in skipped}

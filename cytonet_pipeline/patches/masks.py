@@ -1,0 +1,104 @@
+"""Cortex masks as sampling needs them: which pixels are cortex, how much brain each covers, how full a square is.
+
+Reading image files is `histology`'s business; where there is no mask, `derived_masks` makes one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import map_coordinates
+
+from cytonet_pipeline.histology import LabelImage
+
+ToBrain = Callable[[np.ndarray], np.ndarray]
+
+# Warps bend tissue over millimetres: their scale is measured on a lattice of this spacing.
+_LATTICE_MM = 1.0
+_STEP_MM = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class CortexMask:
+    """Where the cortex is in the field of view of a scan.
+
+    Attributes
+    ----------
+    inside : (H, W) bool array
+    pixel_mm : (float, float)
+        Width and height of a mask pixel in scan mm.
+    derived : bool
+        Whether it comes from the reference instead of from this section.
+    """
+
+    inside: np.ndarray
+    pixel_mm: tuple[float, float]
+    derived: bool = False
+
+    @classmethod
+    def from_labels(cls, labels: LabelImage) -> "CortexMask":
+        """The mask that a label image is: everything that is not 0."""
+        return cls(labels.labels != 0, (float(labels.pixel_mm[0]), float(labels.pixel_mm[1])))
+
+    def brain_area_mm2(self, to_brain: ToBrain, *, warped: bool) -> np.ndarray:
+        """Area in brain space of each pixel that is inside, in row-major order.
+
+        Parameters
+        ----------
+        to_brain : callable
+            From (N, 2) scan mm to (N, 3) brain mm.
+        warped : bool
+            Whether the scale of `to_brain` differs within the section.
+
+        Returns
+        -------
+        (N,) array
+            mm²; 0 where the section has no place in the brain.
+        """
+        rows, columns = np.nonzero(self.inside)
+        width_mm, height_mm = self.pixel_mm
+        height_px, width_px = self.inside.shape
+        if not warped:
+            middle_mm = np.array([[width_px * width_mm / 2, height_px * height_mm / 2]])
+            return np.full(len(rows), area_scale(to_brain, middle_mm)[0] * width_mm * height_mm)
+        x_mm = np.linspace(0, width_px * width_mm, 2 + int(width_px * width_mm / _LATTICE_MM))
+        y_mm = np.linspace(0, height_px * height_mm, 2 + int(height_px * height_mm / _LATTICE_MM))
+        lattice_mm = np.stack(np.meshgrid(x_mm, y_mm), axis=-1).reshape(-1, 2)
+        scale = area_scale(to_brain, lattice_mm).reshape(len(y_mm), len(x_mm))
+        at = np.stack([(rows + 0.5) / height_px * (len(y_mm) - 1), (columns + 0.5) / width_px * (len(x_mm) - 1)])
+        return np.nan_to_num(map_coordinates(scale, at, order=1, mode="nearest")) * width_mm * height_mm
+
+    def share_of_squares(self, x_mm: np.ndarray, y_mm: np.ndarray, edge_mm: float) -> np.ndarray:
+        """Share of squares around points that is inside the mask; what lies beyond the scan is outside.
+
+        Exact: the integral image of a mask is bilinear between the corners of its pixels (Crow 1984, "Summed-area
+        tables for texture mapping").
+
+        Parameters
+        ----------
+        x_mm, y_mm : (N,) arrays
+            Centres in scan mm.
+
+        Returns
+        -------
+        (N,) float32 array
+        """
+        sums = np.zeros((self.inside.shape[0] + 1, self.inside.shape[1] + 1))
+        np.cumsum(np.cumsum(self.inside, axis=0, dtype=np.int64), axis=1, out=sums[1:, 1:])
+        right, left = ((x_mm + side * edge_mm / 2) / self.pixel_mm[0] for side in (1, -1))
+        below, above = ((y_mm + side * edge_mm / 2) / self.pixel_mm[1] for side in (1, -1))
+
+        def up_to(row: np.ndarray, column: np.ndarray) -> np.ndarray:
+            return map_coordinates(sums, [row, column], order=1, mode="nearest")
+
+        filled_px = up_to(below, right) - up_to(above, right) - up_to(below, left) + up_to(above, left)
+        share = filled_px * self.pixel_mm[0] * self.pixel_mm[1] / edge_mm**2
+        return np.clip(share, 0, 1).astype(np.float32)
+
+
+def area_scale(to_brain: ToBrain, xy_mm: np.ndarray) -> np.ndarray:
+    """How many mm² of brain one mm² of a scan is, at (N, 2) points of the scan plane."""
+    right, left, below, above = (
+        to_brain(xy_mm + np.array(step)) for step in ((_STEP_MM, 0), (-_STEP_MM, 0), (0, _STEP_MM), (0, -_STEP_MM))
+    )
+    return np.linalg.norm(np.cross(right - left, below - above), axis=1) / (2 * _STEP_MM) ** 2

@@ -1,0 +1,56 @@
+"""How obliquely a section cuts the cortex: a tangential cut shows one layer, not the sequence of layers."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+PointMap = Callable[[np.ndarray], np.ndarray]
+
+# Half a reference voxel: fields of registrations are smooth on that scale.
+_STEP_MM = 0.5
+
+
+def pulled_back_normals(
+    to_reference: PointMap, points_mm: np.ndarray, mapped_mm: np.ndarray, normals: np.ndarray
+) -> np.ndarray:
+    """Normals of reference surfaces, as they stand in the brain's own space.
+
+    A normal is the gradient of a depth and goes back with the transposed Jacobian, which is taken by forward
+    differences of 0.5 mm.
+
+    Parameters
+    ----------
+    to_reference : callable
+        From (N, 3) brain mm to (N, 3) reference mm.
+    points_mm, mapped_mm : (N, 3) arrays
+        Points in the brain and where `to_reference` takes them.
+    normals : (N, 3) array
+        Normals in the reference at `mapped_mm`.
+
+    Returns
+    -------
+    (N, 3) array
+        Unit vectors; NaN where a normal or the map beside the point is missing.
+    """
+    pulled = np.empty_like(normals, dtype=np.float64)
+    for axis, step in enumerate(np.eye(3) * _STEP_MM):
+        pulled[:, axis] = np.einsum("ij,ij->i", to_reference(points_mm + step) - mapped_mm, normals)
+    with np.errstate(invalid="ignore"):
+        return pulled / np.linalg.norm(pulled, axis=1, keepdims=True)
+
+
+def obliquity_deg(section_normals: np.ndarray, surface_normals: np.ndarray) -> np.ndarray:
+    """Angle between section planes and surface normals.
+
+    Parameters
+    ----------
+    section_normals, surface_normals : (N, 3) arrays
+        Unit vectors in one space, of either sign.
+
+    Returns
+    -------
+    (N,) float32 array
+        0: the section contains the normal and shows all layers; 90: it is cut tangentially. Degrees.
+    """
+    sine = np.abs(np.einsum("ij,ij->i", section_normals, surface_normals))
+    return np.degrees(np.arcsin(np.clip(sine, 0, 1))).astype(np.float32)

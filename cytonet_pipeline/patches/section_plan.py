@@ -1,0 +1,137 @@
+"""What is known of a brain's usable sections before anything is drawn: mask, place, and the length each represents.
+
+The plan is also what stands in the index's metadata, so that a training set can be put together without the scans.
+"""
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cytonet_pipeline.dataset import Brain, Section
+from cytonet_pipeline.histology import LabelImage
+from cytonet_pipeline.patches.derived_masks import derive_mask
+from cytonet_pipeline.patches.gaps import plane_gaps_mm, represented_mm
+from cytonet_pipeline.patches.masks import CortexMask
+from cytonet_pipeline.registration import BrainChain, ReferenceSpace
+from cytonet_pipeline.registration.placement import series_axis
+
+USABLE = ("ok", "flagged")
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedSection:
+    """A usable section with a place in the brain.
+
+    Attributes
+    ----------
+    source : Section
+        As the data set describes it.
+    number : int
+        Section number.
+    pixel_um, width_mm, height_mm : float
+        Pixel size and field of view of the scan.
+    has_mask, has_annotation : bool
+        Whether the survey found them sound.
+    warped : bool
+        Whether its scale differs within the section.
+    position_mm : float
+        Along the axis of the series, at the middle of the scan.
+    represents_mm : float
+        Length of the brain that its patches stand for.
+    """
+
+    source: Section
+    number: int
+    pixel_um: float
+    width_mm: float
+    height_mm: float
+    has_mask: bool
+    has_annotation: bool
+    warped: bool
+    position_mm: float
+    represents_mm: float
+
+    @property
+    def sample(self) -> str:
+        """Its name."""
+        return self.source.sample
+
+    def mask(self, chain: BrainChain, reference: ReferenceSpace) -> CortexMask:
+        """Its own cortex mask, or one derived from the reference.
+
+        Raises
+        ------
+        ScanError
+            The mask's file cannot be read any more.
+        """
+        own = self.own_mask()
+        return own or derive_mask(chain, self.sample, reference, self.width_mm, self.height_mm)
+
+    def own_mask(self) -> CortexMask | None:
+        """Its own cortex mask; None if it came without a sound one."""
+        if not self.has_mask or self.source.mask is None:
+            return None
+        return CortexMask.from_labels(LabelImage.open(self.source.mask, self.width_mm, self.height_mm))
+
+    def annotation_at(self, xy_mm: np.ndarray) -> np.ndarray:
+        """Annotated area at (N, 2) points of the scan plane; 0 where there is none."""
+        if not self.has_annotation or self.source.annotation is None:
+            return np.zeros(len(xy_mm), dtype=np.int32)
+        labels = LabelImage.open(self.source.annotation, self.width_mm, self.height_mm)
+        return labels.at_mm(xy_mm[:, 0], xy_mm[:, 1])
+
+
+def plan_sections(brain: Brain, sections: pd.DataFrame, chain: BrainChain) -> list[PlannedSection]:
+    """Usable sections of a brain in the order of the series.
+
+    Parameters
+    ----------
+    sections : DataFrame
+        The brain's `section_scans`: their `status` decides.
+
+    Returns
+    -------
+    list of PlannedSection
+        Sections whose scan or placement is missing are not in it.
+    """
+    sources = {section.sample: section for section in brain.sections}
+    usable = sections[sections["status"].isin(USABLE) & sections["pixel_um"].notna()]
+    rows = [r for r in usable.to_dict("records") if r["sample"] in sources and r["sample"] in chain.sections]
+    if not rows:
+        return []
+    centres_mm = np.concatenate([chain.scan_to_brain(row["sample"], _field_of_view_mm(row)[None] / 2) for row in rows])
+    # The middle of the scan, not its corner: sections that are tilted against each other cross outside the tissue.
+    axis = series_axis([chain.sections[row["sample"]] for row in rows])
+    positions_mm = centres_mm @ axis
+    order = sorted(range(len(rows)), key=lambda i: (positions_mm[i], rows[i]["sample"]))
+    normals = np.stack([chain.section_normal(rows[i]["sample"]) for i in order])
+    lengths_mm = represented_mm(plane_gaps_mm(centres_mm[order], normals))
+    return [
+        _planned(rows[i], sources[rows[i]["sample"]], chain, float(positions_mm[i]), float(length_mm))
+        for i, length_mm in zip(order, lengths_mm, strict=True)
+    ]
+
+
+def _planned(
+    row: Mapping[Hashable, Any], source: Section, chain: BrainChain, position_mm: float, length_mm: float
+) -> PlannedSection:
+    width_mm, height_mm = _field_of_view_mm(row)
+    return PlannedSection(
+        source=source,
+        number=int(row["section"]),
+        pixel_um=float(row["pixel_um"]),
+        width_mm=float(width_mm),
+        height_mm=float(height_mm),
+        has_mask=bool(pd.notna(row["mask_path"])),
+        has_annotation=bool(pd.notna(row["annotation_path"])),
+        warped=chain.sections[source.sample].warp is not None,
+        position_mm=position_mm,
+        represents_mm=length_mm,
+    )
+
+
+def _field_of_view_mm(row: Mapping[Hashable, Any]) -> np.ndarray:
+    return np.array([row["width_px"], row["height_px"]]) * float(row["pixel_um"]) / 1000

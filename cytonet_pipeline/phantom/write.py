@@ -1,0 +1,129 @@
+"""Writing a phantom: the reference space, then brain after brain, all or nothing."""
+
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from cytonet_pipeline import progress
+from cytonet_pipeline.errors import ConfigurationError
+from cytonet_pipeline.phantom import dataset
+from cytonet_pipeline.phantom.anatomy import build_anatomy
+from cytonet_pipeline.phantom.reference import SPACE, Reference, write_reference
+from cytonet_pipeline.phantom.sections import Painter, SectionPlan
+from cytonet_pipeline.store import atomic_folder, write_json
+
+# Goes up with every change that gives other bytes for the same parameters.
+VERSION = 1
+_STAMP = "phantom.json"
+
+
+def write_phantom(
+    folder: Path,
+    *,
+    brains: Sequence[str] = ("B01", "B02", "B03", "B20"),
+    sections: int = 12,
+    seed: int = 0,
+    reference: Path | None = None,
+    pixel_um: float = 64.0,
+) -> None:
+    """Write synthetic brains in the input format: `folder`/brains and `folder`/tpl-MNIColin27.
+
+    The same arguments give the same bytes. A folder that already holds this very phantom is left alone. Everything is
+    written beside `folder` and renamed at the end.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if need be; empty, or a phantom of the same parameters.
+    brains : sequence of str
+        Names without `sub-`. The last one also gets the inverse of its transform.
+    sections : int
+        Sections a brain.
+    seed : int
+        Another seed gives another reference space and other brains; the areas' textures stay.
+    reference : Path, optional
+        A reference space to paint from instead of the synthetic one. It is used where it lies: nothing is copied, and
+        no `tpl-MNIColin27` is written. What is painted falls under its licence.
+    pixel_um : float
+        Pixel size of the scans (µm). The cells keep their size; coarser pixels are for quick tests.
+
+    Raises
+    ------
+    ConfigurationError
+        The folder holds something else, or the arguments make no sense.
+    ReferenceSpaceError
+        `reference` is incomplete.
+    """
+    parameters = {
+        "version": VERSION,
+        "brains": list(brains),
+        "sections": sections,
+        "seed": seed,
+        "reference": None if reference is None else str(reference.absolute()),
+        "pixel_um": float(pixel_um),
+    }
+    _check(parameters)
+    if _is_there(folder, parameters):
+        return
+    with atomic_folder(folder) as writing:
+        if reference is None:
+            with progress.task("Reference space"):
+                write_reference(writing / SPACE, build_anatomy(seed))
+        space = Reference.load(reference or writing / SPACE)
+        _write_brains(writing / "brains", space, parameters)
+        write_json(writing / _STAMP, parameters)
+
+
+def _check(parameters: dict) -> None:
+    brains = parameters["brains"]
+    if not brains or len(set(brains)) < len(brains) or not all(name.isalnum() for name in brains):
+        raise ConfigurationError(
+            f"brains {', '.join(brains) or '(none)'}: each needs a name of its own, of letters and digits."
+        )
+    if parameters["sections"] < 1 or not 16 <= parameters["pixel_um"] <= 256:
+        raise ConfigurationError(
+            f"{parameters['sections']} sections at {parameters['pixel_um']} µm a pixel cannot be painted.",
+            to_fix="ask for at least one section, at 16 to 256 µm",
+        )
+
+
+def _is_there(folder: Path, parameters: dict) -> bool:
+    """Whether the folder holds this phantom already; refuses one that holds anything else."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    stamp = folder / _STAMP
+    if stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8")) == parameters:
+        return True
+    raise ConfigurationError(
+        f"{folder}: not empty, and not a phantom of these parameters.",
+        looked_for=str(stamp),
+        to_fix="name another folder, or remove this one",
+    )
+
+
+def _write_brains(folder: Path, space: Reference, parameters: dict) -> None:
+    brains: list[str] = parameters["brains"]
+    painters = {name: Painter(space, name, seed=parameters["seed"], pixel_um=parameters["pixel_um"]) for name in brains}
+    plans = {name: painters[name].plan(parameters["sections"]) for name in brains}
+    origin = (
+        f"Their reference space lies elsewhere and is not part of this data set: {parameters['reference']}.\n"
+        "What was painted from it falls under its licence."
+        if parameters["reference"]
+        else f"Their reference space, beside this folder as {SPACE}, is synthetic as well."
+    )
+    dataset.write_texts(folder, brains, plans, origin, parameters["pixel_um"])
+    dataset.write_area_names(folder, space)
+    for name in brains:
+        dataset.write_registration(folder, painters[name], plans[name], with_inverse=name == brains[-1])
+    sections = [(painters[name], plan) for name in brains for plan in plans[name]]
+
+    def write(section: tuple[Painter, SectionPlan]) -> None:
+        painter, plan = section
+        dataset.write_section(folder, painter, plan, painter.paint(plan))
+
+    # Threads suffice: nearly all time is spent in NumPy, SciPy and the compressor, which let go of the interpreter.
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        for _ in progress.track(pool.map(write, sections), "Sections", total=len(sections)):
+            pass

@@ -1,0 +1,106 @@
+"""Reading transforms from files: one function for every form that the data contract knows."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from cytonet_pipeline.errors import TransformError
+from cytonet_pipeline.registration._itk import read_displacement_field, read_itk_transform
+from cytonet_pipeline.registration.transforms import Chain, PointTransform
+
+SUFFIXES = (".h5", ".mat", ".tfm", ".txt", ".nii.gz", ".nii", ".json")
+_EXAMPLE = '{"transforms": [{"path": "0GenericAffine.mat", "invert": true}, {"path": "1InverseWarp.nii.gz"}]}'
+
+
+def load_transform(path: Path | str, *, dimension: int = 3) -> PointTransform:
+    """Read a transform of points.
+
+    Parameters
+    ----------
+    path : path
+        An ITK transform (.h5, .mat, .tfm), an ANTs displacement field (.nii.gz), or a chain (.json) of such files,
+        relative to the chain, which applies its first member first.
+    dimension : int
+        3 for transforms between spaces (RAS mm), 2 for warps of the scan plane.
+
+    Returns
+    -------
+    PointTransform
+        Called with (N, dimension) mm it returns (N, dimension) mm.
+
+    Raises
+    ------
+    TransformError
+        The file is missing, damaged, of an unknown form, singular, or for another dimension.
+    """
+    return _load(Path(path), dimension, ())
+
+
+def members(path: Path | str) -> list[Path]:
+    """All files that reading the transform `path` would read, itself included, in order of first use."""
+    found: list[Path] = []
+    _collect(Path(path).resolve(), found)
+    return found
+
+
+def _load(path: Path, dimension: int, opened: tuple[Path, ...]) -> PointTransform:
+    if not path.is_file():
+        raise TransformError(
+            f"{path}: no such transform.", to_fix="put the file there, or correct the name in the table or chain"
+        )
+    if path.suffix == ".json":
+        transform = _load_chain(path, dimension, opened)
+    elif path.name.endswith((".nii", ".nii.gz")):
+        transform = read_displacement_field(path)
+    elif path.suffix in SUFFIXES:
+        transform = read_itk_transform(path)
+    else:
+        raise TransformError(f"{path}: no form of transform is known by this name.", to_fix=f"use {SUFFIXES}")
+    if transform.dimension != dimension:
+        raise TransformError(
+            f"{path}: a transform in {transform.dimension} dimensions where one in {dimension} is needed.",
+            to_fix="warps of the scan plane belong into the table of matrices, transforms of space into the chain",
+        )
+    return transform
+
+
+def _load_chain(path: Path, dimension: int, opened: tuple[Path, ...]) -> PointTransform:
+    here = path.resolve()
+    if here in opened:
+        loop = " → ".join(p.name for p in (*opened[opened.index(here) :], here))
+        raise TransformError(f"{path}: the chain contains itself ({loop}).", to_fix="take the loop out of the .json")
+    transforms = []
+    for member in _entries(path):
+        transform = _load(path.parent / member["path"], dimension, (*opened, here))
+        transforms.append(transform.inverse() if member["invert"] else transform)
+    return transforms[0] if len(transforms) == 1 else Chain(transforms)
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    """The members of a JSON chain as `path` and `invert`, first applied first."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise TransformError(f"{path}: not readable as JSON ({error}).", to_fix=f"write it like {_EXAMPLE}") from error
+    entries = content.get("transforms") if isinstance(content, dict) else None
+    if not isinstance(entries, list) or not entries or not all(_is_entry(entry) for entry in entries):
+        raise TransformError(f"{path}: not a chain of transforms.", to_fix=f"write it like {_EXAMPLE}")
+    return [{"path": entry["path"], "invert": entry.get("invert", False)} for entry in entries]
+
+
+def _is_entry(entry: Any) -> bool:
+    return (
+        isinstance(entry, dict)
+        and set(entry) <= {"path", "invert"}
+        and isinstance(entry.get("path"), str)
+        and isinstance(entry.get("invert", False), bool)
+    )
+
+
+def _collect(path: Path, found: list[Path]) -> None:
+    if path in found:
+        return
+    found.append(path)
+    if path.suffix == ".json" and path.is_file():
+        for member in _entries(path):
+            _collect((path.parent / member["path"]).resolve(), found)

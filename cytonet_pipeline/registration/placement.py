@@ -1,0 +1,122 @@
+"""Where one section lies in its brain: from the scan plane to brain mm, and back.
+
+Scan plane: mm from the outer corner of the top-left pixel, x right, y down. Brain: the reconstruction, RAS mm.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cytonet_pipeline.errors import TransformError
+from cytonet_pipeline.registration.plane import Origin
+from cytonet_pipeline.registration.surfaces import unit
+from cytonet_pipeline.registration.transforms import PointTransform
+from cytonet_pipeline.store import digest_of
+
+
+@dataclass(frozen=True, eq=False)
+class SectionPlacement:
+    """A section's matrix and, where there is one, its in-plane warp.
+
+    Parameters
+    ----------
+    matrix : (3, 4) array
+        Maps (x, y, 0, 1) mm of the straightened plane to brain mm; the third column is ignored.
+    warp : PointTransform, optional
+        2-D, applied before the matrix, from corner origin to corner origin.
+    warp_origin : {"corner", "centre"}
+        What the warp's file counted from; `warp` already allows for it.
+    """
+
+    sample: str
+    matrix: np.ndarray
+    warp: PointTransform | None = None
+    warp_origin: Origin = "corner"
+
+    def __post_init__(self) -> None:
+        if self.matrix.shape != (3, 4) or not np.isfinite(self.matrix[:, [0, 1, 3]]).all():
+            raise TransformError(f"sample-{self.sample}: its matrix is not 3 × 4 numbers.", to_fix="repair the table")
+        lengths = np.linalg.norm(self.matrix[:, :2], axis=0)
+        if np.linalg.norm(self._cross) <= 1e-6 * max(lengths.prod(), 1e-12):
+            raise TransformError(
+                f"sample-{self.sample}: its matrix is singular, columns 1 and 2 are parallel or zero.",
+                to_fix="repair its row in the table of matrices",
+            )
+
+    def to_brain(self, xy_mm: np.ndarray) -> np.ndarray:
+        """Points of the scan plane (N, 2) in brain mm (N, 3)."""
+        plane = np.asarray(xy_mm, dtype=np.float64)
+        if self.warp is not None:
+            plane = self.warp(plane)
+        return plane @ self.matrix[:, :2].T + self.matrix[:, 3]
+
+    def to_scan(self, points_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Points of the brain in the scan plane.
+
+        Returns
+        -------
+        xy_mm : (N, 2) array
+            Foot of the perpendicular on the section's plane, through the warp's inverse; NaN where that has none.
+        off_plane_mm : (N,) array
+            Signed distance from the plane, along `normal`.
+        """
+        offset = np.asarray(points_mm, dtype=np.float64) - self.matrix[:, 3]
+        plane = offset @ np.linalg.pinv(self.matrix[:, :2]).T
+        off_plane = offset @ self.normal
+        return (plane if self.warp is None else self.warp.inverse()(plane)), off_plane
+
+    @property
+    def normal(self) -> np.ndarray:
+        """Unit vector perpendicular to the section in brain mm: cross(column 1, column 2)."""
+        return unit(self._cross)
+
+    @property
+    def in_plane_scale(self) -> float:
+        """Brain mm a scan mm, the geometric mean of all directions in the plane: shrinkage undone gives more than 1."""
+        return float(np.sqrt(np.linalg.norm(self._cross)))
+
+    @property
+    def _cross(self) -> np.ndarray:
+        return np.cross(self.matrix[:, 0], self.matrix[:, 1])
+
+    @property
+    def digest(self) -> str:
+        """Digest of what the placement does."""
+        return digest_of(self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        """Matrix (without the ignored column) and warp."""
+        return {
+            "matrix": self.matrix[:, [0, 1, 3]].tolist(),
+            "warp": self.warp.to_json() if self.warp else None,
+            "warp_origin": self.warp_origin,
+        }
+
+
+def reflected_sections(placements: list[SectionPlacement]) -> tuple[str, ...]:
+    """Samples whose plane is seen from the other side than in most sections of the brain.
+
+    The sign of cross(column 1, column 2) · direction of the series, against the majority; a tie blames nobody, as does
+    a brain that is mirrored as a whole.
+    """
+    if not placements:
+        return ()
+    axis = series_axis(placements)
+    signs = np.array([np.sign(placement.normal @ axis) for placement in placements])
+    majority = np.sign(signs.sum())
+    if majority == 0:
+        return ()
+    return tuple(p.sample for p, sign in zip(placements, signs, strict=True) if sign != majority)
+
+
+def series_axis(placements: list[SectionPlacement]) -> np.ndarray:
+    """Direction in which the sections follow one another, a unit vector in brain mm.
+
+    The mean of their normals regardless of sign (the principal axis of n nᵀ), pointing to the right, anterior or
+    superior side, whichever it is closest to: section numbers say nothing about direction.
+    """
+    normals = np.stack([placement.normal for placement in placements])
+    _, vectors = np.linalg.eigh(normals.T @ normals)
+    axis = vectors[:, -1]
+    return axis * np.sign(axis[np.abs(axis).argmax()])

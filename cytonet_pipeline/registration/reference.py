@@ -1,0 +1,207 @@
+"""The reference space: template, atlas and surfaces of Colin-27 (or of a synthetic stand-in), looked up at points.
+
+A folder with TemplateFlow names is checked once, when it is loaded; after that every question is one about points in
+RAS mm. Transforms into the space are elsewhere.
+"""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cytonet_pipeline.registration.cortex import HEMISPHERES, Cortex, CortexPlace
+from cytonet_pipeline.registration.geodesics import geodesic_distances, medoid, surface_graph
+from cytonet_pipeline.registration.reference_files import (
+    SurfaceKind,
+    check_labels,
+    check_surfaces,
+    find_files,
+    read_atlas_table,
+    read_description,
+    read_surface,
+)
+from cytonet_pipeline.registration.surfaces import Mesh
+from cytonet_pipeline.registration.volumes import Volume, read_labels, read_volume
+from cytonet_pipeline.store import digest_file, digest_of
+
+
+class ReferenceSpace:
+    """Template, atlas and surfaces, in RAS mm. Make one with `ReferenceSpace.load`.
+
+    Attributes
+    ----------
+    folder : Path
+    digest : str
+        Digest of every file that is read.
+    description : dict
+        Content of `template_description.json`, empty without one.
+    synthetic : bool
+        The description says that this is no real brain.
+    atlas_labels : DataFrame
+        Columns index, name, hemisphere, area, color, kind; one row a label of the atlas volume.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        digest: str,
+        description: dict[str, Any],
+        atlas_labels: pd.DataFrame,
+        volumes: dict[str, Volume],
+        meshes: dict[str, Mesh],
+    ) -> None:
+        self.folder = folder
+        self.digest = digest
+        self.description = description
+        self.synthetic = bool(description.get("Synthetic", description.get("synthetic", False)))
+        self.atlas_labels = atlas_labels
+        self._volumes = volumes
+        self._meshes = meshes
+        self._last: tuple[np.ndarray, CortexPlace] | None = None
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "ReferenceSpace":
+        """Read and check a reference folder.
+
+        Raises
+        ------
+        ReferenceSpaceError
+            A file is missing or damaged, there is not exactly one atlas, or the parts contradict one another.
+        """
+        folder = Path(folder)
+        paths = find_files(folder)
+        volumes = {
+            "t1w": read_volume(paths["t1w"]),
+            "mask": read_volume(paths["mask"]),
+            "atlas": read_labels(paths["atlas"]),
+        }
+        labels = read_atlas_table(paths["table"])
+        check_labels(paths, labels, volumes["atlas"])
+        meshes = {key: read_surface(path) for key, path in paths.items() if key.startswith("hemi-")}
+        check_surfaces(paths, meshes, volumes["mask"])
+        digest = digest_of({key: digest_file(path) for key, path in paths.items()})
+        return cls(folder, digest, read_description(folder), labels, volumes, meshes)
+
+    def t1w(self) -> tuple[np.ndarray, np.ndarray]:
+        """The T1-weighted template: data, and the affine from its indices to mm."""
+        return self._volumes["t1w"].data, self._volumes["t1w"].affine
+
+    def atlas(self) -> tuple[np.ndarray, np.ndarray]:
+        """The atlas: labels (int32), and the affine from its indices to mm."""
+        return self._volumes["atlas"].data, self._volumes["atlas"].affine
+
+    def inside_brain(self, points_mm: np.ndarray) -> np.ndarray:
+        """Whether points (N, 3) lie in the brain mask, (N,) bool."""
+        return self._volumes["mask"].at(points_mm) > 0
+
+    def atlas_at(self, points_mm: np.ndarray) -> np.ndarray:
+        """Index of the atlas label at points, (N,) int32; 0 where there is none."""
+        return self._volumes["atlas"].at(points_mm)
+
+    def area_at(self, points_mm: np.ndarray) -> np.ndarray:
+        """Area of the atlas at points, both hemispheres alike, (N,) int32; 0 where there is no cortical area."""
+        return self._area_of_label[self.atlas_at(points_mm)]
+
+    def hemisphere_at(self, points_mm: np.ndarray) -> np.ndarray:
+        """'L' or 'R' at points, (N,): by the atlas label, else by the nearer pial surface; '' for NaN."""
+        hemisphere = self._hemisphere_of_label[self.atlas_at(points_mm)]
+        unlabelled = hemisphere == ""
+        if unlabelled.any():
+            hemisphere[unlabelled] = self._hemisphere_of_surface(np.asarray(points_mm, dtype=float)[unlabelled])
+        return hemisphere
+
+    def depth_at(self, points_mm: np.ndarray) -> np.ndarray:
+        """Depth in the cortex at points, (N,) float32: 0 at the pial, 1 at the white surface (`Cortex.locate`)."""
+        return self.locate(points_mm).depth
+
+    def normal_at(self, points_mm: np.ndarray) -> np.ndarray:
+        """Unit normals of the cortex at points, pointing to the pial side, (N, 3)."""
+        return self.locate(points_mm).normal
+
+    def locate(self, points_mm: np.ndarray) -> CortexPlace:
+        """Depth, normal and distance from the ribbon at points (N, 3), from one search."""
+        points = np.asarray(points_mm, dtype=np.float64)
+        # Depth, normal and distance are asked for one after the other at the same points.
+        if self._last is None or not np.array_equal(self._last[0], points, equal_nan=True):
+            self._last = (points.copy(), self.cortex.locate(points))
+        return self._last[1]
+
+    def surface(self, hemisphere: str, kind: SurfaceKind) -> tuple[np.ndarray, np.ndarray]:
+        """Vertices (V, 3) in mm and faces (F, 3) of a surface. White and inflated share their vertices."""
+        mesh = self._meshes[f"hemi-{hemisphere}_{kind}"]
+        return mesh.vertices_mm, mesh.faces
+
+    def cortex_points(self, count: int, seed: int = 0) -> np.ndarray:
+        """Points on the middle of the cortex, uniform a mm² of its surface, (count, 3)."""
+        return self.cortex.sample_middle(count, seed)
+
+    @cached_property
+    def cortex(self) -> Cortex:
+        """The ribbon between pial and white surfaces."""
+        surfaces: dict[str, dict[str, Mesh]] = {
+            kind: {hemi: self._meshes[f"hemi-{hemi}_{kind}"] for hemi in HEMISPHERES} for kind in ("pial", "white")
+        }
+        return Cortex(surfaces["pial"], surfaces["white"])
+
+    def vertex_areas(self, hemisphere: str) -> np.ndarray:
+        """Area of the atlas at each vertex of the white surface, looked up in mid-cortex, (V,) int32."""
+        return self.area_at(self.cortex.middle[hemisphere][0].vertices_mm)
+
+    def geodesic_mm(self, hemisphere: str, source_vertices: np.ndarray) -> np.ndarray:
+        """Distance along the white surface from each source vertex to all vertices (mm), (S, V); inf if unreachable."""
+        return geodesic_distances(self._graphs[hemisphere], source_vertices)
+
+    def area_medoid_distances(self, areas: np.ndarray | list[int] | None = None) -> pd.DataFrame:
+        """Geodesic distances between the medoids of areas (mm).
+
+        Parameters
+        ----------
+        areas : sequence of int, optional
+            Areas, as in the atlas table's column `area`; default: all of kind `area`.
+
+        Returns
+        -------
+        DataFrame
+            Areas × areas, the mean over the hemispheres in which both have vertices; NaN where none has.
+        """
+        known = self.atlas_labels.query("kind == 'area'")["area"]
+        wanted = np.unique(known) if areas is None else np.asarray(areas, dtype=np.int64)
+        stacked = np.stack([self._medoid_distances(hemi, wanted) for hemi in HEMISPHERES])
+        found = np.isfinite(stacked)
+        total = np.where(found, stacked, 0).sum(axis=0)
+        mean = np.divide(total, found.sum(axis=0), out=np.full(total.shape, np.nan), where=found.any(axis=0))
+        return pd.DataFrame(mean, index=wanted, columns=wanted)
+
+    @cached_property
+    def _graphs(self) -> dict[str, Any]:
+        return {hemi: surface_graph(self.cortex.white[hemi]) for hemi in HEMISPHERES}
+
+    def _medoid_distances(self, hemisphere: str, areas: np.ndarray) -> np.ndarray:
+        """Distances between the medoids of areas in one hemisphere, (A, A) mm; NaN for areas without a vertex."""
+        vertex_areas = self.vertex_areas(hemisphere)
+        present = np.flatnonzero(np.isin(areas, vertex_areas) & (areas > 0))
+        graph = self._graphs[hemisphere]
+        medoids = np.array([medoid(graph, np.flatnonzero(vertex_areas == areas[i])) for i in present], dtype=np.int64)
+        distances = np.full((len(areas), len(areas)), np.nan)
+        for row, source in zip(present, medoids, strict=True):
+            distances[row, present] = self.geodesic_mm(hemisphere, source[None])[0, medoids]
+        return distances
+
+    @cached_property
+    def _area_of_label(self) -> np.ndarray:
+        table = np.zeros(self.atlas_labels["index"].max() + 1, dtype=np.int32)
+        areas = self.atlas_labels[self.atlas_labels["kind"] == "area"]
+        table[areas["index"]] = areas["area"]
+        return table
+
+    @cached_property
+    def _hemisphere_of_label(self) -> np.ndarray:
+        table = np.full(self.atlas_labels["index"].max() + 1, "", dtype="<U1")
+        table[self.atlas_labels["index"]] = self.atlas_labels["hemisphere"]
+        return table
+
+    def _hemisphere_of_surface(self, points: np.ndarray) -> np.ndarray:
+        known = np.isfinite(points).all(axis=1)
+        return np.where(known, np.where(self.cortex.locate(points).is_left, "L", "R"), "")

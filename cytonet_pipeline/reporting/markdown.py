@@ -1,0 +1,101 @@
+"""Pictures and tables as Markdown, for places that show text only: run pages, reports, the terminal.
+
+A picture is a PNG in a `data:` address. Viewers cut long values off, so it is made smaller until it fits.
+"""
+
+import base64
+import io
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+from PIL import Image
+
+from cytonet_pipeline.store import SCORES
+
+_SHRINK = 0.8
+_SMALLEST_PX = 64
+
+
+def picture(source: Path | Figure, max_bytes: int = 200_000, alt: str = "") -> str:
+    """Give a picture as one line of Markdown.
+
+    Parameters
+    ----------
+    source : Path or Figure
+        An image file that Pillow reads, or a figure.
+    max_bytes : int
+        Largest length of the whole line. Colours go first (256 are left), then the picture shrinks by a fifth at a
+        time.
+
+    Raises
+    ------
+    ValueError
+        Not even a thumbnail fits.
+    """
+    image = _image_of(source)
+    prefix, suffix = f"![{alt or _name_of(source)}](data:image/png;base64,", ")"
+    room = max_bytes - len(prefix.encode()) - len(suffix)
+    while True:
+        for candidate in (image, image.quantize(256)):
+            text = base64.b64encode(_png(candidate)).decode("ascii")
+            if len(text) <= room:
+                return prefix + text + suffix
+        if min(image.size) * _SHRINK < _SMALLEST_PX:
+            raise ValueError(f"no picture of {_SMALLEST_PX} px fits into {max_bytes} bytes")
+        image = image.resize((round(image.width * _SHRINK), round(image.height * _SHRINK)), Image.Resampling.LANCZOS)
+
+
+def metrics_markdown(table: pd.DataFrame, scores: tuple[str, ...] = ("macro_f1", "accuracy", "top5_accuracy")) -> str:
+    """The table of results as Markdown: one line an encoder and protocol, seen beside unseen.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Table `metrics`. Draws of one protocol are averaged; an interval is shown where there is one draw.
+    scores : tuple of str
+        Which of `store.SCORES` to show.
+    """
+    unknown = set(scores) - set(SCORES)
+    if unknown:
+        raise ValueError(f"no such scores: {sorted(unknown)}")
+    header = ["encoder", "protocol", "labels an area"]
+    header += [f"{score.replace('_', ' ')}, {split}" for score in scores for split in ("seen", "unseen")]
+    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * 3 + " ---: |" * (2 * len(scores))]
+    for (encoder, protocol, labels), rows in table.groupby(["encoder", "protocol", "labels_per_area"], sort=True):
+        cells = [str(encoder), str(protocol), str(labels) if labels else "all"]
+        cells += [_score(rows[rows["split"] == s], score) for score in scores for s in ("seen_brains", "unseen_brain")]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _score(rows: pd.DataFrame, score: str) -> str:
+    values = rows[score].dropna()
+    if values.empty:
+        return "–"
+    if len(values) > 1:
+        return f"{values.mean():.3f} ± {values.std():.3f} ({len(values)} draws)"
+    low, high = rows.loc[values.index[0], [f"{score}_low", f"{score}_high"]]
+    interval = "" if pd.isna(low) or pd.isna(high) else f" ({low:.3f}–{high:.3f})"
+    return f"{values.iloc[0]:.3f}{interval}"
+
+
+def _image_of(source: Path | Figure) -> Image.Image:
+    if isinstance(source, Figure):
+        stream = io.BytesIO()
+        source.savefig(stream, format="png", dpi=120)
+        return Image.open(stream).convert("RGB")
+    with Image.open(source) as image:
+        return image.convert("RGB")
+
+
+def _name_of(source: Path | Figure) -> str:
+    if isinstance(source, Path):
+        return source.stem
+    return source.get_suptitle().replace("\n", " ").replace("[", "(").replace("]", ")")
+
+
+def _png(image: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, format="PNG", optimize=True)
+    return stream.getvalue()

@@ -1,0 +1,84 @@
+"""The table of results as a picture: each encoder and protocol, seen beside unseen brains."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cytonet_pipeline.reporting.style import ROLE_COLORS, ROLE_NAMES, legend, new_figure, panels, save
+
+_SCORE_NAMES = {"macro_f1": "macro F1", "weighted_f1": "weighted F1", "top5_accuracy": "top-5 accuracy"}
+_BARS = "bars: 95 % interval over blocks of sections, or standard deviation over draws of labels"
+_MARKERS = {"seen_brains": "o", "unseen_brain": "D"}
+
+
+def metrics_figure(metrics: pd.DataFrame, path: Path, score: str = "macro_f1") -> Path:
+    """Draw one score of table `metrics` into a file."""
+    return save(draw_metrics(metrics, score), path)
+
+
+def draw_metrics(metrics: pd.DataFrame, score: str = "macro_f1") -> Figure:
+    """A panel a protocol, a line an encoder: dots for seen and unseen brains.
+
+    Bars are the 95 % interval over blocks of sections; where a protocol was drawn several times, the dot is the mean
+    and the bar its standard deviation.
+    """
+    protocols = _protocols(metrics)
+    encoders = list(dict.fromkeys(metrics["encoder"]))[::-1]
+    columns = min(3, max(1, len(protocols)))
+    rows = max(1, -(-len(protocols) // columns))
+    data = ", ".join(dict.fromkeys(metrics["dataset"]))
+    name = _SCORE_NAMES.get(score, score.replace("_", " "))
+    title = f"{name} by encoder and protocol (data: {data})"
+    figure = new_figure(title, 1.8 + 2.9 * columns, 1.3 + rows * (0.8 + 0.3 * len(encoders)))
+    axes = panels(figure, rows, columns, sharey=True, sharex=True)
+    for place, (protocol, labels) in zip(axes, protocols, strict=False):
+        of_protocol = metrics[(metrics["protocol"] == protocol) & (metrics["labels_per_area"] == labels)]
+        _draw_protocol(place, of_protocol, encoders, score)
+        place.set_title(f"{protocol}, {labels} an area" if labels else protocol)
+    for place in axes[len(protocols) :]:
+        place.set_axis_off()
+    for place in axes[max(0, len(protocols) - columns) : len(protocols)]:
+        place.set_xlabel(name)
+        place.tick_params(labelbottom=True)
+    if len(protocols):
+        legend(figure, axes[0].get_legend_handles_labels()[0], ncols=2, title=_BARS, title_fontsize=8)
+    return figure
+
+
+def _draw_protocol(axes: Axes, rows: pd.DataFrame, encoders: list[str], score: str) -> None:
+    for offset, split in ((0.13, "seen_brains"), (-0.13, "unseen_brain")):
+        dots = [_dot(rows[(rows["encoder"] == e) & (rows["split"] == split)], score) for e in encoders]
+        middle, low, high = np.array(dots, dtype=float).reshape(-1, 3).T
+        axes.errorbar(
+            middle,
+            np.arange(len(encoders)) + offset,
+            xerr=np.nan_to_num(np.maximum(0, [middle - low, high - middle])),
+            fmt=_MARKERS[split],
+            markersize=5,
+            color=ROLE_COLORS[split],
+            elinewidth=1.2,
+            label=ROLE_NAMES[split],
+        )
+    axes.set_yticks(np.arange(len(encoders)), encoders)
+    axes.set(xlim=(-0.03, 1.03), xticks=np.linspace(0, 1, 6), ylim=(-0.6, len(encoders) - 0.4))
+    axes.grid(axis="x", color="#E5E5E5", linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def _dot(rows: pd.DataFrame, score: str) -> tuple[float, float, float]:
+    values = rows[score].dropna()
+    if values.empty:
+        return np.nan, np.nan, np.nan
+    if len(values) > 1:
+        return values.mean(), values.mean() - values.std(), values.mean() + values.std()
+    low, high = rows.loc[values.index[0], [f"{score}_low", f"{score}_high"]]
+    value = values.iloc[0]
+    return value, value if pd.isna(low) else low, value if pd.isna(high) else high
+
+
+def _protocols(metrics: pd.DataFrame) -> list[tuple[str, int]]:
+    found = metrics[["protocol", "labels_per_area"]].drop_duplicates()
+    return [(str(row["protocol"]), int(row["labels_per_area"])) for row in found.to_dict("records")]

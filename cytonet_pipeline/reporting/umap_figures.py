@@ -1,0 +1,67 @@
+"""All pictures of an encoder's UMAP, drawn beside its coordinates in the store."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cytonet_pipeline.dataset import Dataset
+from cytonet_pipeline.evaluation.surface_map import read_func
+from cytonet_pipeline.patches import read_index
+from cytonet_pipeline.registration import ReferenceSpace
+from cytonet_pipeline.reporting.freshness import are_fresh
+from cytonet_pipeline.reporting.surface_figure import surface_page, surface_picture
+from cytonet_pipeline.reporting.umap_drawings import umap_pictures
+from cytonet_pipeline.settings import Settings
+from cytonet_pipeline.store import Store, read_record, read_table
+
+_INDEX = ["patch_id", "brain", "sample", "section", "annotated_area", "ref_x_mm", "ref_y_mm", "ref_z_mm"]
+_SURFACES = {"umap1": "UMAP 1", "pca1": "PCA 1"}
+
+
+def umap_figures(encoder: str, settings: Settings, store: Store) -> Mapping[str, Path]:
+    """Draw what is missing or older than the coordinates of the current version.
+
+    Returns
+    -------
+    mapping
+        What is worth showing, by its title: PNGs.
+    """
+    folder = store.umap(encoder, store.current_encoder(encoder).name)
+    pictures = {
+        "UMAP by area": folder / "umap_by-area.png",
+        "UMAP by brain": folder / "umap_by-brain.png",
+        "UMAP by place": folder / "umap_by-anterior.png",
+        "UMAP 1 on the surface": folder / f"{encoder}_desc-umap1_surface.png",
+        "PCA 1 on the surface": folder / f"{encoder}_desc-pca1_surface.png",
+    }
+    pages = [folder / "umap.html", *(folder / f"{encoder}_hemi-{side}_desc-umap1_surface.html" for side in "LR")]
+    if are_fresh([*pictures.values(), *pages], folder):
+        return pictures
+    figures = read_record(folder / "figures.json")
+    names = Dataset(settings.data, settings.experiments.dataset).area_names()
+    umap_pictures(umap_points(folder, figures, store), names, folder, f"UMAP of {encoder}")
+    _surfaces(folder, encoder, ReferenceSpace.load(settings.reference), figures)
+    return pictures
+
+
+def umap_points(folder: Path, figures: Mapping[str, Any], store: Store) -> pd.DataFrame:
+    """Coordinates of `umap.parquet`, with what the patch index says of each patch."""
+    coordinates = read_table(folder / "umap.parquet", "umap")
+    brains = sorted(figures["n_patches_by_brain"])
+    index = pd.concat([read_index(store, brain, columns=_INDEX) for brain in brains], ignore_index=True)
+    return coordinates.merge(index, on="patch_id", how="inner", validate="one_to_one")
+
+
+def _surfaces(folder: Path, encoder: str, reference: ReferenceSpace, figures: Mapping[str, Any]) -> None:
+    surface = figures["surface"]
+    for column, name in _SURFACES.items():
+        values = {side: read_func(folder / f"{encoder}_hemi-{side}_desc-{column}.func.gii") for side in "LR"}
+        title = f"{encoder}: {name} of {surface['brains']} (mean within {surface['radius_mm']:g} mm; grey: no patch)"
+        path = folder / f"{encoder}_desc-{column}_surface.png"
+        surface_picture(reference, values, path, title, f"{name} (sign: anterior)")
+        if column == "umap1":
+            for side in "LR":
+                page = folder / f"{encoder}_hemi-{side}_desc-{column}_surface.html"
+                surface_page(reference, values, side, page, f"{encoder}: {name}")

@@ -1,0 +1,73 @@
+"""What a step found: whether its result may be used, why not, and the digest by which later steps know it.
+
+Blocking checks of Dagster act only within one run. So every brain's verdict lies beside its result, in `status.json`,
+and later steps look at it themselves.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from cytonet_pipeline.errors import StoreError
+from cytonet_pipeline.store.atomic import beside
+from cytonet_pipeline.store.tables import read_record, write_record
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Verdict on the result in one folder of the store.
+
+    Attributes
+    ----------
+    status : {"ok", "failed"}
+        Whether later steps may use it.
+    reasons : tuple of str
+        What is wrong, each a message for people; may be given with `ok` as remarks.
+    digest : str
+        Digest of the content; empty if failed.
+    numbers : dict
+        Figures worth showing, by name.
+    """
+
+    status: Literal["ok", "failed"]
+    reasons: tuple[str, ...] = ()
+    digest: str = ""
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether later steps may use the result."""
+        return self.status == "ok"
+
+    @classmethod
+    def failed(cls, *reasons: object) -> "Verdict":
+        """A result that nothing may use, and why."""
+        return cls("failed", tuple(str(reason) for reason in reasons))
+
+    def write(self, folder: Path) -> None:
+        """Write `status.json`."""
+        write_record(
+            beside(folder, "status.json"),
+            {"status": self.status, "reasons": self.reasons, "digest": self.digest, "numbers": self.numbers},
+        )
+
+    @classmethod
+    def read(cls, folder: Path) -> "Verdict":
+        """Read `status.json`.
+
+        Raises
+        ------
+        StoreError
+            The step has not run yet.
+        """
+        record = read_record(beside(folder, "status.json"))
+        return cls(record["status"], tuple(record["reasons"]), record["digest"], record.get("numbers", {}))
+
+
+def digest_left_in(folder: Path) -> str:
+    """Digest that a step left with its verdict; "missing" before it ran, "failed" if nothing may use its result."""
+    try:
+        verdict = Verdict.read(folder)
+    except StoreError:
+        return "missing"
+    return verdict.digest if verdict.ok else "failed"

@@ -1,0 +1,117 @@
+"""What every test may use: a small experiments file, small synthetic brains, and a pipeline that has run on them.
+
+The encoders are a static partition set that is read when definitions load, so the experiments file is named here, before
+anything of `defs` is imported.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from cytonet_pipeline.settings import PROJECT, Settings
+
+TINY = """
+dataset: {patch_um: 4096, density_per_mm3: 0.02, held_out: B20, gap_mm: 1.0}
+encoders:
+  tiny_cytonet: &tiny
+    method: cytonet
+    working_pixel_um: 256
+    steps: 30
+    batch_size: 64
+    checkpoint_every: 10
+    watch_every: 15
+    loss: {length_mm: 12.0}
+    optimizer: {warmup_steps: 5}
+  tiny_scratch: {<<: *tiny, method: scratch}
+  tiny_position: {<<: *tiny, method: position, steps: 0}
+evaluation:
+  epochs: [5]
+  labels_per_area: [10]
+  draws: 2
+  logistic_c: [0.1]
+  bootstrap: 50
+  umap_every: 10
+  map_spacing_mm: 6.0
+"""
+
+_experiments = Path(tempfile.mkdtemp(prefix="cytonet-experiments-")) / "tiny.yaml"
+_experiments.write_text(TINY)
+os.environ["CYTONET_EXPERIMENTS"] = str(_experiments)
+# Tests measure what the program does, not what this machine is set to.
+for name in ("CYTONET_DATA", "CYTONET_REFERENCE", "CYTONET_STORE", "CYTONET_CLUSTER", "DAGSTER_HOME"):
+    os.environ.pop(name, None)
+os.environ["COLUMNS"] = "160"
+
+CYTONET = [sys.executable, "-m", "cytonet_pipeline.cli"]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of licensed test data, where this machine has it."""
+    folder = os.environ.get("CYTONET_TEST_DATA")
+    if not folder:
+        pytest.skip("CYTONET_TEST_DATA is not set: no licensed test data on this machine")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def small_brains(tmp_path_factory) -> Path:
+    """Three synthetic brains of six sections: `brains/` and `tpl-MNIColin27/`. Never written to by a test."""
+    from cytonet_pipeline.phantom import write_phantom
+
+    folder = tmp_path_factory.mktemp("phantom") / "small"
+    write_phantom(folder, brains=("B01", "B02", "B20"), sections=6, seed=1)
+    return folder
+
+
+def settings_for(brains: Path, store: Path) -> Settings:
+    """Settings for a folder as `cytonet phantom` writes it."""
+    return Settings(
+        data=brains / "brains",
+        reference=brains / "tpl-MNIColin27",
+        store=store,
+        experiments_file=_experiments,
+    )
+
+
+def environment_for(settings: Settings, home: Path) -> dict[str, str]:
+    """Environment of a command of its own process."""
+    home.mkdir(parents=True, exist_ok=True)
+    return {**os.environ, **settings.environment(), "DAGSTER_HOME": str(home)}
+
+
+def cytonet(*arguments: str, settings: Settings, home: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a command as a user does."""
+    ran = subprocess.run(
+        [*CYTONET, *arguments],
+        env=environment_for(settings, home),
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=540,
+    )
+    if check and ran.returncode:
+        raise AssertionError(f"cytonet {' '.join(arguments)}: exit {ran.returncode}\n{ran.stdout}\n{ran.stderr}")
+    return ran
+
+
+@pytest.fixture(scope="session")
+def ran(small_brains, tmp_path_factory) -> "Ran":
+    """A pipeline that `cytonet run` has brought up on the small brains. Tests read it; none changes it."""
+    folder = tmp_path_factory.mktemp("ran")
+    settings = settings_for(small_brains, folder / "store")
+    output = cytonet("run", settings=settings, home=folder / "dagster")
+    return Ran(settings, folder / "dagster", output.stdout)
+
+
+class Ran:
+    """Where a finished run lies."""
+
+    def __init__(self, settings: Settings, home: Path, output: str) -> None:
+        self.settings = settings
+        self.home = home
+        self.output = output

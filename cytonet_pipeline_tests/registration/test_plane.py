@@ -1,0 +1,53 @@
+"""Warps of the scan plane."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+
+from cytonet_pipeline.errors import TransformError
+from cytonet_pipeline.registration import load_plane_transform
+
+POINTS = np.random.default_rng(0).uniform(0, 150, (5_000, 2))
+
+
+@pytest.fixture
+def turned(tmp_path):
+    """A rotation by 90° about the warp's own origin."""
+    path = tmp_path / "turn.tfm"
+    sitk.WriteTransform(sitk.Euler2DTransform((0, 0), np.pi / 2), str(path))
+    return path
+
+
+def test_a_real_warp_agrees_with_itk_without_any_flip(data):
+    paths = sorted((data / "colin27-brains/derivatives/registration/sub-B02/warps").glob("*.h5"))
+    assert paths
+    for path in paths:
+        theirs = sitk.ReadTransform(str(path))
+        expected = np.array([theirs.TransformPoint(point) for point in POINTS.tolist()])
+        moved = load_plane_transform(path)(POINTS)
+        assert np.abs(moved - expected).max() < 1e-3
+        assert np.abs(moved - POINTS).max() > 0.05
+
+
+def test_a_real_warp_comes_back(data):
+    for path in (data / "colin27-brains/derivatives/registration/sub-B02/warps").glob("*.h5"):
+        warp = load_plane_transform(path)
+        assert np.linalg.norm(warp.inverse()(warp(POINTS)) - POINTS, axis=1).max() < 0.01
+
+
+def test_from_the_corner_a_warp_is_taken_as_it_stands(turned):
+    np.testing.assert_allclose(load_plane_transform(turned)(np.array([[1.0, 0.0]])), [[0.0, 1.0]], atol=1e-12)
+
+
+def test_from_the_centre_the_middle_of_the_first_pixel_stays_where_it_is(turned):
+    """Image registrations call the centre of the first pixel (0, 0)."""
+    warp = load_plane_transform(turned, "centre", pixel_um=64.0)
+
+    np.testing.assert_allclose(
+        warp(np.array([[0.032, 0.032], [1.032, 0.032]])), [[0.032, 0.032], [0.032, 1.032]], atol=1e-12
+    )
+
+
+def test_from_the_centre_the_pixel_size_must_be_known(turned):
+    with pytest.raises(TransformError, match="size of the scan's pixels"):
+        load_plane_transform(turned, "centre")

@@ -1,0 +1,47 @@
+"""One writer at a time, and no dead one is waited for."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from cytonet_pipeline.errors import StoreError
+from cytonet_pipeline.store import lock
+from cytonet_pipeline.store.locks import STALE_S
+
+
+def test_a_second_holder_is_told_who_holds_it(tmp_path):
+    with (
+        lock(tmp_path / "lock", "training demo"),
+        pytest.raises(StoreError, match="training demo"),
+        lock(tmp_path / "lock", "another"),
+    ):
+        pass
+
+
+def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
+    """A killed training must not keep the next one out."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    path = tmp_path / "lock"
+    path.write_text(json.dumps({"host": socket.gethostname(), "pid": gone.pid, "purpose": "was killed"}))
+
+    with lock(path, "the next one"):
+        assert json.loads(path.read_text())["pid"] == os.getpid()
+    assert not path.exists()
+
+
+def test_a_lock_of_another_host_counts_until_its_heart_stops(tmp_path):
+    path = tmp_path / "lock"
+    path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "purpose": "training"}))
+    with pytest.raises(StoreError, match="elsewhere"), lock(path, "mine"):
+        pass
+
+    past = time.time() - STALE_S - 1
+    os.utime(path, (past, past))
+    with lock(path, "mine"):
+        pass

@@ -1,0 +1,49 @@
+"""What the documents say is true of the program."""
+
+import re
+
+import pytest
+import yaml
+
+from cytonet_pipeline import settings
+from cytonet_pipeline.settings import PROJECT, read_experiments
+
+BLOCKS = [
+    settings.DatasetBlock,
+    settings.EncoderBlock,
+    settings.LossBlock,
+    settings.AugmentationBlock,
+    settings.OptimizerBlock,
+    settings.EvaluationBlock,
+]
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.__name__)
+def test_every_key_of_the_experiments_file_is_documented(block):
+    text = (PROJECT / "docs" / "experiments.md").read_text()
+    assert {key for key in block.model_fields if f"`{key}`" not in text and f"`{key}:" not in text} == set()
+
+
+def test_links_between_documents_lead_somewhere():
+    for document in [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_the_seeds_of_the_demo_differ_from_it_in_nothing_but_the_seed():
+    """Otherwise the median over seeds would not be one of the demo's settings."""
+    demo = read_experiments(PROJECT / "experiments" / "demo.yaml")
+    seeds = read_experiments(PROJECT / "experiments" / "demo-seeds.yaml")
+
+    assert seeds.dataset == demo.dataset
+    assert seeds.evaluation == demo.evaluation
+    for name, block in seeds.encoders.items():
+        original = demo.encoders[re.sub(r"_seed\d+$", "", name)]
+        assert block.model_copy(update={"seed": original.seed}) == original
+
+
+def test_the_changelog_has_the_current_version():
+    from cytonet_pipeline import __version__
+
+    assert f"## {__version__}" in (PROJECT / "CHANGELOG.md").read_text()
+    assert yaml.safe_load((PROJECT / "CITATION.cff").read_text())["version"] == __version__
