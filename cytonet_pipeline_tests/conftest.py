@@ -1,7 +1,7 @@
 """What every test may use: a small experiments file, small synthetic brains, and a pipeline that has run on them.
 
-The encoders are a static partition set that is read when definitions load, so the experiments file is named here, before
-anything of `defs` is imported.
+The encoders are a static partition set that is read when definitions load, so the experiments file is named here,
+before anything of `defs` is imported.
 """
 
 import os

@@ -1,176 +1,252 @@
-"""The local launcher: a training as a child process of this machine.
+"""Trainings as child processes of this machine, in the manner of a batch system.
 
-The child has a session of its own: it outlives a killed parent, and the next run finds it by `job.json` in the encoder's
-folder instead of starting a second one. All state of an attempt lies in `job/attempt-N/`.
+An attempt is a process group with a record, `job/attempt-N/job.json`, and a log beside it. It outlives whoever started
+it: a later call finds the live attempt by its record instead of starting a second one. One process runs `python -m`
+directly, several go through torchrun.
 """
 
+import contextlib
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cytonet_pipeline.errors import StoreError
-from cytonet_pipeline.store import read_record, write_record
+from cytonet_pipeline.cluster.processes import birth_of, is_alive
+from cytonet_pipeline.errors import TrainingError
+from cytonet_pipeline.store import write_json
 
-_GRACE_S = 60.0
+# What a training exits with when it wants to be continued (EX_TEMPFAIL of sysexits.h).
+CONTINUE = 75
+_MODULE = "cytonet_pipeline.learning"
+# torchrun passes on only the signals that it is told of.
+_TORCHRUN_SIGNALS = {"TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"}
 
 
 @dataclass
 class Attempt:
-    """One run of the training's process.
+    """One attempt at a training on this machine.
 
     Attributes
     ----------
-    child : Popen or None
-        The process, if this one has started it; None for one that an earlier run left behind.
+    place : Path
+        `job/attempt-N` in the encoder's folder.
+    pid : int
+        Leader of the attempt's process group.
     """
 
-    folder: Path
-    number: int
+    place: Path
     pid: int
-    child: subprocess.Popen[bytes] | None = None
+    _child: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def folder(self) -> Path:
+        """The encoder's folder."""
+        return self.place.parent.parent
+
+    @property
+    def number(self) -> int:
+        """Number of the attempt, from 1."""
+        return _number(self.place)
 
     @property
     def log(self) -> Path:
-        """What the training wrote."""
-        return self.folder / "log.txt"
+        """Everything that the processes printed."""
+        return self.place / "log.txt"
 
     def poll(self) -> int | None:
-        """Exit code, or None while it runs.
+        """Exit code, None while it runs; the end is written down the first time that it is seen.
 
-        Only a parent is told the exit code. An attempt of an earlier run has succeeded if the encoder is there.
+        0: done; 75: run it again to continue; else: failed. Of an attempt that another process started, and of ranks
+        behind torchrun, the training's own last word decides.
         """
-        if self.child is not None:
-            code = self.child.poll()
-        elif _is_alive(self.pid, self.folder):
-            code = None
-        else:
-            code = 0 if (self.folder.parent.parent / "encoder.json").exists() else 1
-        if code is not None:
-            _note(self.folder, state="ended", exit_code=code)
+        record = _read(self.place / "job.json")
+        if record.get("state") == "ended":
+            return int(record["exit_code"])
+        code = self._child.poll() if self._child else None
+        if code is None and (self._child or is_alive(self.pid, record)):
+            return None
+        said = self.progress().get("state")
+        if code is None:
+            code = 0 if said == "done" else 1
+        if code != 0 and said == "interrupted":
+            code = CONTINUE
+        write_json(self.place / "job.json", {**record, "state": "ended", "exit_code": code, "ended": time.time()})
         return code
 
-    def tail(self, lines: int) -> str:
-        """Last lines of the log."""
-        try:
-            return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
-        except OSError as error:
-            return f"(no log: {error})"
+    def progress(self) -> dict[str, Any]:
+        """What the training says of itself: `state`, `step`, `steps`, `loss` …; empty before it says anything."""
+        said = _read(self.folder / "progress.json")
+        # An earlier attempt's figures are not this one's.
+        return said if said.get("updated", 0.0) >= _read(self.place / "job.json").get("started", 0.0) else {}
 
-    def terminate(self) -> None:
-        """Ask for a checkpoint and an end; insist after a minute."""
-        _signal(self.pid, signal.SIGTERM)
-        deadline = time.monotonic() + _GRACE_S
-        while self.poll() is None:
+    def tail(self, lines: int = 20) -> str:
+        """The last lines of the log."""
+        try:
+            return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+        except FileNotFoundError:
+            return ""
+
+    def terminate(self, grace_s: float = 60.0) -> int:
+        """Ask it to write a checkpoint and stop; end it by force after `grace_s`. Returns the exit code."""
+        self._signal(signal.SIGTERM)
+        deadline = time.monotonic() + grace_s
+        while (code := self.poll()) is None:
             if time.monotonic() > deadline:
-                _signal(self.pid, signal.SIGKILL)
-                break
-            time.sleep(0.1)
+                self._signal(signal.SIGKILL)
+            time.sleep(0.05)
+        return code
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
 
 
 class LocalLauncher:
-    """Starts trainings here.
+    """Starts trainings on this machine, or finds those that run already.
 
     Parameters
     ----------
     data : Path
-        The data set that the scans' paths start from.
+        The data set.
     processes : int
-        Ranks. More than one go through torchrun.
+        Ranks of a training.
+    threads : int, optional
+        CPU threads a rank; default: the cores, shared out.
+    python : str
+        Interpreter of the trainings; default: this one.
     """
 
-    def __init__(self, data: Path, *, processes: int = 1) -> None:
-        self._data, self._processes = data, processes
-
-    def reserve(self, folder: Path) -> Path:
-        """Make the folder of the next attempt, `job/attempt-N` of an encoder's folder; nobody else gets the same."""
-        number = 1 + max((_number(path) for path in (folder / "job").glob("attempt-*")), default=0)
-        attempt = folder / "job" / f"attempt-{number}"
-        attempt.mkdir(parents=True)
-        return attempt
+    def __init__(
+        self, data: Path, *, processes: int = 1, threads: int | None = None, python: str = sys.executable
+    ) -> None:
+        self.data = data
+        self.processes = processes
+        self.threads = threads or max(1, (os.cpu_count() or 1) // processes)
+        self.python = python
 
     def running(self, folder: Path) -> Attempt | None:
-        """The attempt that is running in an encoder's folder, whoever started it."""
-        for path in sorted((folder / "job").glob("attempt-*"), key=_number, reverse=True):
-            job = _job(path)
-            pid = job.get("pid")
-            if job.get("host") == socket.gethostname() and isinstance(pid, int) and _is_alive(pid, path):
-                return Attempt(path, _number(path), pid)
-        return None
+        """The attempt that runs in an encoder's folder, whoever started it; None if there is none on this machine."""
+        place = folder / "job" / f"attempt-{_last(folder)}"
+        record = _read(place / "job.json")
+        if record.get("state") != "running" or not is_alive(record["pid"], record):
+            return None
+        return Attempt(place, record["pid"])
 
-    def start(self, attempt: Path, environment: Mapping[str, str]) -> Attempt:
-        """Start a reserved attempt; `environment` comes on top of this process's own."""
-        command = self.command(attempt.parent.parent)
-        # Written before the start: whoever is killed in between leaves an intent, and no process.
-        write_record(attempt / "job.json", {"state": "starting", "command": command, "host": socket.gethostname()})
-        with (attempt / "log.txt").open("wb") as log:
+    def reserve(self, folder: Path) -> Path:
+        """Make the folder of the next attempt, for files that must be there before it starts."""
+        while True:
+            place = folder / "job" / f"attempt-{_last(folder) + 1}"
+            # Two that reserve at once get two numbers.
+            with contextlib.suppress(FileExistsError):
+                place.mkdir(parents=True)
+                return place
+
+    def start(self, place: Path, environment: Mapping[str, str] | None = None) -> Attempt:
+        """Start the training of a reserved attempt.
+
+        Parameters
+        ----------
+        environment : mapping, optional
+            Variables beside the present ones, as those of a Dagster Pipes session.
+        """
+        command = self.command(place.parent.parent)
+        started = time.time()
+        with (place / "log.txt").open("wb") as log:
             child = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **environment, "PYTHONUNBUFFERED": "1", _MARK: str(attempt)},
+                env={**os.environ, "OMP_NUM_THREADS": str(self.threads), **_TORCHRUN_SIGNALS, **(environment or {})},
+                # A group of its own: Ctrl-C and the end of the caller do not reach it.
                 start_new_session=True,
             )
-        _note(attempt, state="running", pid=child.pid, started=time.time())
-        return Attempt(attempt, _number(attempt), child.pid, child)
+        record = {
+            "state": "running",
+            "pid": child.pid,
+            "born": birth_of(child.pid),
+            "host": socket.gethostname(),
+            "started": started,
+            "command": command,
+        }
+        write_json(place / "job.json", record)
+        return Attempt(place, child.pid, child)
 
     def command(self, folder: Path) -> list[str]:
         """The command line of a training."""
-        training = ["-m", "cytonet_pipeline.learning", str(folder), "--data", str(self._data)]
-        if self._processes == 1:
-            return [sys.executable, *training]
-        ranks = ["--standalone", "--nproc-per-node", str(self._processes)]
-        threads = max(1, (os.cpu_count() or 1) // self._processes)
-        return [sys.executable, "-m", "torch.distributed.run", *ranks, *training, "--threads", str(threads)]
+        launcher = [self.python, "-m"]
+        if self.processes > 1:
+            launcher += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(self.processes), "-m"]
+        return [*launcher, _MODULE, str(folder), "--data", str(self.data), "--threads", str(self.threads)]
+
+    def train(
+        self,
+        folder: Path,
+        *,
+        environment: Mapping[str, str] | None = None,
+        watch: Callable[[dict[str, Any]], None] | None = None,
+        every_s: float = 0.5,
+        restarts: int = 100,
+    ) -> Attempt:
+        """Start (or find) a training and wait for its end; one that asks to be continued is started again.
+
+        Parameters
+        ----------
+        watch : callable, optional
+            Gets `Attempt.progress()` whenever it changes.
+        restarts : int
+            How often it may ask to be continued.
+
+        Raises
+        ------
+        TrainingError
+            It failed; with the end of its log.
+        """
+        for _ in range(restarts + 1):
+            attempt = self.running(folder) or self.start(self.reserve(folder), environment)
+            code = _wait(attempt, watch, every_s)
+            if code == 0:
+                return attempt
+            if code != CONTINUE:
+                break
+        raise TrainingError(
+            f"{folder}: attempt {attempt.number} ended with exit code {code}.\n{attempt.tail()}",
+            looked_for=str(attempt.log),
+            to_fix="mend what the log says and run again; the training goes on from its last checkpoint",
+        )
 
 
-# Stands in the child's environment, so that a process number used again is not taken for the training.
-_MARK = "CYTONET_ATTEMPT"
+def _wait(attempt: Attempt, watch: Callable[[dict[str, Any]], None] | None, every_s: float) -> int:
+    seen: dict[str, Any] = {}
+    while True:
+        code = attempt.poll()
+        said = attempt.progress()
+        if watch and said != seen:
+            watch(said)
+        seen = said
+        if code is not None:
+            return code
+        time.sleep(every_s)
 
 
-def _is_alive(pid: int, attempt: Path) -> bool:
+def _last(folder: Path) -> int:
+    return max((_number(place) for place in (folder / "job").glob("attempt-*")), default=0)
+
+
+def _number(place: Path) -> int:
+    number = place.name.removeprefix("attempt-")
+    return int(number) if number.isdigit() else 0
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        environment = Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
-        return False if Path("/proc/self").exists() else _answers(pid)
-    return state != "Z" and f"{_MARK}={attempt}".encode() in environment.split(b"\0")
-
-
-def _answers(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return False
-    return True
-
-
-def _signal(pid: int, number: int) -> None:
-    try:
-        os.killpg(pid, number)
-    except ProcessLookupError:
-        return
-
-
-def _number(attempt: Path) -> int:
-    return int(attempt.name.rpartition("-")[2])
-
-
-def _job(attempt: Path) -> dict[str, Any]:
-    try:
-        return read_record(attempt / "job.json")
-    except StoreError:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError):
         return {}
-
-
-def _note(attempt: Path, **facts: Any) -> None:
-    job = _job(attempt)
-    if any(job.get(name) != value for name, value in facts.items()):
-        write_record(attempt / "job.json", {**job, **facts})

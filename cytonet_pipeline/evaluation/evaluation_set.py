@@ -4,6 +4,7 @@ Roles are the encoder's own (`sections.parquet` in its folder), not the index's 
 held-out brain. Subsets follow `order`, so that a larger one contains the smaller ones.
 """
 
+import logging
 from collections.abc import Iterable
 
 import numpy as np
@@ -17,6 +18,8 @@ from cytonet_pipeline.store import Store, digest_array, digest_left_in, digest_o
 LEARNING_ROLES = ("train", "validation")
 TEST_ROLES = ("seen_brains", "unseen_brain")
 REFERENCE_MM = ("ref_x_mm", "ref_y_mm", "ref_z_mm")
+
+_log = logging.getLogger(__name__)
 
 _COLUMNS = [
     "patch_id", "brain", "sample", "section", "x_px", "y_px",
@@ -50,7 +53,13 @@ def evaluation_set(store: Store, encoder: str, version: str, block: EvaluationBl
 
 def whole_index(store: Store, sections: pd.DataFrame) -> pd.DataFrame:
     """Index rows of all sections that have a role other than `gap`, with `role` and `position_mm`."""
-    brains = [_brain_rows(store, str(brain), known) for brain, known in sections.groupby("brain", sort=True)]
+    brains = []
+    for brain, known in sections.groupby("brain", sort=True):
+        try:
+            brains.append(_brain_rows(store, str(brain), known))
+        except StoreError as error:
+            # A brain that broke after the training is data, not an exception: the others go on.
+            _log.warning("evaluation goes on without sub-%s: %s", brain, error)
     brains = [rows for rows in brains if len(rows)]
     if not brains:
         raise StoreError("patch index: none of the encoder's sections is in it.", to_fix="rebuild it with: cytonet run")
@@ -109,5 +118,8 @@ def _index_digest(store: Store, brain: str) -> str:
     left = digest_left_in(store.patch_index(brain))
     if left != "missing":
         return left
-    rows = read_index(store, brain, columns=["patch_id", "annotated_area", "order", *REFERENCE_MM])
+    try:
+        rows = read_index(store, brain, columns=["patch_id", "annotated_area", "order", *REFERENCE_MM])
+    except StoreError:
+        return left
     return digest_of([digest_array(rows[column].to_numpy()) for column in rows])

@@ -125,7 +125,7 @@ def _gradient(heads: torch.Tensor, batch: torch.Tensor, labels: torch.Tensor) ->
     n_heads, n_classes, width = heads.shape
     logits = (batch @ heads.view(-1, width).T).view(len(batch), n_heads, n_classes)
     residual = torch.softmax(logits, dim=-1)
-    residual[torch.arange(len(batch)), :, labels] -= 1
+    residual[torch.arange(len(batch), device=batch.device), :, labels] -= 1
     return (residual.view(len(batch), -1).T @ batch).view_as(heads) / len(batch)
 
 

@@ -40,6 +40,9 @@ from cytonet_pipeline.store import (
     write_table,
 )
 
+# Goes up when the same features would get other figures.
+CODE_VERSION = 1
+
 _log = logging.getLogger(__name__)
 
 
@@ -76,6 +79,7 @@ def wanted_probes(encoder: str, settings: Settings, store: Store) -> dict[str, o
         "evaluation": block,
         "gap_mm": settings.experiments.dataset.gap_mm,
         "method": settings.encoder(encoder).method,
+        "code_version": CODE_VERSION,
     }
 
 

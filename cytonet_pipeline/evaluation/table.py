@@ -14,7 +14,7 @@ import pandas as pd
 
 from cytonet_pipeline.dataset import Dataset
 from cytonet_pipeline.evaluation.compare import compare_all
-from cytonet_pipeline.evaluation.evaluation_set import section_positions_mm
+from cytonet_pipeline.evaluation.evaluation_set import TEST_ROLES, section_positions_mm
 from cytonet_pipeline.evaluation.table_text import Provenance, latex_table, markdown_table
 from cytonet_pipeline.patches import read_index
 from cytonet_pipeline.settings import Settings
@@ -30,6 +30,9 @@ from cytonet_pipeline.store import (
     write_table,
     write_text,
 )
+
+# Goes up when the same results would make another page.
+CODE_VERSION = 1
 
 _log = logging.getLogger(__name__)
 
@@ -75,6 +78,7 @@ def wanted_table(settings: Settings, store: Store) -> dict[str, object]:
         "gap_mm": settings.experiments.dataset.gap_mm,
         "bootstrap": settings.experiments.evaluation.bootstrap,
         "seed": settings.experiments.evaluation.seed,
+        "code_version": CODE_VERSION,
     }
 
 
@@ -98,13 +102,14 @@ def metrics_table(settings: Settings, store: Store) -> pd.DataFrame:
     ]
     metrics = pd.concat(tables, ignore_index=True) if tables else table("metrics").empty()
     comparisons = _comparisons(results, metrics, settings, store)
+    errors = _errors(results, metrics, store)
     provenance = _provenance(results, metrics, settings, store)
     write_table(folder / "metrics.parquet", metrics, "metrics")
     with atomic_file(folder / "metrics.csv") as temporary:
         metrics.to_csv(temporary, index=False)
     with atomic_file(folder / "comparisons.csv") as temporary:
         comparisons.to_csv(temporary, index=False)
-    write_text(folder / "metrics.md", markdown_table(metrics, comparisons, provenance))
+    write_text(folder / "metrics.md", markdown_table(metrics, errors, comparisons, provenance))
     write_text(folder / "metrics.tex", latex_table(metrics, provenance))
     write_stamp(folder, wanted)
     return metrics
@@ -114,14 +119,34 @@ def _finished(folder: Path) -> bool:
     return (folder / "inputs.json").exists() and (folder / "metrics.parquet").exists()
 
 
+def _entries(metrics: pd.DataFrame) -> list[tuple[str, str]]:
+    """Encoder and protocol of all rows with all labels."""
+    pairs = metrics.loc[metrics["labels_per_area"] == 0, ["encoder", "protocol"]].drop_duplicates()
+    return list(pairs.itertuples(index=False, name=None))
+
+
+def _errors(results: Results, metrics: pd.DataFrame, store: Store) -> pd.DataFrame:
+    """How far wrong areas lie, and macro F1 by thirds of obliquity: a row an encoder, protocol and split."""
+    rows: list[dict[str, object]] = []
+    for encoder, protocol in _entries(metrics):
+        folder = store.linear_probes(encoder, results.versions[encoder], protocol)
+        by_third = pd.read_csv(folder / "obliquity.csv")
+        distances = read_record(folder / "distances.json")
+        for split, said in distances.items():
+            if split in TEST_ROLES:
+                of_split = by_third[by_third["split"] == split]
+                thirds = dict(zip(of_split["tercile"].astype(str), of_split["macro_f1"], strict=True))
+                rows.append({"encoder": encoder, "protocol": protocol, "split": split, **said, **thirds})
+    return pd.DataFrame(rows)
+
+
 def _comparisons(results: Results, metrics: pd.DataFrame, settings: Settings, store: Store) -> pd.DataFrame:
     """Pairs of encoders on the patches that both predicted, for every protocol with all labels."""
-    entries = metrics.loc[metrics["labels_per_area"] == 0, ["encoder", "protocol"]].drop_duplicates()
     predictions = {
         (encoder, protocol): read_table(
             store.linear_probes(encoder, results.versions[encoder], protocol) / "predictions.parquet", "predictions"
         )
-        for encoder, protocol in entries.itertuples(index=False)
+        for encoder, protocol in _entries(metrics)
     }
     places = _places(store, predictions)
     placed = {key: rows.merge(places, on="patch_id").assign(in_top=False) for key, rows in predictions.items()}

@@ -51,12 +51,17 @@ class Provenance:
         return said
 
 
-def markdown_table(metrics: pd.DataFrame, comparisons: pd.DataFrame, provenance: Provenance) -> str:
-    """The whole page: provenance, the table, label efficiency, class lists, comparisons."""
-    parts = [provenance.sentence(), _missing(provenance), "## All labels", _markdown(main_rows(metrics)), _NOTES]
+def markdown_table(
+    metrics: pd.DataFrame, errors: pd.DataFrame, comparisons: pd.DataFrame, provenance: Provenance
+) -> str:
+    """The whole page: provenance, the table, label efficiency, errors, class lists, comparisons."""
+    same, rows = without_constants(main_rows(metrics))
+    parts = [provenance.sentence(), _missing(provenance), "## All labels", _markdown(rows), _same(same), _NOTES]
     few = label_rows(metrics)
     if len(few):
         parts += ["## Few labels an area", "Mean ± standard deviation over draws of labels.", _markdown(few)]
+    if len(errors):
+        parts += ["## Errors", _ERRORS, _markdown(error_rows(errors))]
     if provenance.classes:
         parts += ["## Areas", *(_class_list(held_out, said) for held_out, said in provenance.classes.items())]
     if len(comparisons):
@@ -66,9 +71,9 @@ def markdown_table(metrics: pd.DataFrame, comparisons: pd.DataFrame, provenance:
 
 def latex_table(metrics: pd.DataFrame, provenance: Provenance) -> str:
     """A plain `tabular` of the main table, to be read with `input`; the provenance stands above it as a comment."""
-    rows = main_rows(metrics)
+    same, rows = without_constants(main_rows(metrics))
     lines = [
-        f"% {provenance.sentence()}",
+        f"% {provenance.sentence()} {_same(same)}".rstrip(),
         rf"\begin{{tabular}}{{{'l' * rows.shape[1]}}}",
         r"\hline",
         " & ".join(str(name).translate(_LATEX) for name in rows.columns) + r" \\",
@@ -96,6 +101,15 @@ def main_rows(metrics: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def without_constants(rows: pd.DataFrame) -> tuple[dict[str, str], pd.DataFrame]:
+    """Take out what is the same in every row, other than scores: a table of twenty columns is read by nobody."""
+    if len(rows) < 2:
+        return {}, rows
+    scores = {f"{short} {title}" for short in _SPLITS.values() for title in _SHOWN.values()}
+    same = {str(name): str(rows[name].iloc[0]) for name in rows if name not in scores and rows[name].nunique() == 1}
+    return same, rows.drop(columns=list(same))
+
+
 def label_rows(metrics: pd.DataFrame) -> pd.DataFrame:
     """A row an encoder and protocol that was also run with few labels; a column a split and number of labels."""
     efficient = metrics.loc[metrics["labels_per_area"] > 0, "protocol"].unique()
@@ -112,6 +126,21 @@ def label_rows(metrics: pd.DataFrame) -> pd.DataFrame:
                 row[f"{short} macro F1, {n or 'all'}"] = _spread(f1)
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def error_rows(errors: pd.DataFrame) -> pd.DataFrame:
+    """A row an encoder, protocol and split: distances of predicted areas, and macro F1 by obliquity, as text."""
+    columns = {
+        "mean_mm": "mean mm", "mean_of_errors_mm": "errors mm", "chance_mm": "chance mm",
+        "low": "F1 straight", "middle": "F1 middle", "high": "F1 oblique",
+    }  # fmt: skip
+    shown = pd.DataFrame({"encoder": errors["encoder"], "protocol": errors["protocol"]})
+    shown["split"] = errors["split"].map(_SPLITS)
+    for name, title in columns.items():
+        digits = 1 if name.endswith("_mm") else 3
+        values = errors[name].astype(float) if name in errors else pd.Series(np.nan, index=errors.index)
+        shown[title] = ["–" if np.isnan(value) else f"{value:.{digits}f}" for value in values]
+    return shown
 
 
 def comparison_rows(comparisons: pd.DataFrame) -> pd.DataFrame:
@@ -135,6 +164,11 @@ _NOTES = (
     "95 % interval by resampling blocks of contiguous sections, none with fewer than ten blocks; it is conditional on "
     "the brains scored. *samples*: patches seen in training the encoder."
 )
+_ERRORS = (
+    "Geodesic distance within a hemisphere between the medoids of the true and the predicted area: over all patches "
+    "(a hit is 0), over errors, and for the same predictions dealt out at random. Macro F1 in thirds of the angle "
+    "between section and surface normal: the third cut most nearly at right angles, the middle, the most oblique."
+)
 _COMPARED = (
     "Difference in macro F1 on the same resampled blocks, with its 95 % interval; p values corrected by Holm within "
     "protocol and split. Two trained networks are compared, not two methods: the spread over seeds is not in here."
@@ -143,6 +177,10 @@ _COMPARED = (
 
 def _missing(provenance: Provenance) -> str:
     return f"Not in here yet: {', '.join(provenance.missing)}." if provenance.missing else ""
+
+
+def _same(same: Mapping[str, str]) -> str:
+    return f"The same in all rows: {', '.join(f'{name} {value}' for name, value in same.items())}." if same else ""
 
 
 def _class_list(held_out: str, said: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ goes on bit for bit on one CPU process. Several ranks share a batch: torchrun st
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -221,7 +222,7 @@ class Training:
 
 def _shown(row: dict[str, Any]) -> dict[str, float]:
     names = ("loss", "samples_per_second", "knn_accuracy", "effective_rank", "mean_cosine", "same_brain_excess")
-    return {name: round(float(row[name]), 4) for name in names if row.get(name) is not None}
+    return {name: round(float(row[name]), 4) for name in names if math.isfinite(row.get(name, math.nan))}
 
 
 def _readable(row: dict[str, Any]) -> str:

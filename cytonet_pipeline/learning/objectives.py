@@ -57,7 +57,7 @@ def make_objective(block: EncoderBlock, patches: pd.DataFrame, feature_dim: int,
     """
     training = (patches["role"] == "train").to_numpy()
     if block.method in {"supcon", "scratch"}:
-        training &= (patches["annotated_area"] > 0).to_numpy()
+        training = training & (patches["annotated_area"] > 0).to_numpy()
     if int(training.sum()) < 2:
         kind = "training patches" if block.method == "cytonet" else "annotated training patches"
         raise TrainingError(
@@ -75,8 +75,8 @@ def make_objective(block: EncoderBlock, patches: pd.DataFrame, feature_dim: int,
         loss = SupervisedContrastiveLoss(block.loss.temperature)
         targets = patches["annotated_area"].to_numpy(np.int64)
     head = projection_head(feature_dim, block.projection_dim, block.seed)
-    brains = torch.from_numpy(pd.factorize(patches["brain"], sort=True)[0]).to(device)
-    return ContrastiveObjective(loss, head, torch.from_numpy(targets).to(device), brains, training)
+    brains = torch.tensor(pd.factorize(patches["brain"], sort=True)[0], device=device)
+    return ContrastiveObjective(loss, head, torch.tensor(targets, device=device), brains, training)
 
 
 class ContrastiveObjective:
@@ -132,7 +132,7 @@ class ClassifierObjective:
         self.eligible = eligible
         labels = patches["annotated_area"].to_numpy(np.int64)
         self.areas = np.unique(labels[eligible])
-        self._classes = torch.from_numpy(np.searchsorted(self.areas, labels)).to(device)
+        self._classes = torch.tensor(np.searchsorted(self.areas, labels), device=device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(block.seed + 1)
             self.head: nn.Module = nn.Linear(feature_dim, len(self.areas))

@@ -23,6 +23,7 @@ class SyncedBatchNorm(_BatchNorm):
         """Normalise (B, C, …); in training with the mean and variance of all ranks' samples."""
         if not self.training:
             return super().forward(input)
+        input = input.to(self.weight.dtype)
         axes = [axis for axis in range(input.dim()) if axis != 1]
         shape = [1, -1] + [1] * (input.dim() - 2)
         own = input.new_full((1,), input.numel() / input.shape[1])
@@ -55,6 +56,7 @@ def synchronised(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 def _of_all_ranks(layer: Any) -> SyncedBatchNorm:
-    synced = SyncedBatchNorm(layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats)
+    place = {"device": layer.weight.device, "dtype": layer.weight.dtype}
+    synced = SyncedBatchNorm(layer.num_features, layer.eps, layer.momentum, **place)
     synced.load_state_dict(layer.state_dict())
     return synced

@@ -43,8 +43,8 @@ class Watch:
         self._rows = self._first(validation if validation.any() else ~validation)
         self._gallery = self._first(~validation & annotated)
         self._scored = annotated[self._rows] & validation[self._rows]
-        self._labels = torch.from_numpy(patches["annotated_area"].to_numpy(np.int64))
-        self._brains = torch.from_numpy(pd.factorize(patches["brain"], sort=True)[0])
+        self._labels = torch.tensor(patches["annotated_area"].to_numpy(np.int64))
+        self._brains = torch.tensor(pd.factorize(patches["brain"], sort=True)[0])
         positions = torch.from_numpy(patches[["ref_x_mm", "ref_y_mm", "ref_z_mm"]].to_numpy(np.float32)[self._rows])
         like = DistanceWeightedContrastiveLoss(transfer=loss.transfer, length_mm=loss.length_mm, distance=loss.distance)
         self._weights = like.weight_of(like.distance_between(positions, positions)).fill_diagonal_(0)

@@ -14,13 +14,14 @@ from scipy.spatial import cKDTree
 
 from cytonet_pipeline.phantom.draws import SmoothField, stream
 from cytonet_pipeline.phantom.reference import Reference
+from cytonet_pipeline.phantom.timeless import without_times
 
 BEND_RMS_MM = 2.2
 BEND_WAVELENGTH_MM = (70.0, 130.0)
 GRID_MM = 4.0
 _MARGIN_MM = 28.0
 # How far an area border wanders on the inflated surface from brain to brain.
-BORDER_RMS_MM = 2.2
+BORDER_RMS_MM = 2.6
 BORDER_WAVELENGTH_MM = (25.0, 70.0)
 
 
@@ -102,10 +103,6 @@ def _itk_field(field_mm: np.ndarray, first_mm: np.ndarray) -> SimpleITK.Displace
     return SimpleITK.DisplacementFieldTransform(image)
 
 
-def _write_transform(transform: SimpleITK.Transform, path: Path) -> None:
-    SimpleITK.WriteTransform(transform, str(path))
-
-
 def shifted_labels(reference: Reference, seed: int, brain: str) -> np.ndarray:
     """A brain's own area a white vertex: that of the vertex a few mm away on the inflated surface."""
     label = np.zeros_like(reference.label)
@@ -118,3 +115,8 @@ def shifted_labels(reference: Reference, seed: int, brain: str) -> np.ndarray:
         label[here] = reference.label[here][cKDTree(places).query(places + wander(places))[1]]
     # No cortex appears or vanishes: only the borders between areas move.
     return np.where((label > 0) & (reference.label > 0), label, reference.label)
+
+
+def _write_transform(transform: SimpleITK.Transform, path: Path) -> None:
+    SimpleITK.WriteTransform(transform, str(path))
+    without_times(path)

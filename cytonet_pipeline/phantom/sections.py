@@ -15,7 +15,7 @@ from cytonet_pipeline.phantom.reference import Reference
 SECTION_MM = 0.02
 COARSE_UM = 512.0  # grid on which distances to the surfaces are taken; between its points linear
 LABEL_UM = 256.0  # pixels of masks and annotations
-_TILE = 256
+_FIELD_STEP_MM = 16.384  # fields of view are multiples of this: whole tiles of 256 px at 64 µm
 _STRIP = 128
 _ALL = slice(None)
 _GLASS_NOISE = 0.3  # noise beside the tissue, as a share of that in it: keeps the files small
@@ -106,11 +106,11 @@ class Painter:
 
     @cached_property
     def shape_px(self) -> tuple[int, int]:
-        """Height and width of every scan of this brain: whole tiles, with glass around the tissue."""
+        """Height and width of every scan of this brain: there is glass around the tissue."""
         (x0, _, z0), (x1, _, z1) = self.extent_mm
-        step = _TILE * self.pixel_um / 1000 * min(1.0, 64.0 / self.pixel_um)
-        step_px = step * 1000 / self.pixel_um
-        return int(np.ceil((z1 - z0 + 14) / step) * step_px), int(np.ceil((x1 - x0 + 14) / step) * step_px)
+        step_px = int(_FIELD_STEP_MM * 1000 / self.pixel_um)
+        height, width = (int(np.ceil((n + 14) / _FIELD_STEP_MM)) * step_px for n in (z1 - z0, x1 - x0))
+        return height, width
 
     def plan(self, sections: int) -> list[SectionPlan]:
         """Equally spaced coronal planes, front to back, numbered by their distance in sections of 20 µm."""
@@ -163,7 +163,9 @@ class Painter:
         pial, white, vertex = self.reference.distances_mm(points, self._rough(points.reshape(len(rows), -1, 3)))
         deep = np.isin(self.reference.atlas_at(points), self.reference.indices("subcortical"))
         shape = (len(rows), len(columns))
-        return _Cut(*(part.reshape(shape) for part in (pial, white, self.labels[vertex], deep)))
+        # A median of an odd number of labels is one of them: it takes away the crumbs of borders cut at a flat angle.
+        number = ndimage.median_filter(self.labels[vertex].reshape(shape), size=3)
+        return _Cut(pial.reshape(shape), white.reshape(shape), number, deep.reshape(shape))
 
     def _rough(self, points: np.ndarray) -> np.ndarray:
         """Distance from the pial surface, exact at every sixth point of the plane: most lie far from the cortex."""

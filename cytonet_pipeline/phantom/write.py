@@ -17,6 +17,7 @@ from cytonet_pipeline.store import atomic_folder, write_json
 # Goes up with every change that gives other bytes for the same parameters.
 VERSION = 1
 _STAMP = "phantom.json"
+_PIXELS_UM = (16, 32, 64, 128, 256)  # so that pixels of masks are whole pixels of scans, or the reverse
 
 
 def write_phantom(
@@ -82,10 +83,10 @@ def _check(parameters: dict) -> None:
         raise ConfigurationError(
             f"brains {', '.join(brains) or '(none)'}: each needs a name of its own, of letters and digits."
         )
-    if parameters["sections"] < 1 or not 16 <= parameters["pixel_um"] <= 256:
+    if parameters["sections"] < 1 or parameters["pixel_um"] not in _PIXELS_UM:
         raise ConfigurationError(
-            f"{parameters['sections']} sections at {parameters['pixel_um']} µm a pixel cannot be painted.",
-            to_fix="ask for at least one section, at 16 to 256 µm",
+            f"{parameters['sections']} sections at {parameters['pixel_um']:g} µm a pixel cannot be painted.",
+            to_fix=f"ask for at least one section, at {', '.join(map(str, _PIXELS_UM))} µm",
         )
 
 
@@ -94,8 +95,11 @@ def _is_there(folder: Path, parameters: dict) -> bool:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     stamp = folder / _STAMP
-    if stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8")) == parameters:
-        return True
+    try:
+        if json.loads(stamp.read_text(encoding="utf-8")) == parameters:
+            return True
+    except (OSError, ValueError):  # no stamp, or not ours
+        pass
     raise ConfigurationError(
         f"{folder}: not empty, and not a phantom of these parameters.",
         looked_for=str(stamp),

@@ -96,24 +96,27 @@ def draw_volume(
             np.ma.masked_equal(sure, 0), origin="lower", extent=frame.extent("coronal"), vmin=0, vmax=1, cmap="viridis"
         )
         above.set_title(f"y = {at_mm:.0f} mm", fontsize=9)
-    scale_bar(axes[0], frame, "coronal")
     for axis in axes:
         if not axis.images:
             axis.set_axis_off()
-    if drawn is not None:
+    if drawn is None:
+        axes[0].text(0, 0.5, "no voxel of the cortex has a prediction", fontsize=9).set_in_layout(False)
+    else:
+        scale_bar(axes[0], frame, "coronal")
         figure.colorbar(drawn, ax=axes[_SLICES:], label="probability", shrink=0.8)
     return figure
 
 
 def _filled_slices(labels: np.ndarray, affine: np.ndarray) -> list[float]:
-    """Coronal positions (mm) with many labels: the fullest voxel plane in each of equal parts of the filled range."""
+    """Coronal positions (mm) with many labels: the fullest plane in the middle of each of equal parts of the range."""
     # Volumes of this pipeline lie along the axes of RAS; the second voxel axis is anterior-posterior.
     counts = (labels > 0).sum(axis=(0, 2))
     filled = np.flatnonzero(counts)
     if len(filled) == 0:
         return []
     parts = np.array_split(np.arange(filled[0], filled[-1] + 1), _SLICES)
-    planes = [int(part[counts[part].argmax()]) for part in parts if len(part)]
+    middles = [part[len(part) // 4 : len(part) - len(part) // 4] for part in parts if len(part)]
+    planes = [int(part[counts[part].argmax()]) for part in middles]
     return [float(affine[1, 1] * plane + affine[1, 3]) for plane in planes]
 
 

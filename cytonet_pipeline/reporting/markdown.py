@@ -5,6 +5,7 @@ A picture is a PNG in a `data:` address. Viewers cut long values off, so it is m
 
 import base64
 import io
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -25,8 +26,7 @@ def picture(source: Path | Figure, max_bytes: int = 200_000, alt: str = "") -> s
     source : Path or Figure
         An image file that Pillow reads, or a figure.
     max_bytes : int
-        Largest length of the whole line. Colours go first (256 are left), then the picture shrinks by a fifth at a
-        time.
+        Largest length of the whole line. Colours go first (256 are left), then the picture shrinks.
 
     Raises
     ------
@@ -37,13 +37,16 @@ def picture(source: Path | Figure, max_bytes: int = 200_000, alt: str = "") -> s
     prefix, suffix = f"![{alt or _name_of(source)}](data:image/png;base64,", ")"
     room = max_bytes - len(prefix.encode()) - len(suffix)
     while True:
-        for candidate in (image, image.quantize(256)):
-            text = base64.b64encode(_png(candidate)).decode("ascii")
-            if len(text) <= room:
-                return prefix + text + suffix
-        if min(image.size) * _SHRINK < _SMALLEST_PX:
+        text = _encoded(image)
+        if len(text) > room:
+            text = _encoded(image.quantize(256))
+        if len(text) <= room:
+            return prefix + text + suffix
+        # The size of a PNG goes roughly with its pixels: most of the way in one step.
+        scale = min(_SHRINK, math.sqrt(max(room, 1) / len(text)))
+        if min(image.size) * scale < _SMALLEST_PX:
             raise ValueError(f"no picture of {_SMALLEST_PX} px fits into {max_bytes} bytes")
-        image = image.resize((round(image.width * _SHRINK), round(image.height * _SHRINK)), Image.Resampling.LANCZOS)
+        image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
 
 
 def metrics_markdown(table: pd.DataFrame, scores: tuple[str, ...] = ("macro_f1", "accuracy", "top5_accuracy")) -> str:
@@ -95,7 +98,7 @@ def _name_of(source: Path | Figure) -> str:
     return source.get_suptitle().replace("\n", " ").replace("[", "(").replace("]", ")")
 
 
-def _png(image: Image.Image) -> bytes:
+def _encoded(image: Image.Image) -> str:
     stream = io.BytesIO()
-    image.save(stream, format="PNG", optimize=True)
-    return stream.getvalue()
+    image.save(stream, format="PNG", compress_level=9)
+    return base64.b64encode(stream.getvalue()).decode("ascii")

@@ -121,7 +121,13 @@ def test_no_asset_takes_a_partitioned_one_as_an_argument(graph, defs):
 def test_jobs_cover_all_assets_and_none_spans_two_partition_sets(defs):
     """Trap 7: Dagster refuses such a job; `cytonet run` walks them instead."""
     walked = stages(defs)
-    assert [stage.job for stage in walked] == ["reference", "ingest_brain", "train_encoder", "evaluate_encoder", "metrics"]
+    assert [stage.job for stage in walked] == [
+        "reference",
+        "ingest_brain",
+        "train_encoder",
+        "evaluate_encoder",
+        "metrics",
+    ]
     assert sorted(asset for stage in walked for asset in stage.assets) == sorted(ASSETS)
 
 

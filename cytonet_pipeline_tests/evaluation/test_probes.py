@@ -204,6 +204,15 @@ def test_two_encoders_are_compared_on_the_same_patches(probed):
     assert row["n_blocks"] >= 10
 
 
+def test_distances_and_obliquity_stand_in_the_page(probed):
+    metrics_table(probed.settings, probed.store)
+
+    page = (probed.store.metrics() / "metrics.md").read_text()
+    errors = page.split("## Errors")[1].split("## ")[0]
+    assert errors.count("made_up") == 2 * 3
+    assert "–" not in errors.split("|---")[1]
+
+
 def test_a_comparison_without_interval_is_still_shown():
     """Two brains with few sections: the commonest case of a first try."""
     row = {"protocol": "knn", "split": "unseen_brain", "encoder_a": "a", "encoder_b": "b", "n_blocks": 4}
@@ -222,5 +231,6 @@ def test_the_latex_table_is_a_tabular_with_as_many_cells_as_columns(probed):
     columns = lines[1].count("l") - "tabular".count("l")
     rows = [line for line in lines if line.endswith(r"\\")]
     assert len(rows) == 1 + 3
+    assert "held_out B20" in lines[0]
     assert {row.count(" & ") for row in rows} == {columns - 1}
     assert not any("_" in row.replace(r"\_", "") for row in rows)

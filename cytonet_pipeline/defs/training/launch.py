@@ -6,6 +6,9 @@ Pipes arrive at the end, and none of a child that an earlier, killed run has lef
 
 import json
 import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,28 +42,37 @@ def launch(context: dg.OpExecutionContext, settings: Settings, encoder: str) -> 
     if (folder / "encoder.json").exists():
         context.log.info(f"{folder} is finished; nothing to train")
         return
-    launcher = LocalLauncher(settings.data, processes=settings.encoder(encoder).processes)
+    block = settings.encoder(encoder)
+    launcher = LocalLauncher(settings.data, processes=block.processes)
     running = launcher.running(folder)
     if running is not None:
         context.log.info(f"joining attempt {running.number}, process {running.pid}, left by an earlier run")
-        _follow(context, encoder, folder, running)
+        _follow(context, encoder, folder, running, block.steps)
         _require_success(folder, running, opened=True)
         return
     reserved = launcher.reserve(folder)
-    # A file an attempt: the reader empties the file that it opens.
-    reader = dg.PipesFileMessageReader(str(reserved / "messages.jsonl"))
+    # A file an attempt, kept: the reader empties the file that it opens.
+    reader = dg.PipesFileMessageReader(str(reserved / "messages.jsonl"), cleanup_file=False)
     # The environment carries the context: a file would be gone once this session has closed.
-    with dg.open_pipes_session(context, dg.PipesEnvContextInjector(), reader) as session:
+    with _without_preview_warnings(), dg.open_pipes_session(context, dg.PipesEnvContextInjector(), reader) as session:
         attempt = launcher.start(reserved, environment=session.get_bootstrap_env_vars())
         context.log.info(f"attempt {attempt.number}: process {attempt.pid}, log in {attempt.log}")
-        _follow(context, encoder, folder, attempt)
+        _follow(context, encoder, folder, attempt, block.steps)
     _require_success(folder, attempt, opened=session.message_handler.received_opened_message)
 
 
-def _follow(context: dg.OpExecutionContext, encoder: str, folder: Path, attempt: "Attempt") -> None:
+@contextmanager
+def _without_preview_warnings() -> Iterator[None]:
+    # Dagster's own session reads a property of its own reader that it has marked as preview.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        yield
+
+
+def _follow(context: dg.OpExecutionContext, encoder: str, folder: Path, attempt: "Attempt", steps: int) -> None:
     """Wait for the end of an attempt; show how far it is on the terminal, and now and then in Dagster."""
     observed = time.monotonic()
-    with progress.task(f"training {encoder}", total=None) as line:
+    with progress.task(f"training {encoder}", total=steps or None) as line:
         try:
             while attempt.poll() is None:
                 time.sleep(_POLL_S)
@@ -88,7 +100,7 @@ def _note(said: dict[str, Any]) -> str:
         return f"reading patches {said.get('packed', 0)}/{said.get('patches', '?')}"
     loss = said.get("loss")
     told = f" loss {loss:.3f}" if isinstance(loss, float) else ""
-    return f"of {said.get('steps', '?')}, {said.get('state', 'starting')}{told}"
+    return f"{said.get('state', 'starting')}{told}"
 
 
 def _progress(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,163 @@
+"""Following a training: what looks like success and is none, and what must not be started twice."""
+
+import sys
+import time
+
+import dagster as dg
+import pytest
+
+from cytonet_pipeline.cluster.local import LocalLauncher
+from cytonet_pipeline.defs.training import launch as module
+from cytonet_pipeline.errors import TrainingError
+from cytonet_pipeline.store import Store, write_record
+from cytonet_pipeline_tests.conftest import settings_for
+
+REPORTING = "from dagster_pipes import open_dagster_pipes\nwith open_dagster_pipes(): pass\n"
+ENCODER = "import pathlib; pathlib.Path({folder!r}, 'encoder.json').write_text('{{}}')\n"
+
+
+@pytest.fixture
+def prepared(tmp_path):
+    """Settings, and the folder of an encoder whose training set has been decided."""
+    settings = settings_for(tmp_path, tmp_path / "store")
+    store = Store(settings.store)
+    store.point_wanted("tiny_cytonet", "v1")
+    folder = store.encoder("tiny_cytonet", "v1")
+    folder.mkdir(parents=True)
+    return settings, folder
+
+
+def train_with(monkeypatch, code: str) -> None:
+    monkeypatch.setattr(LocalLauncher, "command", lambda self, folder: [sys.executable, "-c", code])
+
+
+def follow(settings, instance=None):
+    """Run the op's work inside a real run, as Dagster does."""
+    caught: list[BaseException] = []
+
+    @dg.op(out=dg.Out(dg.Nothing))
+    def train(context: dg.OpExecutionContext):
+        try:
+            module.launch(context, settings, "tiny_cytonet")
+        except TrainingError as error:
+            caught.append(error)
+        yield dg.Output(None)
+
+    @dg.job
+    def job():
+        train()
+
+    result = job.execute_in_process(instance=instance)
+    return result, (caught[0] if caught else None)
+
+
+def test_a_process_that_ends_well_without_ever_reporting_is_a_failure(prepared, monkeypatch):
+    """Trap 8: a Pipes client that looks at the exit code alone records success."""
+    settings, folder = prepared
+    train_with(monkeypatch, ENCODER.format(folder=str(folder)))
+
+    _, error = follow(settings)
+
+    assert "without ever reporting" in str(error)
+
+
+def test_a_process_that_reports_but_leaves_no_encoder_is_a_failure(prepared, monkeypatch):
+    settings, _ = prepared
+    train_with(monkeypatch, REPORTING)
+
+    _, error = follow(settings)
+
+    assert "without an encoder" in str(error)
+
+
+def test_a_failure_shows_the_end_of_the_log_and_where_it_lies(prepared, monkeypatch):
+    settings, folder = prepared
+    train_with(monkeypatch, "print('CUDA error: out of cheese'); raise SystemExit(3)")
+
+    _, error = follow(settings)
+
+    assert "exit code 3" in str(error)
+    assert "out of cheese" in str(error)
+    assert str(folder / "job" / "attempt-1" / "log.txt") in str(error)
+
+
+def test_a_training_that_reports_and_finishes_is_a_success(prepared, monkeypatch):
+    settings, folder = prepared
+    train_with(monkeypatch, REPORTING + ENCODER.format(folder=str(folder)))
+
+    result, error = follow(settings)
+
+    assert error is None
+    assert result.success
+
+
+def test_progress_shows_in_dagster_while_the_training_runs(prepared, monkeypatch):
+    """Trap 10: what a child reports through Pipes inside a graph is dropped, or arrives at the end."""
+    settings, folder = prepared
+    write_record(folder / "progress.json", {"state": "training", "step": 7, "steps": 9, "loss": 1.5})
+    train_with(monkeypatch, REPORTING + ENCODER.format(folder=str(folder)))
+
+    result, _ = follow(settings)
+
+    seen = [e.asset_observation_data.asset_observation for e in result.all_events if e.is_asset_observation]
+    assert seen[-1].metadata["loss"].value == 1.5
+    assert seen[-1].partition == "tiny_cytonet"
+
+
+def test_a_running_training_of_a_killed_run_is_joined_and_not_started_again(prepared, monkeypatch):
+    """Trap 18: after SIGKILL a new run has another id and no parent; what it must find lies in the store."""
+    settings, folder = prepared
+    train_with(monkeypatch, "import time; time.sleep(2)\n" + ENCODER.format(folder=str(folder)))
+    launcher = LocalLauncher(settings.data)
+    left_behind = launcher.start(launcher.reserve(folder), {})
+
+    _, error = follow(settings)
+    left_behind.child.wait()
+
+    assert error is None
+    assert [path.name for path in (folder / "job").iterdir()] == ["attempt-1"]
+
+
+def test_messages_of_an_earlier_attempt_stay(prepared, monkeypatch):
+    """Trap 9: the reader empties the file that it opens, so each attempt has its own."""
+    settings, folder = prepared
+    train_with(monkeypatch, REPORTING)
+    follow(settings)
+    first = folder / "job" / "attempt-1" / "messages.jsonl"
+    said = first.read_text()
+    assert said
+
+    follow(settings)
+
+    assert first.read_text() == said
+    assert (folder / "job" / "attempt-2" / "messages.jsonl").exists()
+
+
+def test_a_finished_encoder_is_not_trained_again(prepared, monkeypatch):
+    settings, folder = prepared
+    (folder / "encoder.json").write_text("{}")
+    train_with(monkeypatch, "raise SystemExit(1)")
+
+    _, error = follow(settings)
+
+    assert error is None
+    assert not (folder / "job").exists()
+
+
+def test_a_terminated_run_ends_its_training(prepared, monkeypatch):
+    """From the UI or by Ctrl-C: no process may go on using the machine."""
+    settings, folder = prepared
+    train_with(monkeypatch, "import time; time.sleep(60)")
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_note", interrupted)
+    with pytest.raises((KeyboardInterrupt, dg.DagsterExecutionInterruptedError)):
+        follow(settings)
+
+    launcher = LocalLauncher(settings.data)
+    deadline = time.monotonic() + 10
+    while launcher.running(folder) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert launcher.running(folder) is None

@@ -1,0 +1,133 @@
+"""Figures of results: what is drawn is what the tables say."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import confusion_matrix
+
+from cytonet_pipeline.reporting.confusion_figure import confusion_shares, draw_confusion
+from cytonet_pipeline.reporting.curves import draw_curves, training_curves
+from cytonet_pipeline.reporting.freshness import are_fresh
+from cytonet_pipeline.reporting.index_figure import draw_index
+from cytonet_pipeline.reporting.metrics_figure import draw_metrics
+from cytonet_pipeline.store import table, write_stamp
+
+NAMES = pd.DataFrame({"index": [1, 2, 3], "name": ["a", "b", "c"], "color": ["#ff0000", "#00ff00", "#0000ff"]})
+
+
+@pytest.fixture
+def metrics():
+    random = np.random.default_rng(0)
+    rows = [
+        {"encoder": e, "protocol": p, "labels_per_area": n, "split": s, "macro_f1": random.uniform(0.2, 0.8)}
+        for e in ("demo_cytonet", "demo_random")
+        for p, n, draws in (("linear_E30", 0, 1), ("logistic", 10, 3))
+        for _ in range(draws)
+        for s in ("seen_brains", "unseen_brain")
+    ]
+    frame = pd.DataFrame(rows).assign(dataset="phantom")
+    return frame.assign(macro_f1_low=frame["macro_f1"] - 0.1, macro_f1_high=frame["macro_f1"] + 0.05)
+
+
+def test_dots_stand_where_the_table_says(metrics):
+    axes = draw_metrics(metrics).axes[0]
+    labels = [t.get_text() for t in axes.get_yticklabels()]
+    drawn = axes.containers[1].lines[0].get_xdata()  # unseen brain
+
+    for encoder, x in zip(labels, drawn, strict=True):
+        of_encoder = metrics[metrics["encoder"] == encoder]
+        row = of_encoder.query("protocol == 'linear_E30' and split == 'unseen_brain'")
+        assert x == pytest.approx(row["macro_f1"].item())
+
+
+def test_bars_are_the_intervals(metrics):
+    axes = draw_metrics(metrics).axes[0]
+    (bars,) = axes.containers[0].lines[2]
+    widths = [np.ptp(segment[:, 0]) for segment in bars.get_segments()]
+
+    np.testing.assert_allclose(widths, 0.15)
+
+
+def test_draws_of_labels_are_one_dot(metrics):
+    axes = draw_metrics(metrics).axes[1]
+
+    assert axes.get_title() == "logistic, 10 an area"
+    first = metrics.query("encoder == 'demo_random' and labels_per_area == 10 and split == 'seen_brains'")
+    assert axes.containers[0].lines[0].get_xdata()[0] == pytest.approx(first["macro_f1"].mean())
+
+
+def test_confusions_are_those_of_scikit_learn():
+    random = np.random.default_rng(0)
+    predictions = pd.DataFrame(
+        {"area": random.choice([1, 2, 3], 300), "predicted_area": random.choice([1, 2, 3, 9], 300)}
+    )
+    areas = np.array([1, 2, 3])
+
+    shares = confusion_shares(predictions, areas)
+
+    expected = confusion_matrix(
+        predictions["area"], predictions["predicted_area"], labels=[1, 2, 3, 9], normalize="true"
+    )
+    np.testing.assert_allclose(shares, expected[:3])
+
+
+def test_an_area_without_patches_has_no_row_of_zeros():
+    shares = confusion_shares(pd.DataFrame({"area": [1], "predicted_area": [1]}), np.array([1, 2]))
+
+    assert np.isnan(shares[1]).all()
+
+
+def test_only_splits_with_patches_have_a_matrix():
+    predictions = pd.DataFrame({"split": "unseen_brain", "area": [1, 2], "predicted_area": [1, 1]})
+    figure = draw_confusion(predictions, NAMES, "demo")
+
+    assert [axes.get_title() for axes in figure.axes if axes.images] == ["test, unseen brain"]
+
+
+@pytest.fixture
+def history():
+    frame = pd.DataFrame({column.name: np.nan for column in table("history").columns}, index=range(20))
+    return frame.assign(step=np.arange(20) * 10, loss=np.linspace(6, 2, 20), learning_rate=1e-3, knn_accuracy=0.5)
+
+
+def test_there_is_a_panel_for_what_was_measured_and_no_other(history, tmp_path):
+    titles = [axes.get_title() for axes in draw_curves(history, "demo").axes if axes.axison]
+
+    assert titles == ["training loss", "learning rate", "k-NN accuracy, validation sections"]
+    assert training_curves(history, tmp_path / "curves.png", title="demo").stat().st_size > 1000
+
+
+def test_curves_go_through_the_values(history):
+    line = draw_curves(history, "demo").axes[0].lines[0]
+
+    np.testing.assert_allclose(line.get_ydata(), history["loss"])
+    np.testing.assert_allclose(line.get_xdata(), history["step"])
+
+
+def test_splits_are_counted_beside_their_bars():
+    index = pd.DataFrame(
+        {"brain": "B01", "split": ["train"] * 5 + ["gap"] * 2, "annotated_area": [0, 1, 1, 0, 0, 0, 3]}
+    )
+    index = index.assign(ref_x_mm=0.0, ref_y_mm=1.0, ref_z_mm=2.0, order=range(7))
+
+    said = [text.get_text().strip() for text in draw_index(index).axes[3].texts]
+
+    assert said == ["5 (2 annotated)", "2 (1 annotated)"]
+
+
+def test_an_empty_index_still_gives_a_figure():
+    assert "0 patches" in draw_index(table("patch_index").empty()).get_suptitle()
+
+
+def test_a_picture_older_than_its_result_is_drawn_again(tmp_path):
+    import os
+
+    picture = tmp_path / "x.png"
+    picture.write_bytes(b"")
+    assert not are_fresh([picture], tmp_path)  # no result at all
+    write_stamp(tmp_path, {})
+    os.utime(picture, ns=(0, 0))
+    assert not are_fresh([picture], tmp_path)
+    os.utime(picture)
+    assert are_fresh([picture], tmp_path)
+    assert not are_fresh([picture, tmp_path / "missing.png"], tmp_path)

@@ -1,0 +1,73 @@
+"""Pictures and the page of a UMAP."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cytonet_pipeline.reporting.umap_drawings import draw_by_area, draw_by_brain, first_axis, umap_pictures
+
+NAMES = pd.DataFrame({"index": [1, 2], "name": ["Area 4a (PreCG)", "hOc1"], "color": ["#ff0000", "#0000ff"]})
+
+
+@pytest.fixture(scope="module")
+def points():
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame({"umap_1": random.normal(size=120), "umap_2": random.normal(size=120)})
+    frame["brain"] = np.tile(["B01", "B02", "B20"], 40)
+    frame["section"], frame["annotated_area"] = np.arange(120), np.repeat([0, 1, 2], 40)
+    for axis in "xyz":
+        frame[f"ref_{axis}_mm"] = random.uniform(-60, 60, 120)
+    return frame
+
+
+@pytest.fixture(scope="module")
+def written(points, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("umap")
+    return folder, umap_pictures(points, NAMES, folder, "UMAP of demo")
+
+
+def test_png_svg_and_page_are_written(written):
+    folder, paths = written
+    names = [f"umap_by-{what}.{kind}" for what in ("area", "brain", "anterior") for kind in ("png", "svg")]
+
+    assert [p.name for p in paths] == [*names, "umap.html"]
+    assert sorted(p.name for p in folder.iterdir()) == sorted(p.name for p in paths)
+
+
+def test_the_page_needs_no_network(written):
+    """Lab machines are often cut off; a page that loads plotly from elsewhere stays white there."""
+    page = (written[0] / "umap.html").read_text(encoding="utf-8")
+
+    assert not re.search(r"<(script|link)[^>]+(src|href)\s*=\s*[\"']?(https?:)?//", page)
+    assert "Plotly.newPlot" in page
+    assert "section %{customdata[1]}" in page
+
+
+def test_the_same_points_give_the_same_files(written, points, tmp_path):
+    umap_pictures(points, NAMES, tmp_path, "UMAP of demo")
+
+    for path in written[1]:
+        assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name
+
+
+def test_areas_have_the_colours_of_the_atlas(points):
+    figure = draw_by_area(points, NAMES, "UMAP")
+    unknown, known = figure.axes[0].collections
+
+    assert len(unknown.get_offsets()) == 40
+    np.testing.assert_allclose(np.unique(known.get_facecolors(), axis=0), [[0, 0, 1, 1], [1, 0, 0, 1]])
+    said = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert said == ["Area 4a (PreCG) (40)", "hOc1 (40)", "not annotated (40)"]
+
+
+def test_each_brain_has_a_panel_of_its_own(points):
+    titles = [axes.get_title() for axes in draw_by_brain(points, "UMAP").axes]
+
+    assert titles == ["all", "sub-B01 (40)", "sub-B02 (40)", "sub-B20 (40)"]
+
+
+def test_the_first_axis_says_how_far_it_follows_anterior():
+    y_mm = np.arange(10.0)
+    assert first_axis(pd.DataFrame({"umap_1": y_mm * 2, "ref_y_mm": y_mm})) == "UMAP 1 (r = 1.00 with anterior)"
