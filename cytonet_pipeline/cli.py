@@ -80,7 +80,7 @@ def phantom(
     from cytonet_pipeline.phantom import write_phantom
 
     with progress.shown_on(Terminal()):
-        write_phantom(folder, brains=_names(brains) or [], sections=sections, seed=seed, reference=reference)
+        write_phantom(folder, brains=_names(brains) or ("B01", "B02", "B03", "B20"), sections=sections, seed=seed, reference=reference)
     out.print(f"CYTONET_DATA={folder / 'brains'}")
     out.print(f"CYTONET_REFERENCE={reference or folder / 'tpl-MNIColin27'}")
 
@@ -261,16 +261,22 @@ def _materialise(settings: Settings, brains: list[str] | None, encoders: list[st
 
 
 def _show_results(settings: Settings) -> None:
-    from cytonet_pipeline.store import Store
+    from cytonet_pipeline.store import Store, read_table
 
     store = Store(settings.store)
-    table = store.metrics() / "metrics.md"
-    if table.exists():
-        typer.echo("\n" + table.read_text(encoding="utf-8"))
-        out.print(f"table   {store.metrics()}")
-        out.print(f"plots   {store.root / 'umap'}")
-        out.print(f"maps    {store.root / 'area_maps'}")
-        out.print("look    make ui")
+    path = store.metrics() / "metrics.parquet"
+    if not path.exists():
+        return
+    metrics = read_table(path, "metrics")
+    whole = metrics[metrics["labels_per_area"] == 0]
+    # What the table says first about its data: the reader of figures needs it before the figures.
+    out.print("\n" + (store.metrics() / "metrics.md").read_text(encoding="utf-8").split("\n\n")[0], soft_wrap=True)
+    scores = whole.pivot_table("macro_f1", ["encoder", "method", "protocol"], "split").reset_index()
+    show(scores.rename(columns={"seen_brains": "seen brains", "unseen_brain": "unseen brain"}), title="macro F1")
+    out.print(f"table   {store.metrics() / 'metrics.md'}", soft_wrap=True)
+    out.print(f"plots   {store.root / 'umap'}", soft_wrap=True)
+    out.print(f"maps    {store.root / 'area_maps'}", soft_wrap=True)
+    out.print("look    make ui")
 
 
 @contextmanager

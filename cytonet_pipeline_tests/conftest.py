@@ -64,7 +64,7 @@ def small_brains(tmp_path_factory) -> Path:
     from cytonet_pipeline.phantom import write_phantom
 
     folder = tmp_path_factory.mktemp("phantom") / "small"
-    write_phantom(folder, brains=("B01", "B02", "B20"), sections=6, seed=1)
+    write_phantom(folder, brains=("B01", "B02", "B20"), sections=6, seed=1, pixel_um=128.0)
     return folder
 
 

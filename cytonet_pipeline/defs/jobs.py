@@ -2,8 +2,6 @@
 
 import dagster as dg
 
-from cytonet_pipeline.defs.partitions import brains, encoders
-
 reference = dg.define_asset_job(
     "reference",
     dg.AssetSelection.assets("reference_space"),
@@ -12,19 +10,16 @@ reference = dg.define_asset_job(
 ingest_brain = dg.define_asset_job(
     "ingest_brain",
     dg.AssetSelection.groups("histology"),
-    partitions_def=brains,
     description="One brain: inventory of its scans, transforms to Colin-27, patch index.",
 )
 train_encoder = dg.define_asset_job(
     "train_encoder",
     dg.AssetSelection.groups("training"),
-    partitions_def=encoders,
     description="One encoder: decide what it may see, then train it.",
 )
 evaluate_encoder = dg.define_asset_job(
     "evaluate_encoder",
     dg.AssetSelection.groups("evaluation") - dg.AssetSelection.assets("metrics_table"),
-    partitions_def=encoders,
     description="One encoder: features, linear probes, UMAP and area maps.",
 )
 metrics = dg.define_asset_job(

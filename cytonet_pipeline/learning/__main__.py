@@ -12,27 +12,31 @@ import logging
 import os
 import sys
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from cytonet_pipeline.errors import CytonetError
-from cytonet_pipeline.learning.folder import EncoderFolder
-from cytonet_pipeline.learning.pipes import told_to_dagster
-from cytonet_pipeline.learning.run import FAILED, run
 from cytonet_pipeline.store import read_record
+
+if TYPE_CHECKING:
+    import torch
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line, train, and return the exit code."""
     options = _parser().parse_args(arguments)
+    # After the options: help and misspelt options need not wait for torch.
+    import torch
+
+    from cytonet_pipeline.learning.pipes import told_to_dagster
+    from cytonet_pipeline.learning.run import FAILED, run
+
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
     if options.threads:
         torch.set_num_threads(options.threads)
-    device = _device(options.device)
     try:
         with told_to_dagster() as tell:
             tell({"state": "started", "folder": str(options.folder)})
-            code = run(options.folder, options.data, device, options.packed)
+            code = run(options.folder, options.data, _device(options.device), options.packed)
             tell({"state": "ended", "exit_code": code, **_figures(options.folder)})
             return code
     except CytonetError as error:
@@ -58,7 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _device(name: str) -> torch.device:
+def _device(name: str) -> "torch.device":
+    import torch
+
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
@@ -66,9 +72,9 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _figures(path: Path) -> dict[str, object]:
-    folder = EncoderFolder(path)
-    return dict(read_record(folder.record)["figures"]) if folder.record.exists() else {}
+def _figures(folder: Path) -> dict[str, object]:
+    record = folder / "encoder.json"
+    return dict(read_record(record)["figures"]) if record.exists() else {}
 
 
 if __name__ == "__main__":

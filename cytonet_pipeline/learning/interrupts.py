@@ -8,11 +8,20 @@ from types import FrameType
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
+class Stopped(Exception):
+    """Asked to stop where there is no checkpoint to write."""
+
+
 class StopRequest:
     """Set by the first signal; the training looks at it after every step."""
 
     def __init__(self) -> None:
         self.name = ""
+
+    def raise_if_set(self) -> None:
+        """Leave a long step that starts again from its beginning."""
+        if self.name:
+            raise Stopped(self.name)
 
     def __bool__(self) -> bool:
         return bool(self.name)

@@ -1,6 +1,5 @@
 """Laying out an encoder's folder before its training, and looking whether all is there after it."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from cytonet_pipeline.errors import TrainingError
 from cytonet_pipeline.learning.folder import EncoderFolder
 from cytonet_pipeline.lineage import resolve_training_set
 from cytonet_pipeline.settings import TRAINED, WITHOUT_WEIGHTS, DatasetBlock, EncoderBlock, Settings
-from cytonet_pipeline.store import Store, atomic_folder, read_record, write_record, write_table
+from cytonet_pipeline.store import Store, atomic_folder, read_record, read_table, write_record, write_table
 
 
 def prepare(settings: Settings, store: Store, encoder: str) -> Path:
@@ -108,11 +107,6 @@ def finish(path: Path) -> dict[str, Any]:
     return read_record(folder.record)
 
 
-def discard_checkpoints(path: Path) -> None:
-    """Delete the checkpoints of a finished training."""
-    shutil.rmtree(EncoderFolder(path).checkpoints, ignore_errors=True)
-
-
 def _require_weights(folder: EncoderFolder) -> None:
     import torch
 
@@ -128,8 +122,6 @@ def _require_weights(folder: EncoderFolder) -> None:
 
 
 def _require_history(folder: EncoderFolder) -> None:
-    from cytonet_pipeline.store import read_table
-
     history = read_table(folder.history, "history")
     steps = history["step"].to_numpy()
     if len(steps) == 0 or steps[-1] != folder.block.steps or (np.diff(steps) <= 0).any():

@@ -15,7 +15,7 @@ from cytonet_pipeline.errors import CytonetError
 from cytonet_pipeline.learning.distributed import process_group, rank, wait_for_all
 from cytonet_pipeline.learning.encoders import Encoder, save_encoder
 from cytonet_pipeline.learning.folder import EncoderFolder
-from cytonet_pipeline.learning.interrupts import stop_on_signals
+from cytonet_pipeline.learning.interrupts import Stopped, StopRequest, stop_on_signals
 from cytonet_pipeline.learning.loop import Outcome, Training
 from cytonet_pipeline.learning.packing import PackedPatches, pack
 from cytonet_pipeline.learning.progress_file import ProgressFile
@@ -67,6 +67,8 @@ def run(path: Path, data: Path, device: torch.device, packs: Path | None = None)
             else:
                 with lock(folder.path / ".training.lock", f"training {folder.name}", wait_s=_LOCK_WAIT_S):
                     code = _make(folder, data, device, packs, progress, stop)
+        except Stopped:
+            code = CONTINUE
         except CytonetError as error:
             progress.say("failed", error=error.what)
             raise
@@ -75,13 +77,18 @@ def run(path: Path, data: Path, device: torch.device, packs: Path | None = None)
 
 
 def _make(
-    folder: EncoderFolder, data: Path, device: torch.device, packs: Path | None, progress: ProgressFile, stop: object
+    folder: EncoderFolder,
+    data: Path,
+    device: torch.device,
+    packs: Path | None,
+    progress: ProgressFile,
+    stop: StopRequest,
 ) -> int:
     method = folder.block.method
     if method in WITHOUT_WEIGHTS:
         _finish(folder, {"distinct patches": 0})
         return DONE
-    packed = _packed(folder, data, packs, progress)
+    packed = _packed(folder, data, packs, progress, stop)
     if method == "random":
         began = time.monotonic()
         encoder = random_encoder(folder, packed, device)
@@ -91,17 +98,24 @@ def _make(
     progress.say("training")
     outcome = Training(folder, packed, device).run(stop, lambda **figures: progress.say("training", **figures))
     if not outcome.finished:
-        _log.info("stopped by %s; run again to continue", stop)
+        _log.info("stopped by %s; run again to continue", stop.name or "another rank")
         return CONTINUE
     if rank() == 0:
         _keep(folder, outcome, device)
     return DONE
 
 
-def _packed(folder: EncoderFolder, data: Path, packs: Path | None, progress: ProgressFile) -> PackedPatches:
+def _packed(
+    folder: EncoderFolder, data: Path, packs: Path | None, progress: ProgressFile, stop: StopRequest
+) -> PackedPatches:
     """Rank 0 packs while the others wait."""
+
+    def report(done: int, total: int) -> None:
+        stop.raise_if_set()
+        progress.say("packing", packed=done, patches=total)
+
     if rank() == 0:
-        pack(folder, data, packs, lambda done, total: progress.say("packing", packed=done, patches=total))
+        pack(folder, data, packs, report)
     wait_for_all()
     return pack(folder, data, packs)
 

@@ -27,7 +27,6 @@ _SAMPLES_MM = 1.3
 _DEEPEST_MM = 7.0
 # Up to this far from the surface the plane through the nearest sample is a better measure than the distance to it.
 _PLANE_MM = 1.5
-_VOTERS = 12
 
 
 @dataclass(frozen=True)
@@ -184,17 +183,8 @@ def _voxels_at(volume: np.ndarray, affine: np.ndarray, points_mm: np.ndarray) ->
 
 def _signed_distance(samples: SurfaceSamples, tree: cKDTree, points_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     distance, nearest = tree.query(points_mm)
-    height = _heights(samples, points_mm, nearest)
-    # At a sharp crest or fundus a single sample may look the wrong way; from afar the samples around decide together.
-    far = np.flatnonzero(distance >= _PLANE_MM)
-    _, around = tree.query(points_mm[far], k=_VOTERS)
-    height[far] = sum(_heights(samples, points_mm[far], around[:, k]) for k in range(_VOTERS))
+    height = np.einsum("ij,ij->i", points_mm - samples.points_mm[nearest], samples.normals[nearest])
     return np.where(distance < _PLANE_MM, height, np.copysign(distance, height)), samples.vertex[nearest]
-
-
-def _heights(samples: SurfaceSamples, points_mm: np.ndarray, nearest: np.ndarray) -> np.ndarray:
-    """Height of points above the planes through given samples, positive outside."""
-    return np.einsum("ij,ij->i", points_mm - samples.points_mm[nearest], samples.normals[nearest])
 
 
 def _write_volume(path: Path, data: np.ndarray, volumes: Volumes) -> None:

@@ -38,8 +38,9 @@ class Store:
         return self.root / "patch_index" / f"brain={brain}"
 
     def indexed_brains(self) -> list[str]:
-        """Names of all brains that have a patch index, sorted."""
-        return _partition_names(self.root / "patch_index")
+        """Names of all brains that have a patch index, sorted; a brain that failed leaves a folder without parts."""
+        parts = (self.root / "patch_index").glob("brain=*/part-*.parquet")
+        return sorted({part.parent.name.partition("=")[2] for part in parts})
 
     # -- encoders ---------------------------------------------------------------------------------------------------
     def training_set(self, version: str) -> Path:
@@ -172,10 +173,6 @@ def read_stamp(folder: Path) -> dict[str, Any] | None:
 def is_current(folder: Path, inputs: dict[str, object]) -> bool:
     """Whether the result in `folder` is complete and was made from exactly these inputs."""
     return read_stamp(folder) == json.loads(json.dumps(inputs, default=str))
-
-
-def _partition_names(folder: Path) -> list[str]:
-    return sorted(p.name.partition("=")[2] for p in folder.glob("brain=*")) if folder.exists() else []
 
 
 def _folder_names(folder: Path) -> list[str]:

@@ -103,7 +103,9 @@ def test_a_data_set_that_cannot_be_read_is_a_reason_to_skip_not_an_empty_one(ins
 
 
 def schedule_tick(instance, settings):
-    context = dg.build_schedule_context(instance=instance, resources={"settings": fixed(settings)})
+    context = dg.build_schedule_context(
+        instance=instance, resources={"settings": fixed(settings)}, repository_def=build_defs().get_repository_def()
+    )
     return retrain.evaluate_tick(context)
 
 

@@ -14,10 +14,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from cytonet_pipeline.errors import StoreError, TrainingError
+from cytonet_pipeline.learning.encoders import SmallBackbone
 from cytonet_pipeline.learning.folder import EncoderFolder
 from cytonet_pipeline.learning.loop import Training
 from cytonet_pipeline.learning.packing import pack
 from cytonet_pipeline.learning.prepare import finish
+from cytonet_pipeline.learning.progress_file import ProgressFile
 from cytonet_pipeline.learning.run import CONTINUE, DONE, run
 from cytonet_pipeline.store import read_record, read_table, write_record
 
@@ -54,19 +56,20 @@ def test_the_history_holds_losses_positives_and_what_watching_saw(tiny):
     assert history["step"].tolist() == list(range(1, 13))
     seen = history.dropna(subset=["knn_accuracy"])
     assert seen["step"].tolist() == [6, 12]
-    assert seen[["effective_rank", "mean_cosine", "alignment", "uniformity", "same_brain_excess"]].notna().sum().min() >= 0
+    assert seen[["effective_rank", "mean_cosine", "alignment", "uniformity"]].notna().all(axis=None)
     assert (history["effective_positives"] > 1).all()
     assert history["cross_brain_share"].between(0, 1).all()
 
 
 def test_training_tells_two_textures_apart(tiny):
+    """Two classes of equal size: half would be right by chance."""
     folder = tiny.folder("scratch", method="scratch", steps=40, watch_every=40)
     train(folder, tiny)
 
     history = read_table(folder / "history.parquet", "history")
 
-    assert history["accuracy"].iloc[-5:].mean() > 0.9
-    assert history["knn_accuracy"].iloc[-1] > 0.9
+    assert history["accuracy"].iloc[-10:].mean() > 0.8
+    assert history["knn_accuracy"].iloc[-1] > 0.8
 
 
 def test_the_classifier_of_a_training_from_scratch_names_its_areas(tiny):
@@ -120,7 +123,8 @@ def test_a_killed_training_goes_on_bit_for_bit(tiny):
     assert train(killed, tiny) == DONE
 
     assert same_weights(whole, killed)
-    assert len(finish(killed)) and len(read_table(killed / "history.parquet", "history")) == 60
+    assert finish(killed)["problems"] == finish(whole)["problems"]
+    assert len(read_table(killed / "history.parquet", "history")) == 60
 
 
 def test_a_signal_ends_the_step_and_asks_to_be_continued(tiny):
@@ -151,6 +155,21 @@ def test_sigterm_makes_the_run_exit_with_75(tiny, monkeypatch):
     assert json.loads((folder / "progress.json").read_text())["state"] == "interrupted"
     with pytest.raises(TrainingError, match="not finished"):
         finish(folder)
+
+
+def test_a_signal_while_packing_leaves_no_half_pack_and_asks_to_be_continued(tiny, monkeypatch):
+    folder = tiny.folder()
+    said = ProgressFile.say
+
+    def interrupted(self, state, **figures):
+        if state == "packing":
+            os.kill(os.getpid(), signal.SIGUSR1)
+        said(self, state, **figures)
+
+    monkeypatch.setattr(ProgressFile, "say", interrupted)
+
+    assert train(folder, tiny) == CONTINUE
+    assert list((tiny.store / "packed").iterdir()) == []
 
 
 def test_a_truncated_checkpoint_costs_one_interval(tiny):
@@ -207,8 +226,11 @@ def test_a_loss_that_is_not_finite_names_step_and_patches_and_keeps_the_last_che
 
 def test_a_collapse_is_a_problem_in_the_record_and_not_an_exception(tiny, monkeypatch):
     folder = tiny.folder(steps=2)
-    monkeypatch.setattr(torch.nn.Conv2d, "forward", lambda self, x: x.mean() + self.weight.sum() * 0 + torch.zeros(
-        len(x), self.out_channels, x.shape[2] // self.stride[0], x.shape[3] // self.stride[0]))
+    forward = SmallBackbone.forward
+    # All features on one line.
+    monkeypatch.setattr(
+        SmallBackbone, "forward", lambda self, x: forward(self, x).mean(1, keepdim=True).expand(-1, 256)
+    )
 
     assert train(folder, tiny) == DONE
     assert any("effective rank" in problem for problem in read_record(folder / "encoder.json")["problems"])
@@ -217,7 +239,9 @@ def test_a_collapse_is_a_problem_in_the_record_and_not_an_exception(tiny, monkey
 def test_a_second_training_in_the_same_folder_is_refused(tiny, monkeypatch):
     folder = tiny.folder()
     monkeypatch.setattr("cytonet_pipeline.learning.run._LOCK_WAIT_S", 0.0)
-    (folder / ".training.lock").write_text(json.dumps({"host": os.uname().nodename, "pid": os.getpid(), "purpose": "x"}))
+    (folder / ".training.lock").write_text(
+        json.dumps({"host": os.uname().nodename, "pid": os.getpid(), "purpose": "x"})
+    )
 
     with pytest.raises(StoreError, match="held by another process"):
         train(folder, tiny)
@@ -238,4 +262,5 @@ def test_the_command_line_explains_itself_and_its_faults(tiny, tmp_path):
 
     assert "code 75" in " ".join(told.split())
     assert fault.returncode == 1
-    assert "config.json" in fault.stderr and "Traceback" not in fault.stderr
+    assert "config.json" in fault.stderr
+    assert "Traceback" not in fault.stderr

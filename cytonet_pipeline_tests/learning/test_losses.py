@@ -43,9 +43,7 @@ def as_printed(
         return math.sqrt(sum((a - b) ** 2))
 
     def partners(i):
-        return [
-            j for j in range(n) if j != i and not (brains[i] == brains[j] and d(i, j) < drop_same_brain_mm)
-        ]
+        return [j for j in range(n) if j != i and not (brains[i] == brains[j] and d(i, j) < drop_same_brain_mm)]
 
     def weight(i, j):
         return g(d(i, j)) * (same_brain_weight if brains[i] == brains[j] else 1.0)
@@ -74,19 +72,25 @@ def batch_of(n=24, dim=8, extent_mm=30.0, seed=0):
 
 
 OPTIONS = [
-    dict(transfer=transfer, anchor=anchor, self_term=self_term)
+    {"transfer": transfer, "anchor": anchor, "self_term": self_term}
     for transfer, anchor, self_term in itertools.product(
         ("gaussian", "exponential", "inverse", "threshold"), ("k", "i"), (False, True)
     )
 ] + [
-    dict(transfer="gaussian", min_mass=0.0),
-    dict(transfer="gaussian", min_mass=1.5),
-    dict(transfer="gaussian", distance="mirrored"),
-    dict(transfer="gaussian", same_brain_weight=0.25),
-    dict(transfer="gaussian", same_brain_weight=0.0, anchor="i"),
-    dict(transfer="exponential", drop_same_brain_mm=15.0),
-    dict(transfer="exponential", drop_same_brain_mm=1000.0, anchor="i"),
-    dict(transfer="inverse", drop_same_brain_mm=20.0, same_brain_weight=0.5, distance="mirrored", self_term=True),
+    {"transfer": "gaussian", "min_mass": 0.0},
+    {"transfer": "gaussian", "min_mass": 1.5},
+    {"transfer": "gaussian", "distance": "mirrored"},
+    {"transfer": "gaussian", "same_brain_weight": 0.25},
+    {"transfer": "gaussian", "same_brain_weight": 0.0, "anchor": "i"},
+    {"transfer": "exponential", "drop_same_brain_mm": 15.0},
+    {"transfer": "exponential", "drop_same_brain_mm": 1000.0, "anchor": "i"},
+    {
+        "transfer": "inverse",
+        "drop_same_brain_mm": 20.0,
+        "same_brain_weight": 0.5,
+        "distance": "mirrored",
+        "self_term": True,
+    },
 ]
 
 
@@ -103,7 +107,7 @@ def test_the_loss_is_the_printed_formula(options):
 def test_the_formula_holds_at_a_temperature_where_exponentials_overflow():
     """exp(1/0.01) is 2.7e43: beyond float32."""
     z, positions, brains = batch_of()
-    options = dict(temperature=0.01, transfer="gaussian", length_mm=12.0)
+    options = {"temperature": 0.01, "transfer": "gaussian", "length_mm": 12.0}
 
     loss = DistanceWeightedContrastiveLoss(**options)(z, positions)
 
@@ -221,7 +225,7 @@ def test_supcon_is_the_published_loss():
     loss.backward()
     published.backward()
 
-    assert float(loss) == pytest.approx(float(published), rel=1e-5)
+    assert loss.item() == pytest.approx(published.item(), rel=1e-5)
     torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-4, atol=1e-6)
 
 

@@ -111,13 +111,16 @@ def _transforms(settings: Settings, brain: "Brain", folder: Path) -> Verdict:
     chain.write(folder)
     points_mm = cortex_points(brain, sections, chain, CORTEX_POINTS_FOR_QC)
     quality = measure_chain(chain, reference, points_mm)
+    problems = list(quality.problems)
     if not quality.passed:
         # Once more beside the other brains' chains: handing over another one's is a mistake that can be named.
-        quality = measure_chain(chain, reference, points_mm, others=_chains_of_others(settings, brain.name))
+        others = _chains_of_others(settings, brain.name)
+        quality = measure_chain(chain, reference, points_mm, others=others)
+        problems = [*_same_as(chain.to_reference, others, brain), *quality.problems]
     write_json(folder / "quality.json", quality.as_dict())
     transform_figure(chain, reference, points_mm, quality, beside(folder, "transform.png"))
     return Verdict(
-        "ok" if quality.passed else "failed", tuple(quality.problems), chain.digest, _scalars(quality.as_dict())
+        "ok" if quality.passed else "failed", tuple(problems), chain.digest, _scalars(quality.as_dict())
     )
 
 
@@ -136,6 +139,12 @@ def _chains_of_others(settings: Settings, brain_name: str) -> "dict[str, PointTr
         except DataFault as fault:
             log.info("sub-%s: not compared with: %s", name, fault)
     return chains
+
+
+def _same_as(transform: "PointTransform", others: "dict[str, PointTransform]", brain: "Brain") -> list[str]:
+    """A transform that does not fit and is another brain's: say whose."""
+    owners = [f"sub-{name}" for name, other in others.items() if other.digest == transform.digest]
+    return [f"sub-{brain.name}: {brain.to_reference} is the transform of {' and '.join(owners)}."] if owners else []
 
 
 def _index(settings: Settings, brain: "Brain", folder: Path) -> Verdict:

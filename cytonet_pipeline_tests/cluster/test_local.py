@@ -1,0 +1,195 @@
+"""Trainings as child processes: started once, found again, stopped with a checkpoint, continued."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from cytonet_pipeline.cluster.local import CONTINUE, LocalLauncher
+from cytonet_pipeline.cluster.processes import birth_of, is_alive
+from cytonet_pipeline.errors import TrainingError
+
+# A training in all that a launcher sees of it: progress, SIGTERM, exit codes; behaviour by files in its folder.
+STAND_IN = """
+import json, os, signal, sys, time
+from pathlib import Path
+if sys.argv[1] == "-m":
+    sys.argv[1:] = sys.argv[sys.argv.index("cytonet_pipeline.learning") + 1:]
+folder = Path(sys.argv[1])
+def say(state, **more):
+    (folder / "next.json").write_text(json.dumps({"state": state, "updated": time.time(), **more}))
+    (folder / "next.json").replace(folder / "progress.json")
+def stopped(*_):
+    say("interrupted"); sys.exit(75)
+signal.signal(signal.SIGTERM, stopped)
+print("arguments", *sys.argv[1:], os.environ.get("SAID", ""), flush=True)
+say("training", step=1)
+while (folder / "slow").exists():
+    time.sleep(0.01)
+if (folder / "broken").exists():
+    print("no such brain", flush=True); sys.exit(1)
+if (folder / "requeue").exists():
+    (folder / "requeue").unlink(); stopped()
+say("done", step=2)
+"""
+
+
+@pytest.fixture
+def launcher(tmp_path):
+    interpreter = tmp_path / "interpreter"
+    interpreter.write_text(f"#!{sys.executable}\n{STAND_IN}")
+    interpreter.chmod(0o755)
+    return LocalLauncher(tmp_path / "data", threads=1, python=str(interpreter))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    place = tmp_path / "encoders" / "demo" / "abc"
+    place.mkdir(parents=True)
+    return place
+
+
+@pytest.fixture
+def slow(folder, launcher):
+    """A training that runs until the file `slow` is gone; whatever is left of it is ended."""
+    (folder / "slow").touch()
+    attempt = launcher.start(launcher.reserve(folder))
+    while not attempt.progress():
+        time.sleep(0.01)
+    yield attempt
+    (folder / "slow").unlink(missing_ok=True)
+    attempt.terminate(grace_s=5)
+
+
+def finished(attempt):
+    while (code := attempt.poll()) is None:
+        time.sleep(0.01)
+    return code
+
+
+def test_a_training_runs_and_leaves_its_log_and_record(launcher, folder):
+    attempt = launcher.start(launcher.reserve(folder), environment={"SAID": "hello"})
+
+    assert finished(attempt) == 0
+    assert attempt.number == 1
+    assert attempt.progress()["step"] == 2
+    assert attempt.tail() == f"arguments {folder} --data {launcher.data} --threads 1 hello"
+    record = json.loads((folder / "job" / "attempt-1" / "job.json").read_text())
+    assert (record["state"], record["exit_code"]) == ("ended", 0)
+    assert record["host"] == os.uname().nodename
+    assert record["started"] <= record["ended"]
+
+
+def test_a_training_left_by_an_earlier_run_is_found(launcher, folder, slow):
+    """The web server restarts while the job runs."""
+    found = LocalLauncher(launcher.data).running(folder)
+
+    assert found.pid == slow.pid
+    assert found.poll() is None
+    (folder / "slow").unlink()
+    # Its parent is this process; a zombie counts as ended.
+    slow._child.wait()
+    assert finished(found) == 0
+    assert launcher.running(folder) is None
+
+
+def test_train_attaches_to_what_runs_instead_of_starting_a_second_one(launcher, folder, slow):
+    seen = []
+
+    def watch(said):
+        seen.append(said["state"])
+        (folder / "slow").unlink(missing_ok=True)
+
+    attempt = launcher.train(folder, watch=watch, every_s=0.01)
+
+    slow._child.wait()
+    assert attempt.pid == slow.pid
+    assert [p.name for p in (folder / "job").iterdir()] == ["attempt-1"]
+    assert seen[0] == "training"
+    assert seen[-1] == "done"
+
+
+def test_terminate_lets_the_training_write_a_checkpoint(slow):
+    assert slow.terminate(grace_s=10) == CONTINUE
+    assert slow.progress()["state"] == "interrupted"
+
+
+def test_a_training_that_ignores_the_signal_is_ended_by_force(launcher, folder):
+    deaf = folder / "deaf"
+    deaf.write_text(f"#!{sys.executable}\nimport signal, time\nsignal.signal(15, signal.SIG_IGN)\ntime.sleep(60)")
+    deaf.chmod(0o755)
+    launcher.python = str(deaf)
+    attempt = launcher.start(launcher.reserve(folder))
+    time.sleep(0.2)
+
+    assert attempt.terminate(grace_s=0.1) not in (0, CONTINUE)
+
+
+def test_a_training_that_asks_for_it_is_continued(launcher, folder):
+    (folder / "requeue").touch()
+
+    attempt = launcher.train(folder, every_s=0.01)
+
+    assert attempt.number == 2
+    first = json.loads((folder / "job" / "attempt-1" / "job.json").read_text())
+    assert first["exit_code"] == CONTINUE
+
+
+def test_a_failure_is_told_with_the_end_of_its_log(launcher, folder):
+    (folder / "broken").touch()
+
+    with pytest.raises(TrainingError, match="exit code 1") as fault:
+        launcher.train(folder, every_s=0.01)
+
+    assert "no such brain" in str(fault.value)
+    assert str(folder / "job" / "attempt-1" / "log.txt") in str(fault.value)
+
+
+def test_a_killed_training_of_an_earlier_run_counts_as_failed(launcher, folder, slow):
+    found = launcher.running(folder)
+    slow._child.kill()
+    slow._child.wait()
+
+    assert found.poll() == 1
+
+
+def test_figures_of_an_earlier_attempt_are_not_shown_for_this_one(launcher, folder):
+    finished(launcher.start(launcher.reserve(folder)))
+    (folder / "slow").touch()
+    (folder / "progress.json").write_text(json.dumps({"state": "done", "updated": time.time() - 100}))
+    attempt = launcher.start(launcher.reserve(folder))
+    try:
+        assert attempt.progress().get("state") != "done"
+    finally:
+        attempt.terminate(grace_s=5)
+
+
+def test_two_reservations_are_two_attempts(launcher, folder):
+    assert [launcher.reserve(folder).name for _ in range(2)] == ["attempt-1", "attempt-2"]
+
+
+def test_a_used_process_number_is_not_the_training():
+    record = {"host": os.uname().nodename, "born": birth_of(os.getpid())}
+
+    assert is_alive(os.getpid(), record)
+    assert not is_alive(os.getpid(), {**record, "born": "1"})
+    assert not is_alive(os.getpid(), {**record, "host": "elsewhere"})
+    assert not is_alive(2**22 + 1, record)
+
+
+def test_several_ranks_go_through_torchrun(launcher, folder):
+    launcher.processes = 2
+
+    command = launcher.command(folder)
+
+    assert command[1:6] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    assert command[6:8] == ["-m", "cytonet_pipeline.learning"]
+
+
+def test_the_room_needs_neither_torch_nor_dagster():
+    script = "import sys, cytonet_pipeline.cluster.local; print({'torch', 'dagster'} & set(sys.modules))"
+
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout.strip() == "set()"
