@@ -31,10 +31,10 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/pytest -m "not long"
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not long"
 
 test-full: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadgroup
 
 ui: $(READY)
 	@$(BIN)/cytonet ui

@@ -61,7 +61,7 @@ def demo() -> None:
     os.environ.update(settings.environment())
     with progress.shown_on(Terminal()):
         write_phantom(settings.data.parent)
-    ok = _materialise(settings, None, None)
+    ok = _materialise(settings, [], [])
     _show_results(settings)
     raise typer.Exit(0 if ok else 1)
 
@@ -80,7 +80,7 @@ def phantom(
     from cytonet_pipeline.phantom import write_phantom
 
     with progress.shown_on(Terminal()):
-        write_phantom(folder, brains=_names(brains) or ("B01", "B02", "B03", "B20"), sections=sections, seed=seed, reference=reference)
+        write_phantom(folder, brains=_names(brains), sections=sections, seed=seed, reference=reference)
     out.print(f"CYTONET_DATA={folder / 'brains'}")
     out.print(f"CYTONET_REFERENCE={reference or folder / 'tpl-MNIColin27'}")
 
@@ -94,7 +94,7 @@ def run(
 ) -> None:
     """Materialise the pipeline for CYTONET_DATA. What is current is kept; after a failure, run it again to go on."""
     settings = Settings.from_environment()
-    ok = _materialise(settings, _names(brains), _names(encoders))
+    ok = _materialise(settings, _names(brains or ""), _names(encoders or ""))
     _show_results(settings)
     raise typer.Exit(0 if ok else 1)
 
@@ -226,15 +226,15 @@ def version() -> None:
     typer.echo(__version__)
 
 
-def _materialise(settings: Settings, brains: list[str] | None, encoders: list[str] | None) -> bool:
+def _materialise(settings: Settings, brains: list[str], encoders: list[str]) -> bool:
     from cytonet_pipeline.dataset import Dataset
     from cytonet_pipeline.store import open_store
 
-    for name in encoders or []:
+    for name in encoders:
         settings.encoder(name)
     dataset = Dataset(settings.data, settings.experiments.dataset)
     released = dataset.released()
-    unknown = sorted({name.removeprefix("sub-") for name in brains or []} - set(dataset.brains()))
+    unknown = sorted({name.removeprefix("sub-") for name in brains} - set(dataset.brains()))
     if unknown:
         raise ConfigurationError(f"{settings.data}: no brain {', '.join(unknown)}.", to_fix="see cytonet doctor")
     wanted = [name.removeprefix("sub-") for name in brains] if brains else released
@@ -287,8 +287,8 @@ def _instance() -> Iterator["DagsterInstance"]:
         yield instance
 
 
-def _names(text: str | None) -> list[str] | None:
-    return [name.strip() for name in text.split(",") if name.strip()] if text else None
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 if __name__ == "__main__":

@@ -62,10 +62,14 @@ def shared_data() -> Path:
 def small_brains(tmp_path_factory) -> Path:
     """Three synthetic brains of six sections: `brains/` and `tpl-MNIColin27/`. Never written to by a test."""
     from cytonet_pipeline.phantom import write_phantom
+    from cytonet_pipeline.store import lock
 
-    folder = tmp_path_factory.mktemp("phantom") / "small"
-    write_phantom(folder, brains=("B01", "B02", "B20"), sections=6, seed=1, pixel_um=128.0)
-    return folder
+    # All workers of one session share them: the folder above a worker's own is the session's.
+    mine = tmp_path_factory.getbasetemp()
+    shared = mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine
+    with lock(shared / "phantom.lock", "writing synthetic brains", wait_s=300):
+        write_phantom(shared / "small", brains=("B01", "B02", "B20"), sections=6, seed=1, pixel_um=128.0)
+    return shared / "small"
 
 
 def settings_for(brains: Path, store: Path) -> Settings:

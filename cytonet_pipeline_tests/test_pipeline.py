@@ -18,6 +18,9 @@ from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.store import Store, Verdict, read_table
 from cytonet_pipeline_tests.conftest import CYTONET, cytonet, environment_for, settings_for
 
+# One worker builds the finished run that these tests look at.
+pytestmark = pytest.mark.xdist_group("ran")
+
 
 def store_of(ran) -> Store:
     return Store(ran.settings.store)

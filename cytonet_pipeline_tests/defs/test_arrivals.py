@@ -11,6 +11,9 @@ from cytonet_pipeline.defs.training.schedules import encoders_to_train, retrain
 from cytonet_pipeline.store import Store
 from cytonet_pipeline_tests.conftest import settings_for
 
+# One worker builds the finished run that these tests look at.
+pytestmark = pytest.mark.xdist_group("ran")
+
 
 @pytest.fixture
 def instance(tmp_path):

@@ -9,6 +9,8 @@ from cytonet_pipeline.definitions import build_defs
 from cytonet_pipeline.store import Store, Verdict, read_table
 from cytonet_pipeline_tests.conftest import cytonet, settings_for
 
+pytestmark = pytest.mark.xdist_group("faults")
+
 
 @pytest.fixture
 def brains(small_brains, tmp_path):

@@ -1,5 +1,6 @@
 """Following a training: what looks like success and is none, and what must not be started twice."""
 
+import json
 import sys
 import time
 
@@ -9,7 +10,7 @@ import pytest
 from cytonet_pipeline.cluster.local import LocalLauncher
 from cytonet_pipeline.defs.training import launch as module
 from cytonet_pipeline.errors import TrainingError
-from cytonet_pipeline.store import Store, write_record
+from cytonet_pipeline.store import Store
 from cytonet_pipeline_tests.conftest import settings_for
 
 REPORTING = "from dagster_pipes import open_dagster_pipes\nwith open_dagster_pipes(): pass\n"
@@ -94,8 +95,9 @@ def test_a_training_that_reports_and_finishes_is_a_success(prepared, monkeypatch
 def test_progress_shows_in_dagster_while_the_training_runs(prepared, monkeypatch):
     """Trap 10: what a child reports through Pipes inside a graph is dropped, or arrives at the end."""
     settings, folder = prepared
-    write_record(folder / "progress.json", {"state": "training", "step": 7, "steps": 9, "loss": 1.5})
-    train_with(monkeypatch, REPORTING + ENCODER.format(folder=str(folder)))
+    said = {"state": "training", "step": 7, "steps": 9, "loss": 1.5, "updated": time.time() + 60}
+    write = f"import pathlib; pathlib.Path({str(folder / 'progress.json')!r}).write_text({json.dumps(said)!r})\n"
+    train_with(monkeypatch, REPORTING + write + ENCODER.format(folder=str(folder)))
 
     result, _ = follow(settings)
 
@@ -112,7 +114,8 @@ def test_a_running_training_of_a_killed_run_is_joined_and_not_started_again(prep
     left_behind = launcher.start(launcher.reserve(folder), {})
 
     _, error = follow(settings)
-    left_behind.child.wait()
+    while left_behind.poll() is None:
+        time.sleep(0.1)
 
     assert error is None
     assert [path.name for path in (folder / "job").iterdir()] == ["attempt-1"]
@@ -131,6 +134,19 @@ def test_messages_of_an_earlier_attempt_stay(prepared, monkeypatch):
 
     assert first.read_text() == said
     assert (folder / "job" / "attempt-2" / "messages.jsonl").exists()
+
+
+def test_a_training_that_wants_to_be_continued_is_continued(prepared, monkeypatch):
+    """Exit code 75: stopped by a signal from outside, with a checkpoint written. No failure, another attempt."""
+    settings, folder = prepared
+    first = f"import pathlib, sys; seen = pathlib.Path({str(folder / 'seen')!r})\n"
+    first += "if not seen.exists():\n    seen.write_text(''); sys.exit(75)\n"
+    train_with(monkeypatch, first + REPORTING + ENCODER.format(folder=str(folder)))
+
+    _, error = follow(settings)
+
+    assert error is None
+    assert sorted(path.name for path in (folder / "job").iterdir()) == ["attempt-1", "attempt-2"]
 
 
 def test_a_finished_encoder_is_not_trained_again(prepared, monkeypatch):

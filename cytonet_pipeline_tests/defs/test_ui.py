@@ -17,6 +17,8 @@ from cytonet_pipeline.store import Store, Verdict
 from cytonet_pipeline_tests.conftest import environment_for, settings_for
 from cytonet_pipeline_tests.defs.test_definitions import ASSETS
 
+pytestmark = pytest.mark.xdist_group("ui")
+
 START_S = 120
 
 GRAPH = """{ assetNodes { assetKey { path } groupName description kinds owners { ... on TeamAssetOwner { team } }

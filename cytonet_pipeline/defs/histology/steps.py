@@ -119,9 +119,7 @@ def _transforms(settings: Settings, brain: "Brain", folder: Path) -> Verdict:
         problems = [*_same_as(chain.to_reference, others, brain), *quality.problems]
     write_json(folder / "quality.json", quality.as_dict())
     transform_figure(chain, reference, points_mm, quality, beside(folder, "transform.png"))
-    return Verdict(
-        "ok" if quality.passed else "failed", tuple(problems), chain.digest, _scalars(quality.as_dict())
-    )
+    return Verdict("ok" if quality.passed else "failed", tuple(problems), chain.digest, _scalars(quality.as_dict()))
 
 
 def _chains_of_others(settings: Settings, brain_name: str) -> "dict[str, PointTransform]":

@@ -4,7 +4,6 @@ The child reports through Dagster Pipes; how far it is, is read from `progress.j
 Pipes arrive at the end, and none of a child that an earlier, killed run has left behind.
 """
 
-import json
 import time
 import warnings
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.store import Store
 
 if TYPE_CHECKING:
-    from cytonet_pipeline.cluster.local import Attempt
+    from cytonet_pipeline.cluster.local import Attempt, LocalLauncher
 
 _POLL_S = 0.5
 _OBSERVE_S = 15.0
@@ -35,7 +34,7 @@ def launch(context: dg.OpExecutionContext, settings: Settings, encoder: str) -> 
     TrainingError
         It failed; the message holds the end of its log, and where the log lies.
     """
-    from cytonet_pipeline.cluster.local import LocalLauncher
+    from cytonet_pipeline.cluster.local import CONTINUE, LocalLauncher
 
     store = Store(settings.store)
     folder = store.encoder(encoder, store.wanted_version(encoder) or "none")
@@ -47,9 +46,21 @@ def launch(context: dg.OpExecutionContext, settings: Settings, encoder: str) -> 
     running = launcher.running(folder)
     if running is not None:
         context.log.info(f"joining attempt {running.number}, process {running.pid}, left by an earlier run")
-        _follow(context, encoder, folder, running, block.steps)
+        _follow(context, encoder, running, block.steps)
         _require_success(folder, running, opened=True)
         return
+    attempt, opened = _attempt(context, encoder, folder, launcher, block.steps)
+    while attempt.poll() == CONTINUE:
+        # Somebody asked it to stop (a shutdown, a batch system): it has written a checkpoint and wants to go on.
+        context.log.info(f"attempt {attempt.number} was stopped and goes on")
+        attempt, opened = _attempt(context, encoder, folder, launcher, block.steps)
+    _require_success(folder, attempt, opened=opened)
+
+
+def _attempt(
+    context: dg.OpExecutionContext, encoder: str, folder: Path, launcher: "LocalLauncher", steps: int
+) -> tuple["Attempt", bool]:
+    """One attempt, from its start to its end; and whether it ever reported."""
     reserved = launcher.reserve(folder)
     # A file an attempt, kept: the reader empties the file that it opens.
     reader = dg.PipesFileMessageReader(str(reserved / "messages.jsonl"), cleanup_file=False)
@@ -57,8 +68,8 @@ def launch(context: dg.OpExecutionContext, settings: Settings, encoder: str) -> 
     with _without_preview_warnings(), dg.open_pipes_session(context, dg.PipesEnvContextInjector(), reader) as session:
         attempt = launcher.start(reserved, environment=session.get_bootstrap_env_vars())
         context.log.info(f"attempt {attempt.number}: process {attempt.pid}, log in {attempt.log}")
-        _follow(context, encoder, folder, attempt, block.steps)
-    _require_success(folder, attempt, opened=session.message_handler.received_opened_message)
+        _follow(context, encoder, attempt, steps)
+    return attempt, session.message_handler.received_opened_message
 
 
 @contextmanager
@@ -69,14 +80,14 @@ def _without_preview_warnings() -> Iterator[None]:
         yield
 
 
-def _follow(context: dg.OpExecutionContext, encoder: str, folder: Path, attempt: "Attempt", steps: int) -> None:
+def _follow(context: dg.OpExecutionContext, encoder: str, attempt: "Attempt", steps: int) -> None:
     """Wait for the end of an attempt; show how far it is on the terminal, and now and then in Dagster."""
     observed = time.monotonic()
     with progress.task(f"training {encoder}", total=steps or None) as line:
         try:
             while attempt.poll() is None:
                 time.sleep(_POLL_S)
-                said = _progress(folder)
+                said = attempt.progress()
                 line.to(said.get("step", 0), _note(said))
                 if time.monotonic() - observed > _OBSERVE_S:
                     observed = time.monotonic()
@@ -85,7 +96,7 @@ def _follow(context: dg.OpExecutionContext, encoder: str, folder: Path, attempt:
             # A termination from the UI or Ctrl-C: the child writes a checkpoint, and the next run goes on from it.
             attempt.terminate()
             raise
-    _observe(context, encoder, _progress(folder))
+    _observe(context, encoder, attempt.progress())
 
 
 def _observe(context: dg.OpExecutionContext, encoder: str, said: dict[str, Any]) -> None:
@@ -101,14 +112,6 @@ def _note(said: dict[str, Any]) -> str:
     loss = said.get("loss")
     told = f" loss {loss:.3f}" if isinstance(loss, float) else ""
     return f"{said.get('state', 'starting')}{told}"
-
-
-def _progress(folder: Path) -> dict[str, Any]:
-    try:
-        content = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _require_success(folder: Path, attempt: "Attempt", *, opened: bool) -> None:
