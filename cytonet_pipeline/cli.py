@@ -252,6 +252,8 @@ def _materialise(settings: Settings, brains: list[str], encoders: list[str]) -> 
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
     with _instance() as instance, progress.shown_on(Terminal()):
         outcome = walk(build_defs(), instance, settings, brain_names=wanted, encoder_names=chosen)
+    for name, message in outcome.remarks.items():
+        err.print(f"note on {name}\n{message}", soft_wrap=True)
     for name, message in outcome.faults.items():
         err.print(f"fault in {name}\n{message}", style="yellow", soft_wrap=True)
     for name, message in outcome.failed.items():

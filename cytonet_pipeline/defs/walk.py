@@ -12,8 +12,9 @@ import dagster as dg
 from cytonet_pipeline import progress
 from cytonet_pipeline.defs.currency import is_result_current
 from cytonet_pipeline.defs.partitions import brains
-from cytonet_pipeline.errors import CytonetError
+from cytonet_pipeline.errors import CytonetError, StoreError
 from cytonet_pipeline.settings import Settings
+from cytonet_pipeline.store import Store, Verdict
 
 # Progress and faults are shown by whoever walks; the log of events is in the instance.
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -34,12 +35,23 @@ class Stage:
 
 @dataclass
 class Outcome:
-    """What happened: runs that succeeded, what was current already, and failures with their message."""
+    """What happened: runs that succeeded, what was current already, and what is wrong, with its message.
+
+    Attributes
+    ----------
+    failed : dict
+        Runs that failed, or were not tried because what they need has failed.
+    faults : dict
+        Checks that failed, and brains that cannot be used, also those found by an earlier run.
+    remarks : dict
+        Sections and the like that were left out of something that is sound.
+    """
 
     done: list[str] = field(default_factory=list)
     current: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
+    remarks: dict[str, str] = field(default_factory=dict)
 
     def lacks(self, partition: str | None) -> bool:
         """Whether an earlier stage of the same partition has failed in this walk."""
@@ -89,6 +101,8 @@ def walk(
         for count, (stage, partition) in enumerate(_grouped(planned)):
             line.to(count, stage.of(partition))
             _bring_up_to_date(defs, instance, settings, stage, partition, outcome)
+            if stage.partition_set == "brain" and partition is not None:
+                _look_at_verdicts(Store(settings.store), stage, partition, outcome)
             if stage.job == "reference" and outcome.failed:
                 return outcome
         line.to(len(planned), "done")
@@ -127,7 +141,20 @@ def _bring_up_to_date(
         outcome.done.append(name)
     else:
         outcome.failed[name] = "\n".join(_messages(result)) or f"run {result.run_id} failed"
-    outcome.faults.update(_faults(result, name))
+    if stage.partition_set != "brain":
+        outcome.faults.update(_faults(result, name))
+
+
+def _look_at_verdicts(store: Store, stage: Stage, brain: str, outcome: Outcome) -> None:
+    """Say what is wrong with a brain, whether this walk or an earlier one has found it."""
+    for asset in stage.assets:
+        try:
+            verdict = Verdict.read(store.root / asset / f"brain={brain}")
+        except StoreError:
+            continue  # Not computed: the failure is in the outcome already.
+        if verdict.reasons:
+            told = outcome.remarks if verdict.ok else outcome.faults
+            told[f"sub-{brain}, {asset}"] = "\n".join(verdict.reasons)
 
 
 def _first_stale(stage: Stage, settings: Settings, partition: str | None) -> int | None:

@@ -125,6 +125,9 @@ def test_a_faulty_brain_stays_out_of_the_training_set_and_the_others_go_on(brain
     assert ran.returncode == 1
     assert "no transform to MNIColin27" in ran.stderr
     assert "0 failed" in ran.stdout
+    again = cytonet("run", "--encoders", "tiny_position", settings=settings, home=tmp_path / "dagster", check=False)
+    assert again.returncode == 1, "a fault that is still there must not fall silent"
+    assert "no transform to MNIColin27" in again.stderr
     store = Store(settings.store)
     sections = read_table(store.current_encoder("tiny_position") / "sections.parquet", "training_sections")
     assert set(sections["brain"]) == {"B02", "B20"}

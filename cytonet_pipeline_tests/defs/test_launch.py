@@ -109,7 +109,10 @@ def test_progress_shows_in_dagster_while_the_training_runs(prepared, monkeypatch
 def test_a_running_training_of_a_killed_run_is_joined_and_not_started_again(prepared, monkeypatch):
     """Trap 18: after SIGKILL a new run has another id and no parent; what it must find lies in the store."""
     settings, folder = prepared
-    train_with(monkeypatch, "import time; time.sleep(2)\n" + ENCODER.format(folder=str(folder)))
+    done = "import json, pathlib, time; time.sleep(2)\n"
+    done += "said = json.dumps({'state': 'done', 'updated': time.time()})\n"
+    done += f"pathlib.Path({str(folder / 'progress.json')!r}).write_text(said)\n"
+    train_with(monkeypatch, done + ENCODER.format(folder=str(folder)))
     launcher = LocalLauncher(settings.data)
     left_behind = launcher.start(launcher.reserve(folder), {})
 

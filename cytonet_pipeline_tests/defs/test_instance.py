@@ -1,0 +1,116 @@
+"""The instance that the command line and the UI share, and what a run leaves in it."""
+
+import dagster as dg
+import pytest
+
+from cytonet_pipeline.definitions import build_defs
+from cytonet_pipeline.defs import instance as module
+from cytonet_pipeline.defs.adopt import adopt_store
+from cytonet_pipeline.errors import ConfigurationError
+
+pytestmark = pytest.mark.xdist_group("ran")
+
+
+def test_without_a_setting_the_projects_own_folder_is_used_with_the_repositorys_settings(tmp_path, monkeypatch):
+    """Unset, Dagster would forget everything on exit."""
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    monkeypatch.setattr(module, "PROJECT", tmp_path)
+    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+
+    home = module.dagster_home()
+
+    assert home == tmp_path / ".dagster"
+    assert (home / "dagster.yaml").read_text() == "telemetry: {enabled: false}\n"
+
+
+def test_a_home_that_is_no_folder_is_one_message(monkeypatch, tmp_path):
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "nowhere"))
+    with pytest.raises(ConfigurationError, match="no such folder"):
+        module.dagster_home()
+
+
+def test_ops_that_only_wait_have_a_limit_of_their_own(monkeypatch, tmp_path):
+    """Trap 16: dagster.yaml has one default for all pools; a single limit is set on the instance."""
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with module.open_instance() as opened:
+        limits = {pool.name: pool.limit for pool in opened.event_log_storage.get_pool_limits()}
+    assert limits["slurm_gpu"] == 8
+
+
+@pytest.fixture
+def finished(ran, monkeypatch):
+    monkeypatch.setenv("DAGSTER_HOME", str(ran.home))
+    with dg.DagsterInstance.get() as opened:
+        yield opened
+
+
+def latest(instance, asset, partition):
+    records = instance.fetch_materializations(
+        dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=[partition] if partition else None), limit=1
+    ).records
+    return records[0].asset_materialization
+
+
+@pytest.mark.parametrize(
+    ("asset", "partition"),
+    [("section_scans", "B01"), ("patch_index", "B01"), ("training_set", "tiny_cytonet"), ("encoder", "tiny_cytonet")],
+)
+def test_results_carry_a_data_version_of_their_content(finished, asset, partition):
+    """Trap 2: without it downstream gets the hash of the empty string, whatever has changed."""
+    version = latest(finished, asset, partition).tags["dagster/data_version"]
+    assert len(version) == 16
+
+
+def test_asset_pages_show_pictures_and_numbers(finished):
+    shown = {
+        ("section_scans", "B01"): ("sections", "sections ok"),
+        ("colin27_transforms", "B01"): ("sections over Colin-27", "jacobian_min"),
+        ("encoder", "tiny_cytonet"): ("training curves", None),
+        ("umap_plots", "tiny_cytonet"): (None, None),
+        ("metrics_table", None): ("macro F1", "encoders"),
+    }
+    for (asset, partition), (picture, number) in shown.items():
+        metadata = latest(finished, asset, partition).metadata
+        pictures = {
+            n: m for n, m in metadata.items() if isinstance(m, dg.MarkdownMetadataValue) and "base64" in m.value
+        }
+        assert pictures, asset
+        assert all(len(value.value) <= 200_000 for value in pictures.values()), asset
+        assert picture is None or picture in pictures, (asset, list(metadata))
+        assert number is None or isinstance(metadata[number].value, (int, float)), (asset, number)
+
+
+def test_a_training_leaves_its_progress_in_the_log(finished):
+    """Trap 10: metadata reported through Pipes inside a graph is dropped."""
+    records = finished.fetch_observations(dg.AssetKey("encoder"), limit=50).records
+    assert any("loss" in record.asset_observation.metadata for record in records)
+
+
+def test_checks_are_recorded_for_their_partition(finished):
+    summary = finished.event_log_storage.get_asset_check_execution_history(
+        dg.AssetCheckKey(dg.AssetKey("training_set"), "nothing_leaks"), limit=10
+    )
+    assert {record.partition for record in summary} >= {"tiny_cytonet", "tiny_scratch"}
+
+
+def test_an_empty_database_is_told_what_the_store_holds(ran):
+    """The store decides what is current; a lost database is no loss."""
+    with dg.DagsterInstance.ephemeral() as empty:
+        adopted = adopt_store(build_defs(), empty, ran.settings)
+        again = adopt_store(build_defs(), empty, ran.settings)
+
+        assert set(empty.get_dynamic_partitions("brain")) == {"B01", "B02", "B20"}
+        assert "B01" in empty.get_materialized_partitions(dg.AssetKey("patch_index"))
+        assert "tiny_cytonet" in empty.get_materialized_partitions(dg.AssetKey("linear_probe"))
+    assert adopted == 1 + 3 * 3 + 3 * 6 + 1
+    assert again == 0
+
+
+def test_tables_can_be_loaded_as_asset_values(ran, monkeypatch):
+    for name, value in ran.settings.environment().items():
+        monkeypatch.setenv(name, value)
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("brain", ["B01"])
+        index = build_defs().load_asset_value("patch_index", partition_key="B01", instance=instance)
+    assert set(index["brain"]) == {"B01"}
+    assert len(index) > 100
