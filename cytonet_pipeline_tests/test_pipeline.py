@@ -14,6 +14,7 @@ import pyarrow.dataset
 import pytest
 from safetensors import safe_open
 
+from cytonet_pipeline.cluster.local import LocalLauncher
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.store import Store, Verdict, read_table
 from cytonet_pipeline_tests.conftest import CYTONET, cytonet, environment_for, settings_for
@@ -185,6 +186,31 @@ def test_a_killed_run_is_taken_up_where_it_stopped(small_brains, tmp_path):
     for brain, time_ns in indices.items():
         assert (store.patch_index(brain) / "part-0.parquet").stat().st_mtime_ns == time_ns
     assert not list(store.root.rglob(".writing-*.parquet"))
+
+
+def test_an_interrupted_run_stops_and_so_does_its_training(small_brains, tmp_path):
+    """Ctrl-C: one message, no further partition, no training left behind; what was finished is kept."""
+    settings = settings_for(small_brains, tmp_path / "store")
+    store = Store(settings.store)
+    process = subprocess.Popen(
+        [*CYTONET, "run", "--encoders", "tiny_cytonet,tiny_position"],
+        env=environment_for(settings, tmp_path / "dagster"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    folder = _wait_for_checkpoint(store, process)
+
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+
+    assert process.returncode == 130, said
+    assert "what was finished is kept" in said
+    assert "Traceback" not in said
+    assert store.wanted_version("tiny_position") is None
+    assert LocalLauncher(settings.data).running(folder) is None
+    assert store.indexed_brains() == ["B01", "B02", "B20"]
 
 
 def _wait_for_checkpoint(store: Store, process: subprocess.Popen):

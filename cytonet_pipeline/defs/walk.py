@@ -137,6 +137,9 @@ def _bring_up_to_date(
         raise_on_error=False,
         run_config=_QUIET,
     )
+    if _was_interrupted(result):
+        # Dagster turns Ctrl-C into a failed run; whoever pressed it does not want the next partition.
+        raise KeyboardInterrupt
     if result.success:
         outcome.done.append(name)
     else:
@@ -163,6 +166,11 @@ def _first_stale(stage: Stage, settings: Settings, partition: str | None) -> int
         if not is_result_current(asset, settings, partition):
             return index
     return None
+
+
+def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
+    errors = (event.step_failure_data.error for event in result.all_events if event.is_step_failure)
+    return any(error is not None and error.cls_name == "DagsterExecutionInterruptedError" for error in errors)
 
 
 def _messages(result: dg.ExecuteInProcessResult) -> Iterator[str]:

@@ -139,9 +139,9 @@ def _tell(told: steps.Told) -> dg.MaterializeResult:
     return dg.MaterializeResult(
         data_version=dg.DataVersion(told.digest),
         metadata={
-            **numbers(told.figures),
-            **texts,
             **pictures,
+            **texts,
+            **numbers(told.figures),
             "folder": dg.MetadataValue.path(str(told.folder)),
         },
     )

@@ -16,6 +16,32 @@ from cytonet_pipeline.store import digest_file, open_store, read_record
 if TYPE_CHECKING:
     import pandas as pd
 
+# Name on the asset page: place in `figures.json`.
+_UMAP_FIGURES = {
+    "patches": "n_patches",
+    "effective rank": "embedding/effective_rank",
+    "mean cosine": "embedding/mean_cosine",
+    "same-brain neighbours over chance": "embedding/brains/same_brain_excess",
+    "the same, brain means removed": "embedding/brains/same_brain_excess_centred",
+    "silhouette by brain": "embedding/brains/silhouette_by_brain",
+    "silhouette by area": "embedding/brains/silhouette_by_area",
+    "step across the central sulcus over other sulci": "embedding/central_sulcus/step_over_other_sulci",
+    "step across the central sulcus over within a bank": "embedding/central_sulcus/step_over_within",
+    "UMAP 1, correlation with anterior": "umap_1_anterior_correlation",
+    "PCA 1, correlation with anterior": "pca_1_anterior_correlation",
+}
+_MAP_FIGURES = {
+    "mapped": "mapped",
+    "why not": "reason",
+    "sections": "n_sections",
+    "grid points": "n_points",
+    "areas predicted": "areas_predicted",
+    "mean probability": "mean_probability",
+    "macro F1 against annotation, unseen brain": "agreement/unseen_brain/macro_f1",
+    "macro F1 against annotation, unseen sections": "agreement/seen_brains/macro_f1",
+    "share of cortex voxels with a prediction": "predicted_share",
+}
+
 
 @dataclass(frozen=True)
 class Told:
@@ -70,7 +96,7 @@ def project(settings: Settings, encoder: str) -> Told:
     folder = umap_of(encoder, settings, store)
     pictures = umap_figures(encoder, settings, store)
     figures = read_record(folder / "figures.json")
-    return Told(folder, _flat(figures), pictures)
+    return Told(folder, _shown(figures, _UMAP_FIGURES), pictures)
 
 
 def map_areas(settings: Settings, encoder: str) -> Told:
@@ -81,7 +107,9 @@ def map_areas(settings: Settings, encoder: str) -> Told:
     store = open_store(settings)
     folder = area_maps(encoder, settings, store)
     pictures = map_figures(encoder, settings, store)
-    return Told(folder, _flat(read_record(folder / "figures.json")["brains"]), pictures)
+    brains = read_record(folder / "figures.json")["brains"]
+    figures = {f"{brain} {n}": v for brain, told in brains.items() for n, v in _shown(told, _MAP_FIGURES).items()}
+    return Told(folder, figures, pictures)
 
 
 def tabulate(settings: Settings) -> Told:
@@ -116,12 +144,13 @@ def _scores(rows: "pd.DataFrame") -> str:
     return metrics_markdown(rows)
 
 
-def _flat(figures: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested figures as one level of numbers, named by their path; lists and texts of provenance stay in the file."""
-    flat: dict[str, Any] = {}
-    for name, value in figures.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name} ")
-        elif isinstance(value, (bool, int, float)) and name != "schema_version":
-            flat[f"{prefix}{name}".replace("_", " ")] = value
-    return flat
+def _shown(figures: Mapping[str, Any], wanted: Mapping[str, str]) -> dict[str, Any]:
+    """The figures worth plotting over time, by the name that people read; all of them are in the file."""
+    found: dict[str, Any] = {}
+    for name, path in wanted.items():
+        value: Any = figures
+        for key in path.split("/"):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if isinstance(value, (bool, int, float, str)):
+            found[name] = value
+    return found

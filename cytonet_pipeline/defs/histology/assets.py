@@ -97,9 +97,9 @@ def _tell(verdict: Verdict, picture: dict[str, dg.MetadataValue], folder: Path) 
         data_version=dg.DataVersion(verdict.digest or "failed"),
         metadata={
             "status": verdict.status,
-            **numbers(verdict.numbers),
             **reasons_of(verdict.reasons),
             **picture,
+            **numbers(verdict.numbers),
             "folder": dg.MetadataValue.path(str(folder)),
         },
     )

@@ -27,5 +27,5 @@ def reference_space(config: RunOptions, settings: dg.ResourceParam[Settings]) ->
     verdict = Verdict.read(folder)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(verdict.digest),
-        metadata={**numbers(verdict.numbers), **picture_of(folder / "reference.png", "reference")},
+        metadata={**picture_of(folder / "reference.png", "reference"), **numbers(verdict.numbers)},
     )

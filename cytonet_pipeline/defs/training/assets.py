@@ -73,8 +73,8 @@ def collect(context: dg.OpExecutionContext, settings: dg.ResourceParam[Settings]
     return dg.MaterializeResult(
         data_version=dg.DataVersion(collected.version),
         metadata={
-            **numbers(collected.figures),
             **picture_of(collected.folder / "curves.png", "training curves"),
+            **numbers(collected.figures),
             "folder": dg.MetadataValue.path(str(collected.folder)),
         },
     )
