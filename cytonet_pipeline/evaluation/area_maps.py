@@ -5,7 +5,6 @@ What is drawn from it is `reporting`'s business.
 
 import logging
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -16,18 +15,19 @@ from cytonet_pipeline.errors import DataFault, StoreError
 from cytonet_pipeline.evaluation.embedding_store import wanted_embeddings
 from cytonet_pipeline.evaluation.evaluation_set import encoder_sections
 from cytonet_pipeline.evaluation.features import features_of
-from cytonet_pipeline.evaluation.heads import LinearHead
+from cytonet_pipeline.evaluation.heads import Head, LinearHead
 from cytonet_pipeline.evaluation.knn import KnnHead
 from cytonet_pipeline.evaluation.label_volume import label_table, label_volume, write_volume
 from cytonet_pipeline.evaluation.map_grid import map_grid
 from cytonet_pipeline.evaluation.probe_data import probe_data
-from cytonet_pipeline.evaluation.upstream import digest_left_in, digest_of_file
 from cytonet_pipeline.progress import track
 from cytonet_pipeline.registration import BrainChain, ReferenceSpace
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.store import (
     Store,
     atomic_folder,
+    digest_file,
+    digest_left_in,
     is_current,
     read_table,
     table,
@@ -42,22 +42,12 @@ FORM = 1
 _log = logging.getLogger(__name__)
 
 
-class Head(Protocol):
-    """Whatever gives probabilities of areas for raw features."""
-
-    @property
-    def classes(self) -> np.ndarray:
-        """(C,) areas, ascending."""
-
-    def probabilities(self, features: np.ndarray) -> np.ndarray:
-        """(N, C) for (N, D) features."""
-
-
 def wanted_inputs(encoder: str, settings: Settings, store: Store) -> dict[str, object]:
     """What the maps of the current version are made from; `inputs.json` of their folder when they are current."""
     version = store.current_encoder(encoder).name
     block = settings.experiments.evaluation
     protocol = mapped_protocol(encoder, settings)
+    probe = store.linear_probes(encoder, version, protocol) / "probe.safetensors"
     brains = {
         brain: {
             "sections": digest_left_in(store.section_scans(brain)),
@@ -69,7 +59,7 @@ def wanted_inputs(encoder: str, settings: Settings, store: Store) -> dict[str, o
         "version": version,
         "protocol": protocol,
         "embeddings": wanted_embeddings(encoder, settings, store) if protocol == "knn" else None,
-        "probe": digest_of_file(store.linear_probes(encoder, version, protocol) / "probe.safetensors"),
+        "probe": digest_file(probe) if probe.is_file() else "missing",
         "brains": brains,
         "reference": digest_left_in(store.reference_space()),
         "spacing_mm": block.map_spacing_mm,

@@ -7,6 +7,7 @@ as the encoder gives them.
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -17,6 +18,17 @@ from cytonet_pipeline.errors import StoreError
 from cytonet_pipeline.store import atomic_file
 
 _ROWS_AT_ONCE = 65_536
+
+
+class Head(Protocol):
+    """Whatever gives probabilities of areas for raw features."""
+
+    @property
+    def classes(self) -> np.ndarray:
+        """(C,) areas, ascending."""
+
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
+        """(N, C) for (N, D) features."""
 
 
 @dataclass(frozen=True)

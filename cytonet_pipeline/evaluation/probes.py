@@ -7,7 +7,6 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol as Interface
 
 import numpy as np
 import pandas as pd
@@ -17,7 +16,7 @@ from cytonet_pipeline.evaluation.area_distances import distance_summary, medoid_
 from cytonet_pipeline.evaluation.embedding_store import wanted_embeddings
 from cytonet_pipeline.evaluation.end_to_end import read_classifier
 from cytonet_pipeline.evaluation.evaluation_set import TEST_ROLES
-from cytonet_pipeline.evaluation.heads import LinearHead
+from cytonet_pipeline.evaluation.heads import Head, LinearHead
 from cytonet_pipeline.evaluation.knn import KnnHead
 from cytonet_pipeline.evaluation.label_draws import labels_of_draw
 from cytonet_pipeline.evaluation.linear import Schedule, fit_linear
@@ -44,17 +43,6 @@ from cytonet_pipeline.store import (
 CODE_VERSION = 1
 
 _log = logging.getLogger(__name__)
-
-
-class Head(Interface):
-    """Whatever gives probabilities of areas for raw features."""
-
-    @property
-    def classes(self) -> np.ndarray:
-        """(C,) areas, ascending."""
-
-    def probabilities(self, features: np.ndarray) -> np.ndarray:
-        """(N, C) for (N, D) features."""
 
 
 @dataclass(frozen=True)

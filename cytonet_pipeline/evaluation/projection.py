@@ -17,11 +17,19 @@ from cytonet_pipeline.evaluation.evaluation_set import evaluation_set
 from cytonet_pipeline.evaluation.pca import align, principal_components
 from cytonet_pipeline.evaluation.surface_map import onto_surface, reach_mm, write_func
 from cytonet_pipeline.evaluation.umap_fit import FEWEST_ROWS, FIT_AT_MOST, umap_coordinates
-from cytonet_pipeline.evaluation.upstream import digest_left_in
 from cytonet_pipeline.progress import task
 from cytonet_pipeline.registration import ReferenceSpace
 from cytonet_pipeline.settings import EvaluationBlock, Settings
-from cytonet_pipeline.store import Store, atomic_folder, is_current, read_record, write_record, write_stamp, write_table
+from cytonet_pipeline.store import (
+    Store,
+    atomic_folder,
+    digest_left_in,
+    is_current,
+    read_record,
+    write_record,
+    write_stamp,
+    write_table,
+)
 
 COMPONENTS = 50
 FORM = 1
