@@ -1,0 +1,48 @@
+"""The commands of the README and of the documents do what is written there."""
+
+import re
+import shlex
+
+import pytest
+
+from cytonet_pipeline.settings import PROJECT
+from cytonet_pipeline.store import Store, read_table
+from cytonet_pipeline_tests.conftest import cytonet
+
+pytestmark = pytest.mark.xdist_group("ran")
+
+# `make demo`, `make test` and `cytonet ui` have tests of their own, or run these tests.
+_ELSEWHERE = {"demo", "ui"}
+
+
+def commands():
+    """Every `cytonet …` line of a shell block, without comments."""
+    for document in ("README.md", "docs/lineage.md", "docs/own-brains.md"):
+        for block in re.findall(r"```bash\n(.*?)```", (PROJECT / document).read_text(), re.S):
+            for line in block.splitlines():
+                words = shlex.split(line, comments=True)
+                if words and words[0] in {"cytonet", ".venv/bin/cytonet"} and words[1] not in _ELSEWHERE:
+                    yield pytest.param(words[1:], id=f"{document}: {' '.join(words)}")
+
+
+@pytest.mark.parametrize("words", list(commands()))
+def test_a_command_of_the_documents_works_as_written(words, ran):
+    """On the small brains: their encoders and sections have other names than those of the demo."""
+    seen = read_table(Store(ran.settings.store).section_scans("B01") / "sections.parquet", "section_scans")
+    names = {"demo_cytonet": "tiny_cytonet", "demo_supcon": "tiny_scratch", "B01/1046": f"B01/{seen['sample'].iloc[0]}"}
+
+    done = cytonet(*(names.get(word, word) for word in words), settings=ran.settings, home=ran.home)
+
+    assert done.stdout.strip()
+
+
+def test_every_command_has_a_help_that_says_what_it_does(ran):
+    listed = cytonet("--help", settings=ran.settings, home=ran.home).stdout
+    for command in ("demo", "phantom", "run", "doctor", "lineage", "map", "adopt", "ui"):
+        assert f"\n  {command} " in listed
+        assert len(cytonet(command, "--help", settings=ran.settings, home=ran.home).stdout) > 100
+
+
+def test_the_python_of_the_readme_imports():
+    for block in re.findall(r"```python\n(.*?)```", (PROJECT / "README.md").read_text(), re.S):
+        exec(compile(block, "README.md", "exec"), {})
