@@ -45,9 +45,6 @@ def main() -> None:
     except CytonetError as error:
         err.print(f"cytonet: {error}", style="red", soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        err.print("cytonet: interrupted; what was finished is kept, run the same command to go on", style="red")
-        sys.exit(130)
 
 
 @app.command()
@@ -251,7 +248,11 @@ def _materialise(settings: Settings, brains: list[str], encoders: list[str]) -> 
 
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
     with _instance() as instance, progress.shown_on(Terminal()):
-        outcome = walk(build_defs(), instance, settings, brain_names=wanted, encoder_names=chosen)
+        try:
+            outcome = walk(build_defs(), instance, settings, brain_names=wanted, encoder_names=chosen)
+        except KeyboardInterrupt:
+            err.print("interrupted; what was finished is kept, run the same command to go on", style="red")
+            raise typer.Exit(130) from None
     for name, message in outcome.remarks.items():
         err.print(f"note on {name}\n{message}", soft_wrap=True)
     for name, message in outcome.faults.items():

@@ -5,6 +5,7 @@ before anything of `defs` is imported.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,10 +21,10 @@ encoders:
   tiny_cytonet: &tiny
     method: cytonet
     working_pixel_um: 256
-    steps: 30
+    steps: 150
     batch_size: 64
     checkpoint_every: 10
-    watch_every: 15
+    watch_every: 75
     loss: {length_mm: 12.0}
     optimizer: {warmup_steps: 5}
   tiny_scratch: {<<: *tiny, method: scratch}
@@ -85,6 +86,7 @@ def settings_for(brains: Path, store: Path) -> Settings:
 def environment_for(settings: Settings, home: Path) -> dict[str, str]:
     """Environment of a command of its own process."""
     home.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(PROJECT / "dagster.yaml", home / "dagster.yaml")
     return {**os.environ, **settings.environment(), "DAGSTER_HOME": str(home)}
 
 

@@ -182,7 +182,7 @@ def test_a_killed_run_is_taken_up_where_it_stopped(small_brains, tmp_path):
     assert "0 failed" in finished.stdout
     assert store.current_encoder("tiny_cytonet") == folder
     log = (folder / "job" / "attempt-2" / "log.txt").read_text()
-    assert re.search(r"step (10|20)\b", log), log
+    assert re.search(r"going on after step [1-9]", log), log
     for brain, time_ns in indices.items():
         assert (store.patch_index(brain) / "part-0.parquet").stat().st_mtime_ns == time_ns
     assert not list(store.root.rglob(".writing-*.parquet"))

@@ -63,9 +63,10 @@ def test_results_carry_a_data_version_of_their_content(finished, asset, partitio
 
 def test_asset_pages_show_pictures_and_numbers(finished):
     shown = {
-        ("section_scans", "B01"): ("sections", "sections ok"),
+        ("section_scans", "B01"): ("contact sheet", "sections"),
         ("colin27_transforms", "B01"): ("sections over Colin-27", "jacobian_min"),
-        ("encoder", "tiny_cytonet"): ("training curves", None),
+        ("patch_index", "B01"): ("where the patches lie", "patches"),
+        ("encoder", "tiny_cytonet"): ("training curves", "loss"),
         ("umap_plots", "tiny_cytonet"): (None, None),
         ("metrics_table", None): ("macro F1", "encoders"),
     }

@@ -26,6 +26,15 @@ from cytonet_pipeline.store import read_record, read_table, write_record
 CPU = torch.device("cpu")
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As many as the processes that tests start: sums in another order are other sums."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def train(folder, tiny):
     return run(folder, tiny.data, CPU)
 

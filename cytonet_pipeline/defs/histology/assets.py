@@ -43,7 +43,7 @@ def section_scans(
     """Which sections of a brain there are, which may be used, and why not the others."""
     verdict = _run(steps.take_inventory, settings, context.partition_key, config)
     folder = Store(settings.store).section_scans(context.partition_key)
-    return _tell(verdict, picture_of(beside(folder, "contact_sheet.png"), "sections"), folder)
+    return _tell(verdict, picture_of(beside(folder, "contact_sheet.png"), "contact sheet"), folder)
 
 
 @dg.asset(
@@ -80,7 +80,7 @@ def patch_index(
     """Patches drawn uniformly from the cortex of a brain, each with its place in Colin-27."""
     verdict = _run(steps.index_patches, settings, context.partition_key, config)
     folder = Store(settings.store).patch_index(context.partition_key)
-    return _tell(verdict, picture_of(beside(folder, "patches.png"), "patches"), folder)
+    return _tell(verdict, picture_of(beside(folder, "patches.png"), "where the patches lie"), folder)
 
 
 def _run(step: Step, settings: Settings, brain: str, config: RunOptions) -> Verdict:
