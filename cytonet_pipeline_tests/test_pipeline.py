@@ -177,6 +177,7 @@ def test_a_killed_run_is_taken_up_where_it_stopped(small_brains, tmp_path):
     indices = {brain: (store.patch_index(brain) / "part-0.parquet").stat().st_mtime_ns for brain in ("B01", "B02")}
     assert not (folder / "encoder.json").exists()
 
+    # With the pools of dagster.yaml: a killed run must not keep its place in one for ever.
     finished = cytonet("run", "--encoders", "tiny_cytonet", settings=settings, home=tmp_path / "dagster")
 
     assert "0 failed" in finished.stdout

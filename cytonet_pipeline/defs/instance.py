@@ -5,10 +5,12 @@ Unset, `DAGSTER_HOME` makes Dagster forget everything on exit; set elsewhere, it
 """
 
 import os
+import socket
 from pathlib import Path
 
 import dagster as dg
 
+from cytonet_pipeline.cluster.processes import birth_of, is_alive
 from cytonet_pipeline.errors import ConfigurationError
 from cytonet_pipeline.settings import PROJECT
 
@@ -49,3 +51,30 @@ def open_instance() -> dg.DagsterInstance:
     for pool, limit in POOL_LIMITS.items():
         instance.event_log_storage.set_concurrency_slots(pool, limit)
     return instance
+
+
+def tags_of_this_process() -> dict[str, str]:
+    """Tags by which a later process sees that the one that ran this is gone."""
+    born = birth_of(os.getpid()) or ""
+    return {"cytonet/host": socket.gethostname(), "cytonet/pid": str(os.getpid()), "cytonet/born": born}
+
+
+def bury_dead_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Mark runs whose process was killed as failed, and free what they hold; their ids.
+
+    A run in process has no monitor: after SIGKILL it would count as running for ever, and the next one would wait for
+    its place in a pool.
+    """
+    host = socket.gethostname()
+    unfinished = dg.RunsFilter(
+        statuses=[dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED], tags={"cytonet/host": host}
+    )
+    buried = []
+    for run in instance.get_runs(unfinished):
+        record = {"host": host, "born": run.tags.get("cytonet/born") or None}
+        if is_alive(int(run.tags["cytonet/pid"]), record):
+            continue
+        instance.report_run_failed(run, "its process was killed; the store keeps what was finished")
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+        buried.append(run.run_id)
+    return buried

@@ -11,6 +11,7 @@ import dagster as dg
 
 from cytonet_pipeline import progress
 from cytonet_pipeline.defs.currency import is_result_current
+from cytonet_pipeline.defs.instance import bury_dead_runs, tags_of_this_process
 from cytonet_pipeline.defs.partitions import brains
 from cytonet_pipeline.errors import CytonetError, StoreError
 from cytonet_pipeline.settings import Settings
@@ -93,6 +94,7 @@ def walk(
         Failures are in it, not raised.
     """
     outcome = Outcome()
+    bury_dead_runs(instance)
     instance.add_dynamic_partitions(str(brains.name), list(brain_names))
     planned = [
         (stage, partition) for stage in stages(defs) for partition in _partitions(stage, brain_names, encoder_names)
@@ -136,6 +138,7 @@ def _bring_up_to_date(
         asset_selection=selection,
         raise_on_error=False,
         run_config=_QUIET,
+        tags=tags_of_this_process(),
     )
     if _was_interrupted(result):
         # Dagster turns Ctrl-C into a failed run; whoever pressed it does not want the next partition.
