@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -15,6 +16,7 @@ import pytest
 from safetensors import safe_open
 
 from cytonet_pipeline.cluster.local import LocalLauncher
+from cytonet_pipeline.defs.histology.steps import index_patches
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.store import Store, Verdict, read_table
 from cytonet_pipeline_tests.conftest import CYTONET, cytonet, environment_for, settings_for
@@ -152,11 +154,21 @@ def test_points_go_to_colin27_and_back(ran, tmp_path):
     assert "-40" not in there.read_text().splitlines()[1].split("\t")[1]
 
 
-def test_a_new_brain_leaves_what_others_have_untouched(ran, small_brains):
-    """The files of other brains are not written again when something arrives."""
-    store = store_of(ran)
-    digests = {brain: Verdict.read(store.patch_index(brain)).digest for brain in store.indexed_brains()}
-    assert len(set(digests.values())) == 3
+def test_a_brain_that_is_indexed_again_gets_the_same_rows_and_leaves_the_others_alone(ran, tmp_path):
+    """Sampling is a function of the brain's own files; other brains keep every byte."""
+    shutil.copytree(ran.settings.store, tmp_path / "store")
+    settings = ran.settings.model_copy(update={"store": tmp_path / "store"})
+    store = Store(settings.store)
+    other = store.patch_index("B01") / "part-0.parquet"
+    other_bytes, other_time = other.read_bytes(), other.stat().st_mtime_ns
+    before = Verdict.read(store.patch_index("B02"))
+    own_time = (store.patch_index("B02") / "part-0.parquet").stat().st_mtime_ns
+
+    again = index_patches(settings, "B02", recompute=True)
+
+    assert (store.patch_index("B02") / "part-0.parquet").stat().st_mtime_ns != own_time
+    assert again.digest == before.digest
+    assert (other.read_bytes(), other.stat().st_mtime_ns) == (other_bytes, other_time)
 
 
 def test_a_killed_run_is_taken_up_where_it_stopped(small_brains, tmp_path):

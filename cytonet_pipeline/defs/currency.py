@@ -12,7 +12,9 @@ from typing import Any
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.store import Store, digest_left_in, digest_of, is_current
 
-# Raised by hand when the code of a step gives other results: everything made by the older code is then out of date.
+# Raised by hand when the code of a step gives other results. For the reference and the steps of a brain the number is
+# part of what makes a result current, so that older ones are made again. Trainings and evaluations hold such a number
+# themselves, beside the code that it is about (`lineage.training_set`, `evaluation`); here it only shows in Dagster.
 CODE_VERSIONS = {
     "reference_space": "1",
     "section_scans": "1",
