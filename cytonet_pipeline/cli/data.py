@@ -1,0 +1,66 @@
+"""Commands on what goes in: synthetic brains, what is missing, points by hand."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cytonet_pipeline import progress
+from cytonet_pipeline.cli.app import app, names_in
+from cytonet_pipeline.console import Terminal, err, out
+from cytonet_pipeline.settings import Settings
+
+
+@app.command()
+def phantom(
+    folder: Annotated[Path, typer.Argument(help="Folder to write: brains/ and tpl-MNIColin27/.")],
+    brains: Annotated[str, typer.Option(help="Names of the brains, separated by commas.")] = "B01,B02,B03,B20",
+    sections: Annotated[int, typer.Option(help="Sections a brain.", min=3)] = 12,
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+    reference: Annotated[
+        Path | None, typer.Option(help="Take template, atlas and surfaces from this tpl-MNIColin27 folder.")
+    ] = None,
+) -> None:
+    """Write synthetic brains in the pipeline's input format: for trying things out and for tests, not for science."""
+    from cytonet_pipeline.phantom import write_phantom
+
+    with progress.shown_on(Terminal()):
+        write_phantom(folder, brains=names_in(brains), sections=sections, seed=seed, reference=reference)
+    out.print(f"CYTONET_DATA={folder / 'brains'}")
+    out.print(f"CYTONET_REFERENCE={reference or folder / 'tpl-MNIColin27'}")
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is missing on this machine, in the reference and in the data set, before hours are spent on it."""
+    from cytonet_pipeline.doctor import examine
+
+    with progress.shown_on(Terminal()):
+        findings = examine(Settings.from_environment())
+    for finding in findings:
+        out.print(f"[{finding.colour}]{finding.word:>5}[/]  {finding.text}", soft_wrap=True)
+    failed = sum(finding.bad for finding in findings)
+    out.print(f"{failed} to mend" if failed else "ready")
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command("map")
+def map_(
+    brain: Annotated[str, typer.Argument(help="Brain, with or without sub-.")],
+    points: Annotated[Path, typer.Argument(help="TSV: x_mm y_mm z_mm, or sample x_px y_px for scan positions.")],
+    to: Annotated[str, typer.Option(help="MNIColin27, or brain (the brain's own space).")] = "MNIColin27",
+    output: Annotated[Path | None, typer.Option("--out", help="TSV to write; default: standard output.")] = None,
+) -> None:
+    """Map points of a brain to Colin-27, or back. Millimetres, RAS; a point without an image becomes n/a."""
+    from cytonet_pipeline.mapping import map_table
+
+    mapped, without = map_table(Settings.from_environment(), brain.removeprefix("sub-"), points, to)
+    text = mapped.to_csv(sep="\t", index=False, na_rep="n/a", float_format="%.4f")
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        from cytonet_pipeline.store import write_text
+
+        write_text(output, text)
+    if without:
+        err.print(f"{without} of {len(mapped)} points have no image there (n/a)")

@@ -1,0 +1,145 @@
+"""Commands that materialise the pipeline and show it."""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cytonet_pipeline import progress
+from cytonet_pipeline.cli.app import app, names_in
+from cytonet_pipeline.console import Terminal, err, out, show
+from cytonet_pipeline.errors import ConfigurationError
+from cytonet_pipeline.settings import PROJECT, Settings
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
+
+@app.command()
+def demo() -> None:
+    """Write synthetic brains to demo/, materialise every asset from them, show the table and where the plots lie."""
+    from cytonet_pipeline.phantom import write_phantom
+
+    settings = Settings.from_environment(
+        {**os.environ, "CYTONET_DATA": "", "CYTONET_REFERENCE": "", "CYTONET_EXPERIMENTS": ""}
+    )
+    os.environ.update(settings.environment())
+    with progress.shown_on(Terminal()):
+        write_phantom(settings.data.parent)
+    ok = _materialise(settings, [], [])
+    _show_results(settings)
+    raise typer.Exit(0 if ok else 1)
+
+
+@app.command()
+def run(
+    brains: Annotated[str | None, typer.Option(help="Only these, separated by commas; default: all released.")] = None,
+    encoders: Annotated[
+        str | None, typer.Option(help="Only these; default: all of CYTONET_EXPERIMENTS that are not retired.")
+    ] = None,
+) -> None:
+    """Materialise the pipeline for CYTONET_DATA. What is current is kept; after a failure, run it again to go on."""
+    settings = Settings.from_environment()
+    ok = _materialise(settings, names_in(brains or ""), names_in(encoders or ""))
+    _show_results(settings)
+    raise typer.Exit(0 if ok else 1)
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(help="Port of the web server.")] = 3000,
+    host: Annotated[str, typer.Option(help="Address to listen on; the web server has no login.")] = "127.0.0.1",
+) -> None:
+    """Start the Dagster UI and its daemon on the same instance as `cytonet run`."""
+    from cytonet_pipeline.defs.instance import dagster_home, open_instance
+
+    home = dagster_home()
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    open_instance().dispose()
+    out.print(f"http://{host}:{port}  (instance in {home}; stop with Ctrl-C)")
+    os.chdir(PROJECT)
+    command = [sys.executable, "-m", "dagster", "dev", "-w", str(PROJECT / "workspace.yaml")]
+    os.execv(sys.executable, [*command, "-h", host, "-p", str(port)])
+
+
+@app.command()
+def adopt() -> None:
+    """Register what the store holds with Dagster, after its database was lost or for a store from elsewhere."""
+    from cytonet_pipeline.definitions import build_defs
+    from cytonet_pipeline.defs.adopt import adopt_store
+
+    settings = Settings.from_environment()
+    with _instance() as instance:
+        adopted = adopt_store(build_defs(), instance, settings)
+    out.print(f"{adopted} results of {settings.store} are known to Dagster now")
+
+
+def _materialise(settings: Settings, brains: list[str], encoders: list[str]) -> bool:
+    from cytonet_pipeline.dataset import Dataset
+    from cytonet_pipeline.store import open_store
+
+    for name in encoders:
+        settings.encoder(name)
+    dataset = Dataset(settings.data, settings.experiments.dataset)
+    released = dataset.released()
+    unknown = sorted({name.removeprefix("sub-") for name in brains} - set(dataset.brains()))
+    if unknown:
+        raise ConfigurationError(f"{settings.data}: no brain {', '.join(unknown)}.", to_fix="see cytonet doctor")
+    wanted = [name.removeprefix("sub-") for name in brains] if brains else released
+    if not wanted:
+        raise ConfigurationError(
+            f"{settings.data}: no brain is released.",
+            to_fix="set `ingest` to `ready` in participants.tsv, or wait for the quiet time; see cytonet doctor",
+        )
+    open_store(settings)
+    chosen = encoders or [name for name, block in settings.experiments.encoders.items() if not block.retired]
+
+    from cytonet_pipeline.definitions import build_defs
+    from cytonet_pipeline.defs.walk import walk
+
+    logging.getLogger("dagster").setLevel(logging.CRITICAL)
+    with _instance() as instance, progress.shown_on(Terminal()):
+        try:
+            outcome = walk(build_defs(), instance, settings, brain_names=wanted, encoder_names=chosen)
+        except KeyboardInterrupt:
+            err.print("interrupted; what was finished is kept, run the same command to go on", style="red")
+            raise typer.Exit(130) from None
+    for name, message in outcome.remarks.items():
+        err.print(f"note on {name}\n{message}", soft_wrap=True)
+    for name, message in outcome.faults.items():
+        err.print(f"fault in {name}\n{message}", style="yellow", soft_wrap=True)
+    for name, message in outcome.failed.items():
+        err.print(f"failed: {name}\n{message}", style="red", soft_wrap=True)
+    out.print(f"{len(outcome.done)} done, {len(outcome.current)} current, {len(outcome.failed)} failed")
+    return not outcome.failed and not outcome.faults
+
+
+def _show_results(settings: Settings) -> None:
+    from cytonet_pipeline.store import Store, read_table
+
+    store = Store(settings.store)
+    path = store.metrics() / "metrics.parquet"
+    if not path.exists():
+        return
+    metrics = read_table(path, "metrics")
+    whole = metrics[metrics["labels_per_area"] == 0]
+    # What the table says first about its data: the reader of figures needs it before the figures.
+    out.print("\n" + (store.metrics() / "metrics.md").read_text(encoding="utf-8").split("\n\n")[0], soft_wrap=True)
+    scores = whole.pivot_table("macro_f1", ["encoder", "method", "protocol"], "split").reset_index()
+    show(scores.rename(columns={"seen_brains": "seen brains", "unseen_brain": "unseen brain"}), title="macro F1")
+    out.print(f"table   {store.metrics() / 'metrics.md'}", soft_wrap=True)
+    out.print(f"plots   {store.root / 'umap'}", soft_wrap=True)
+    out.print(f"maps    {store.root / 'area_maps'}", soft_wrap=True)
+    out.print("look    make ui")
+
+
+@contextmanager
+def _instance() -> Iterator["DagsterInstance"]:
+    from cytonet_pipeline.defs.instance import open_instance
+
+    with open_instance() as instance:
+        yield instance
