@@ -42,6 +42,20 @@ def test_the_seeds_of_the_demo_differ_from_it_in_nothing_but_the_seed():
         assert block.model_copy(update={"seed": original.seed}) == original
 
 
+def test_the_study_of_the_loss_changes_one_option_at_a_time():
+    """Of two changes at once nobody could say which did it."""
+    demo = read_experiments(PROJECT / "experiments" / "demo.yaml")
+    study = read_experiments(PROJECT / "experiments" / "demo-loss.yaml")
+    original = demo.encoders["demo_cytonet"]
+
+    assert study.dataset == demo.dataset
+    assert study.evaluation == demo.evaluation
+    for block in study.encoders.values():
+        assert block.model_copy(update={"loss": original.loss}) == original
+        changed = {key for key, value in block.loss.model_dump().items() if value != getattr(original.loss, key)}
+        assert len(changed) == 1
+
+
 def test_the_changelog_has_the_current_version():
     from cytonet_pipeline import __version__
 

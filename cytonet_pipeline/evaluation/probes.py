@@ -62,11 +62,13 @@ def wanted_probes(encoder: str, settings: Settings, store: Store) -> dict[str, o
     """What the probes of the current version are made from; `inputs.json` of their folder when they are current."""
     block = settings.experiments.evaluation.model_dump(exclude={"umap_neighbors", "umap_min_dist", "map_spacing_mm",
                                                                 "map_brains"})  # fmt: skip
+    method = settings.encoder(encoder).method
     return {
         "embeddings": wanted_embeddings(encoder, settings, store),
         "evaluation": block,
         "gap_mm": settings.experiments.dataset.gap_mm,
-        "method": settings.encoder(encoder).method,
+        "method": method,
+        "protocols": [protocol.folder for protocol in protocols_of(method, settings.experiments.evaluation)],
         "code_version": CODE_VERSION,
     }
 

@@ -2,7 +2,7 @@
 
 linear_E30, linear_E500   linear probe of so many epochs
 logistic                  logistic regression to its optimum; also with few labels (label efficiency)
-knn                       vote of the nearest training patches
+knn                       vote of the nearest training patches; of the control that knows positions also with few labels
 end_to_end                the classifier that was trained together with the network (scratch)
 """
 
@@ -61,5 +61,8 @@ def _protocols(method: Method, block: EvaluationBlock) -> Iterator[Protocol]:
         for labels in block.labels_per_area:
             yield Protocol("logistic", labels_per_area=labels, draws=block.draws)
     yield Protocol("knn")
+    if method == "position":
+        for labels in block.labels_per_area:
+            yield Protocol("knn", labels_per_area=labels, draws=block.draws)
     if method == "scratch":
         yield Protocol("end_to_end")

@@ -158,8 +158,8 @@ def test_thirds_of_obliquity_hold_every_patch_once():
     assert table["accuracy"].iloc[2] < 0.1
 
 
-def test_position_is_read_by_neighbours_alone():
-    assert [p.name for p in protocols_of("position", EvaluationBlock())] == ["knn"]
+def test_position_is_read_by_neighbours_alone_also_with_few_labels():
+    assert [p.folder for p in protocols_of("position", EvaluationBlock())] == ["knn", "knn_n10", "knn_n100"]
     assert "end_to_end" in {p.name for p in protocols_of("scratch", EvaluationBlock())}
 
 
