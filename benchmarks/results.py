@@ -42,7 +42,7 @@ def scored(metrics: pd.DataFrame) -> str:
     """On how much the figures rest."""
     rows = metrics.drop_duplicates("split").set_index("split")
     return "; ".join(
-        f"{name}: {row.n_patches} test patches of {row.n_sections} sections in {row.n_brains} brains, {row.n_areas} areas"
+        f"{name}: {row.n_patches} test patches, {row.n_sections} sections, brains: {row.n_brains}, {row.n_areas} areas"
         for name, row in ((said, rows.loc[split]) for split, said in _SPLITS.items())
     )
 
