@@ -81,3 +81,15 @@ class StoreError(CytonetError):
 
 class TrainingError(CytonetError):
     """A training that cannot start or must not go on."""
+
+
+class ClusterError(CytonetError):
+    """The cluster, its profile or a job there."""
+
+
+class SubmissionRefused(ClusterError):
+    """Slurm does not take a job; the message holds its own words."""
+
+
+class TransportDown(ClusterError):
+    """The cluster cannot be asked now: a state that passes or that a login ends, not a failure of any job."""

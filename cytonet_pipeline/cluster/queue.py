@@ -1,0 +1,265 @@
+"""Slurm's queue: submit, ask, find, cancel. An outage is never mistaken for the end of a job."""
+
+import shlex
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from cytonet_pipeline.cluster.states import (
+    SACCT_FORMAT,
+    SQUEUE_FORMAT,
+    JobState,
+    Phase,
+    parse_sacct,
+    parse_scontrol,
+    parse_squeue,
+)
+from cytonet_pipeline.cluster.transport import Finished, Transport
+from cytonet_pipeline.errors import SubmissionRefused, TransportDown
+
+# How Slurm's commands say that they reached nobody; anything else that they say is an answer.
+_OUTAGES = (
+    "unable to contact slurm controller",
+    "connect failure",
+    "connection refused",
+    "connection timed out",
+    "socket timed out",
+    "zero bytes were transmitted",
+    "temporarily unable",
+    "persistinit",
+    "problem talking to the database",
+    "could not establish a configuration source",
+    "unexpected message received",
+    "protocol authentication error",
+    "munge",
+)
+_NO_ACCOUNTING = "accounting storage is disabled"
+_UNKNOWN_JOB = "invalid job id"
+_FIRST_PAUSE_S = 5.0
+_LONGEST_PAUSE_S = 120.0
+
+
+@dataclass(frozen=True)
+class Outage:
+    """Since when the queue has not answered (seconds since 1970), and in what words."""
+
+    since: float
+    words: str
+
+    def __str__(self) -> str:
+        return (
+            f"the queue has not answered since {time.strftime('%H:%M:%S', time.localtime(self.since))} ({self.words})"
+        )
+
+
+class SlurmQueue:
+    """The queue behind a transport.
+
+    Parameters
+    ----------
+    transport : Transport
+        Where Slurm's commands are.
+    prefix : sequence of str
+        Words before each of them.
+
+    Attributes
+    ----------
+    outage : Outage or None
+        Set while `states` returns what it knew last, because nobody answers.
+    """
+
+    def __init__(self, transport: Transport, prefix: Sequence[str] = ()) -> None:
+        self.transport = transport
+        self.outage: Outage | None = None
+        self._prefix = tuple(prefix)
+        self._known: dict[str, JobState] = {}
+        self._ask_again = 0.0
+        self._pause_s = _FIRST_PAUSE_S
+
+    def submit(self, script: str) -> str:
+        """Hand a job script to sbatch.
+
+        Returns
+        -------
+        str
+            The job's id.
+
+        Raises
+        ------
+        SubmissionRefused
+            Slurm does not take it; with its own words.
+        TransportDown
+            Nobody answered. The job may have been taken all the same: `find` its name before submitting again.
+        """
+        # Once more on the command line: variables as SBATCH_PARTITION win against the script, but not against it.
+        options = [
+            word for line in script.splitlines() if line.startswith("#SBATCH ") for word in shlex.split(line[8:])
+        ]
+        ran = self._run("sbatch", "--parsable", *options, stdin=script)
+        if ran.code == 0 and ran.out.strip():
+            return ran.out.strip().splitlines()[-1].partition(";")[0]
+        words = _words(ran)
+        if _nobody_answered(ran):
+            raise TransportDown(f"sbatch: {words}.")
+        raise SubmissionRefused(f"Slurm refuses the job: {words}.", to_fix=_remedy(words))
+
+    def states(self, ids: Iterable[str]) -> dict[str, JobState | None]:
+        """How jobs stand: one call of squeue for all that have not ended, then accounting for what it does not know.
+
+        While nobody answers, this returns what was known last (`UNKNOWN` where nothing was), says so in `outage` and
+        asks again with growing pauses. It never raises for an outage.
+
+        Returns
+        -------
+        dict
+            None for a job that nobody knows, though all answered: never submitted here, or forgotten.
+        """
+        wanted = list(dict.fromkeys(ids))
+        asked = [job_id for job_id in wanted if not self._over(job_id)]
+        if not asked:
+            return {job_id: self._known[job_id] for job_id in wanted}
+        found: dict[str, JobState] = {}
+        if time.monotonic() >= self._ask_again:
+            try:
+                found = self._ask(asked)
+            except TransportDown as error:
+                self._silent(error.what)
+            else:
+                self.outage, self._pause_s = None, _FIRST_PAUSE_S
+        if self.outage is None:
+            self._known.update(found)
+            return {job_id: self._known[job_id] if self._over(job_id) else found.get(job_id) for job_id in wanted}
+        unknown = JobState("", reason=str(self.outage))
+        return {job_id: self._known.get(job_id, replace(unknown, job_id=job_id)) for job_id in wanted}
+
+    def find(self, name: str) -> list[JobState]:
+        """Jobs of a name, also those that have ended, the latest last.
+
+        Raises
+        ------
+        TransportDown
+            Nobody answered. That nothing was found would then mean nothing.
+        """
+        jobs = self._squeue("--name", name)
+        accounted = self._sacct("--allocations", "--name", name, "--starttime", "now-60days") or {}
+        merged = [_merged(jobs.get(key), accounted.get(key)) for key in {**accounted, **jobs}]
+        return sorted(
+            (job for job in merged if job and job.name == name), key=lambda job: int(job.job_id.partition("_")[0])
+        )
+
+    def cancel(self, job_id: str) -> None:
+        """Cancel a job; one that is over stays as it is.
+
+        Raises
+        ------
+        TransportDown
+            Nobody answered; it may still run.
+        """
+        ran = self._run("scancel", job_id)
+        if ran.code != 0 and _UNKNOWN_JOB not in ran.err.lower():
+            raise TransportDown(f"scancel {job_id}: {_words(ran)}.")
+
+    def version(self) -> str:
+        """Version of Slurm's commands, as `22.05.8`.
+
+        Raises
+        ------
+        TransportDown
+            There is none, or it does not answer.
+        """
+        ran = self._run("squeue", "--version")
+        if ran.code != 0:
+            raise TransportDown(f"squeue: {_words(ran)}.", to_fix=_remedy(_words(ran)))
+        return ran.out.split()[-1]
+
+    def _over(self, job_id: str) -> bool:
+        return job_id in self._known and self._known[job_id].ended
+
+    def _ask(self, ids: list[str]) -> dict[str, JobState]:
+        jobs = self._squeue("--jobs", ",".join(ids))
+        # Who cancelled, and that a step ran out of memory, is known to accounting alone.
+        unclear = [key for key in ids if key not in jobs or jobs[key].phase in (Phase.CANCELLED, Phase.FAILED)]
+        if not unclear:
+            return jobs
+        lost = [key for key in unclear if key not in jobs]
+        try:
+            accounted = self._sacct("--jobs", ",".join(unclear))
+        except TransportDown:
+            if lost:
+                raise
+            accounted = {}
+        if accounted is None:
+            accounted = self._scontrol(lost)
+        merged = {key: _merged(jobs.get(key), accounted.get(key)) for key in {**jobs, **accounted}}
+        return {key: job for key, job in merged.items() if job}
+
+    def _squeue(self, *which: str) -> dict[str, JobState]:
+        ran = self._run("squeue", "--noheader", "--states=all", f"--Format={SQUEUE_FORMAT}", *which)
+        if ran.code != 0 and _UNKNOWN_JOB in ran.err.lower():
+            return {}
+        if ran.code != 0:
+            raise TransportDown(f"squeue: {_words(ran)}")
+        return parse_squeue(ran.out)
+
+    def _sacct(self, *which: str) -> dict[str, JobState] | None:
+        """Jobs that accounting knows; None where there is no accounting."""
+        ran = self._run("sacct", "--noheader", "--parsable2", f"--format={SACCT_FORMAT}", *which)
+        if ran.code != 0:
+            if _NO_ACCOUNTING in (ran.out + ran.err).lower():
+                return None
+            raise TransportDown(f"sacct: {_words(ran)}")
+        return parse_sacct(ran.out)
+
+    def _scontrol(self, ids: list[str]) -> dict[str, JobState]:
+        jobs: dict[str, JobState] = {}
+        for job_id in ids:
+            ran = self._run("scontrol", "--oneliner", "show", "job", job_id)
+            if ran.code != 0 and _UNKNOWN_JOB not in ran.err.lower():
+                raise TransportDown(f"scontrol: {_words(ran)}")
+            jobs |= parse_scontrol(ran.out)
+        return jobs
+
+    def _silent(self, words: str) -> None:
+        self.outage = Outage(self.outage.since if self.outage else time.time(), words.rstrip("."))
+        self._ask_again = time.monotonic() + self._pause_s
+        self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+
+    def _run(self, *command: str, stdin: str | None = None) -> Finished:
+        return self.transport.run([*self._prefix, *command], stdin=stdin)
+
+
+def _merged(queued: JobState | None, accounted: JobState | None) -> JobState | None:
+    """What squeue and accounting say of one job together; squeue is the newer one."""
+    if queued is None and accounted is not None and not accounted.ended:
+        # Accounting lags behind, or never heard of the end.
+        reason = f"the queue does not know it any more, accounting still says {accounted.phase}"
+        return replace(accounted, phase=Phase.UNKNOWN, reason=reason)
+    if queued is None or accounted is None:
+        return queued or accounted
+    short_of_memory = queued.phase is Phase.FAILED and accounted.phase is Phase.OUT_OF_MEMORY
+    phase = Phase.OUT_OF_MEMORY if short_of_memory else queued.phase
+    return replace(queued, phase=phase, by=accounted.by, gpus=queued.gpus or accounted.gpus)
+
+
+def _nobody_answered(ran: Finished) -> bool:
+    said = (ran.out + ran.err).lower()
+    return any(words in said for words in _OUTAGES)
+
+
+def _words(ran: Finished) -> str:
+    """Slurm's own words, on one line."""
+    lines = [line.strip() for line in (ran.err or ran.out).splitlines()]
+    told = [line.partition("error: ")[2] or line for line in lines if line and not line.startswith("Try ")]
+    return "; ".join(told).rstrip(".") or f"exit code {ran.code} without a word"
+
+
+def _remedy(words: str) -> str:
+    said = words.lower()
+    if "command not found" in said or "no such file" in said:
+        return "run this where Slurm's commands are, or set `transport: ssh` and `host` in the profile"
+    for word, key in (("partition", "partition"), ("account", "account"), ("qos", "directives: {qos: …}")):
+        if word in said:
+            return f"mend `{key}` in the profile; `sinfo` and `sacctmgr show assoc user=$USER` list what there is"
+    if "unrecognized option" in said or "invalid option" in said:
+        return "mend `directives` in the profile; `man sbatch` lists the options that this Slurm knows"
+    return "mend the profile; docs/slurm.md lists every key"

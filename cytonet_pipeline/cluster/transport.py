@@ -1,0 +1,261 @@
+"""How a command reaches the cluster: as a child process of this machine, or through one kept OpenSSH connection."""
+
+import hashlib
+import os
+import shlex
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from cytonet_pipeline.cluster.profile import ClusterProfile
+from cytonet_pipeline.errors import StoreError, TransportDown
+from cytonet_pipeline.store import lock
+
+_NOT_FOUND = 127
+_SSH_FAILED = 255
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that ran: exit code and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Transport(Protocol):
+    """Runs commands where Slurm's are."""
+
+    def run(self, argv: Sequence[str], *, stdin: str | None = None, timeout_s: float = 60.0) -> Finished:
+        """Run a command and wait for it.
+
+        Returns
+        -------
+        Finished
+            Whatever its exit code; 127 where there is no such command.
+
+        Raises
+        ------
+        TransportDown
+            The place cannot be reached, or did not answer in `timeout_s`. The command may have run.
+        """
+        ...
+
+
+class LocalTransport:
+    """Commands of this machine.
+
+    Parameters
+    ----------
+    environment : mapping, optional
+        In place of this process's own.
+    """
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        self.environment = environment
+
+    def run(self, argv: Sequence[str], *, stdin: str | None = None, timeout_s: float = 60.0) -> Finished:
+        """See `Transport.run`."""
+        try:
+            ran = _run(argv, stdin, timeout_s, self.environment)
+        except FileNotFoundError:
+            return Finished(_NOT_FOUND, "", f"{argv[0]}: command not found")
+        except subprocess.TimeoutExpired:
+            raise TransportDown(f"{argv[0]} did not answer within {timeout_s:g} s.") from None
+        return ran
+
+
+class SshTransport:
+    """Commands of another machine, all through one connection, shared by every process of this user here.
+
+    Sites block whoever logs in too often: a connection is made anew only after `gap_s`, after twice as long with each
+    failure, and at most every `longest_gap_s`. When it was tried last stands in a file beside the socket.
+
+    Parameters
+    ----------
+    host : str
+        Name for ssh.
+    config : Path, optional
+        Another file than ~/.ssh/config.
+    folder : Path, optional
+        Where socket and stamp lie; default: a private folder of this user. Sockets need a short path.
+    idle_s : int
+        The connection closes by itself when nobody has used it for so long.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        *,
+        config: Path | None = None,
+        folder: Path | None = None,
+        gap_s: float = 30.0,
+        longest_gap_s: float = 3600.0,
+        connect_s: int = 20,
+        idle_s: int = 3600,
+    ) -> None:
+        self.host = host
+        self.gap_s = gap_s
+        self.longest_gap_s = longest_gap_s
+        self._config = ["-F", str(config)] if config else []
+        self._options = [
+            *("-o", "BatchMode=yes", "-o", f"ConnectTimeout={connect_s}", "-o", "ServerAliveInterval=15"),
+            *("-o", "ServerAliveCountMax=3", "-o", f"ControlPersist={idle_s}"),
+            # The user's own configuration may forward ports and screens; none of that belongs here.
+            *("-o", "ClearAllForwardings=yes", "-o", "ForwardX11=no", "-o", "ForwardAgent=no", "-o", "LogLevel=ERROR"),
+        ]
+        self._connect_s = connect_s
+        folder = folder or _private_folder()
+        name = hashlib.sha256(f"{host}\n{config}".encode()).hexdigest()[:16]
+        self._socket = folder / f"{name}.s"
+        self._stamp = folder / f"{name}.tried"
+        self._lock = folder / f"{name}.lock"
+
+    def run(self, argv: Sequence[str], *, stdin: str | None = None, timeout_s: float = 60.0) -> Finished:
+        """See `Transport.run`."""
+        self._connect()
+        # Should the connection have gone meanwhile, ssh would make one of its own: a proxy that only fails forbids it.
+        never = ["-o", "ControlMaster=no", "-o", "ProxyCommand=false", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR"]
+        # One word for the remote shell, which takes it apart again.
+        command = [*self._ssh(), *never, "-T", "--", self.host, shlex.join(argv)]
+        try:
+            ran = _run(command, stdin, timeout_s, None)
+        except subprocess.TimeoutExpired:
+            raise TransportDown(f"{argv[0]} on {self.host} did not answer within {timeout_s:g} s.") from None
+        if ran.code == _SSH_FAILED and (not self.connected() or "mux_client" in ran.err):
+            raise TransportDown(f"the connection to {self.host} was lost ({_last_line(ran.err)}).")
+        return ran
+
+    def connected(self) -> bool:
+        """Whether the connection stands; asks no other machine."""
+        return self._socket.exists() and self._control("check").returncode == 0
+
+    def close(self) -> None:
+        """End the connection, for all who use it."""
+        if self._socket.exists():
+            self._control("exit")
+
+    def forget_failures(self) -> None:
+        """Let the next command try at once; for a person who has mended something and waits."""
+        self._stamp.unlink(missing_ok=True)
+
+    def _control(self, word: str) -> "subprocess.CompletedProcess[bytes]":
+        return subprocess.run(
+            [*self._ssh(), "-O", word, self.host], stdin=subprocess.DEVNULL, capture_output=True, timeout=20
+        )
+
+    def _ssh(self) -> list[str]:
+        return ["ssh", *self._config, "-S", str(self._socket)]
+
+    def _connect(self) -> None:
+        if self.connected():
+            return
+        try:
+            with lock(self._lock, f"connecting to {self.host}", wait_s=self._connect_s + 5):
+                if not self.connected():
+                    self._open()
+        except StoreError as error:
+            raise TransportDown(f"{self.host}: another process is connecting ({error.what})") from error
+
+    def _open(self) -> None:
+        failures, wait_s, words = self._held_back()
+        if wait_s > 0:
+            raise TransportDown(
+                f"{self.host} is not connected; the next attempt is held back for {wait_s:.0f} s"
+                + (f" after {failures} that failed ({words})." if failures else ", sites block frequent logins."),
+                to_fix=_remedy(words, self.host) if failures else "",
+            )
+        # Counted as a failure before it is tried: whoever is killed meanwhile has logged in, too.
+        self._remember(failures + 1, "interrupted")
+        self._socket.unlink(missing_ok=True)
+        words = self._log_in()
+        if not self.connected():
+            self._remember(failures + 1, words)
+            raise TransportDown(f"{self.host}: no connection ({words}).", to_fix=_remedy(words, self.host))
+        self._remember(0, "")
+
+    def _log_in(self) -> str:
+        """Start the connection in the background; ssh's last words."""
+        # A file, not a pipe: the connection in the background would keep a pipe open for ever.
+        with tempfile.TemporaryFile() as said:
+            command = [*self._ssh(), *self._options, "-o", "ControlMaster=yes", "-N", "-f", "--", self.host]
+            try:
+                subprocess.run(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=said,
+                    stderr=said,
+                    timeout=self._connect_s + 10,
+                    start_new_session=True,
+                )
+            except subprocess.TimeoutExpired:
+                return "Connection timed out"
+            said.seek(0)
+            return _last_line(said.read().decode(errors="replace"))
+
+    def _remember(self, failures: int, words: str) -> None:
+        self._stamp.write_text(f"{failures} {words}\n")
+
+    def _held_back(self) -> tuple[int, float, str]:
+        """Failures in a row, seconds until the next attempt is allowed, ssh's words at the last."""
+        try:
+            tried = self._stamp.stat().st_mtime
+            count, _, words = self._stamp.read_text().strip().partition(" ")
+            failures = int(count)
+        except (OSError, ValueError):
+            return 0, 0.0, ""
+        gap_s = min(self.gap_s * 2.0 ** min(failures, 20), self.longest_gap_s)
+        return failures, tried + gap_s - time.time(), words
+
+
+def transport_of(profile: ClusterProfile) -> Transport:
+    """The transport that a profile names."""
+    if profile.transport == "ssh" and profile.host:
+        return SshTransport(profile.host, config=profile.ssh_config)
+    return LocalTransport()
+
+
+def _run(argv: Sequence[str], stdin: str | None, timeout_s: float, environment: Mapping[str, str] | None) -> Finished:
+    ran = subprocess.run(
+        list(argv),
+        input=b"" if stdin is None else stdin.encode(),
+        capture_output=True,
+        timeout=timeout_s,
+        env=None if environment is None else dict(environment),
+    )
+    return Finished(ran.returncode, ran.stdout.decode(errors="replace"), ran.stderr.decode(errors="replace"))
+
+
+def _private_folder() -> Path:
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    usable = runtime is not None and len(runtime) < 60 and os.access(runtime, os.W_OK)
+    folder = Path(runtime if usable and runtime else tempfile.gettempdir()) / f"cytonet-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid() or folder.stat().st_mode & 0o077:
+        raise TransportDown(
+            f"{folder}: not a private folder of this user.", to_fix=f"remove it, or chmod 700 {folder} if it is yours"
+        )
+    return folder
+
+
+def _remedy(words: str, host: str) -> str:
+    """What a person can do about ssh's last words."""
+    if "denied" in words or "expired" in words or "authentication failures" in words:
+        return (
+            f"the login was refused or has expired: load the key (ssh-add) and try `ssh {host} true`; work goes on then"
+        )
+    if "Host key" in words or "host key" in words or "IDENTIFICATION" in words:
+        return f"log in once by hand (ssh {host}), compare the host's key with what the site publishes and accept it"
+    if "resolve" in words:
+        return "mend `host` in the profile, or the alias in ~/.ssh/config"
+    return f"nothing, if {host} is only away for a while: it is tried again; else try `ssh {host} true`"
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1].rstrip(".") if lines else "ssh said nothing"
