@@ -4,12 +4,14 @@ VENV := .venv
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test test-full ui lint clean
+.PHONY: help setup demo test test-slurm test-full soak ui lint clean
 
 help:
 	@echo "make demo       synthetic brains -> every asset -> metrics table, plots and maps (about 10 minutes)"
 	@echo "make test       lint, types, import order, tests"
-	@echo "make test-full  the same with the long tests"
+	@echo "make test-slurm tests on a real Slurm, brought up on this machine (needs root and Debian's slurm packages)"
+	@echo "make test-full  everything: also the long tests"
+	@echo "make soak       kills a training at random, again and again, and compares the weights (SOAK_MINUTES=10)"
 	@echo "make ui         the Dagster UI on http://localhost:3000"
 
 $(READY): pyproject.toml constraints.txt
@@ -31,10 +33,19 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not long"
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not long and not slurm"
+
+# One after the other: they share a cluster of this machine's two cores.
+test-slurm: $(READY)
+	$(BIN)/pytest -m slurm
 
 test-full: lint
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not slurm"
+	$(BIN)/pytest -m slurm
+
+SOAK_MINUTES ?= 10
+soak: $(READY)
+	$(BIN)/python -m cytonet_pipeline_tests.learning.soak --minutes $(SOAK_MINUTES)
 
 ui: $(READY)
 	@$(BIN)/cytonet ui
