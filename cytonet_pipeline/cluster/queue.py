@@ -35,6 +35,9 @@ _OUTAGES = (
 )
 _NO_ACCOUNTING = "accounting storage is disabled"
 _UNKNOWN_JOB = "invalid job id"
+# Ends that Slurm may turn into a requeue a moment later.
+_PERHAPS_REQUEUED = frozenset({Phase.NODE_FAIL, Phase.PREEMPTED, Phase.BOOT_FAIL})
+_SETTLES_S = 60.0
 _FIRST_PAUSE_S = 5.0
 _LONGEST_PAUSE_S = 120.0
 
@@ -73,6 +76,7 @@ class SlurmQueue:
         self.outage: Outage | None = None
         self._prefix = tuple(prefix)
         self._known: dict[str, JobState] = {}
+        self._ended_at: dict[str, float] = {}
         self._ask_again = 0.0
         self._pause_s = _FIRST_PAUSE_S
 
@@ -126,6 +130,7 @@ class SlurmQueue:
                 self._silent(error.what)
             else:
                 self.outage, self._pause_s = None, _FIRST_PAUSE_S
+        found = {job_id: self._settled(job) for job_id, job in found.items()}
         if self.outage is None:
             self._known.update(found)
             return {job_id: self._known[job_id] if self._over(job_id) else found.get(job_id) for job_id in wanted}
@@ -174,6 +179,15 @@ class SlurmQueue:
 
     def _over(self, job_id: str) -> bool:
         return job_id in self._known and self._known[job_id].ended
+
+    def _settled(self, job: JobState) -> JobState:
+        """A job whose node has failed, or that was preempted, counts as ended only when it stays so for a while."""
+        if job.phase not in _PERHAPS_REQUEUED:
+            self._ended_at.pop(job.job_id, None)
+            return job
+        if time.monotonic() - self._ended_at.setdefault(job.job_id, time.monotonic()) >= _SETTLES_S:
+            return job
+        return replace(job, phase=Phase.REQUEUED, reason=f"{job.phase}, perhaps to be requeued")
 
     def _ask(self, ids: list[str]) -> dict[str, JobState]:
         jobs = self._squeue("--jobs", ",".join(ids))

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shlex
+import stat
 import subprocess
 import tempfile
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cytonet_pipeline.cluster.profile import ClusterProfile
-from cytonet_pipeline.errors import StoreError, TransportDown
+from cytonet_pipeline.errors import ClusterError, StoreError, TransportDown
 from cytonet_pipeline.store import lock
 
 _NOT_FOUND = 127
@@ -235,9 +236,11 @@ def _private_folder() -> Path:
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     usable = runtime is not None and len(runtime) < 60 and os.access(runtime, os.W_OK)
     folder = Path(runtime if usable and runtime else tempfile.gettempdir()) / f"cytonet-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid() or folder.stat().st_mode & 0o077:
-        raise TransportDown(
+    if not folder.is_symlink():
+        folder.mkdir(mode=0o700, exist_ok=True)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise ClusterError(
             f"{folder}: not a private folder of this user.", to_fix=f"remove it, or chmod 700 {folder} if it is yours"
         )
     return folder
