@@ -10,36 +10,19 @@ al. 2020). The softmax is anchored on k as printed, or on i as in SupCon. With d
 labels and anchor i the first *is* the second.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import nn
+from torch.nn import functional
 
-from cytonet_pipeline.learning.distributed import Layout, summed, world_size
+from cytonet_pipeline.learning.distributed import Layout
+from cytonet_pipeline.learning.likelihood import Anchor, Pairs, WeightedLikelihood
 
-Anchor = Literal["k", "i"]
 Transfer = Literal["gaussian", "exponential", "inverse", "threshold"]
 Distance = Literal["euclidean", "mirrored"]
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Weights between all samples (rows) and this rank's anchors (columns), without gradient.
-
-    Attributes
-    ----------
-    weights : (N, n) tensor
-        g; 0 where a pair is not allowed.
-    allowed : (N, n) bool tensor
-        Pairs that take part in the softmax: not a sample with itself, not a dropped pair.
-    between_brains : (N, n) bool tensor
-        Pairs of different brains.
-    """
-
-    weights: torch.Tensor
-    allowed: torch.Tensor
-    between_brains: torch.Tensor
 
 
 class DistanceWeightedContrastiveLoss(nn.Module):
@@ -96,7 +79,7 @@ class DistanceWeightedContrastiveLoss(nn.Module):
         self.distance = distance
         self.same_brain_weight = same_brain_weight
         self.drop_same_brain_mm = drop_same_brain_mm
-        self._likelihood: _WeightedLikelihood | None = None
+        self._likelihood: WeightedLikelihood | None = None
 
     def forward(self, z: torch.Tensor, positions_mm: torch.Tensor, brains: torch.Tensor | None = None) -> torch.Tensor:
         """Loss of a batch.
@@ -120,10 +103,10 @@ class DistanceWeightedContrastiveLoss(nn.Module):
             raise ValueError("same_brain_weight and drop_same_brain_mm need to know the brains")
         own_brains = torch.zeros(len(z), dtype=torch.long, device=z.device) if brains is None else brains
         layout = Layout.of(z)
-        pairs = self._pairs(positions_mm, own_brains, layout)
+        pairs_of = self._pairs_of(positions_mm.detach(), own_brains, layout)
         self_weight = float(self.weight_of(torch.zeros(1))) if self.self_term else 0.0
-        self._likelihood = _WeightedLikelihood(
-            z, layout, pairs, self.temperature, self.anchor, self_weight, self.min_mass
+        self._likelihood = WeightedLikelihood(
+            z, layout, pairs_of, self.temperature, self.anchor, self_weight, self.min_mass
         )
         return self._likelihood.loss
 
@@ -133,39 +116,46 @@ class DistanceWeightedContrastiveLoss(nn.Module):
         return _of_last(self._likelihood).over_ranks()
 
     def statistics(self) -> dict[str, float]:
-        """What the positives of the last batch were like; see `_WeightedLikelihood.statistics`."""
+        """What the positives of the last batch were like; see `WeightedLikelihood.statistics`."""
         return _of_last(self._likelihood).statistics()
 
-    def _pairs(self, positions_mm: torch.Tensor, brains: torch.Tensor, layout: Layout) -> Pairs:
-        with torch.no_grad():
-            allowed = _others(layout, brains.device)
-            distance = self.distance_between(layout.gather(positions_mm), positions_mm)
-            same_brain = layout.gather(brains)[:, None] == brains[None]
-            if self.drop_same_brain_mm > 0:
-                allowed &= ~(same_brain & (distance < self.drop_same_brain_mm))
-            weights = self.weight_of(distance) * allowed
+    def _pairs_of(self, own_mm: torch.Tensor, own: torch.Tensor, layout: Layout) -> Callable[[slice], Pairs]:
+        all_mm, brains = layout.gather(own_mm), layout.gather(own)
+
+        def pairs_of(rows: slice) -> Pairs:
+            distance = self.distance_between(own_mm[rows], all_mm)
+            weights, between = self.weight_of(distance), _differ(own[rows], brains, distance.dtype)
             if self.same_brain_weight != 1:
-                weights = torch.where(same_brain, weights * self.same_brain_weight, weights)
-            return Pairs(weights, allowed, ~same_brain)
+                weights = weights * (between + (1 - between) * self.same_brain_weight)
+            if self.drop_same_brain_mm <= 0:
+                return Pairs(weights, between)
+            dropped = (between == 0) & (distance < self.drop_same_brain_mm)
+            return Pairs(weights.masked_fill_(dropped, 0), between, dropped)
+
+        return pairs_of
 
     def distance_between(self, rows_mm: torch.Tensor, columns_mm: torch.Tensor) -> torch.Tensor:
-        """Distances (N, n) in mm, by differences: |a|² + |b|² - 2ab cancels for near neighbours far from the origin."""
+        """Distances (n, N) in mm, by differences: |a|² + |b|² - 2ab cancels for near neighbours far from the origin."""
         if self.distance == "mirrored":
             mirror = torch.tensor([0], device=rows_mm.device)
             rows_mm = rows_mm.index_copy(1, mirror, rows_mm[:, :1].abs())
             columns_mm = columns_mm.index_copy(1, mirror, columns_mm[:, :1].abs())
-        squares = [(rows_mm[:, axis, None] - columns_mm[None, :, axis]) ** 2 for axis in range(rows_mm.shape[1])]
-        return sum(squares[1:], start=squares[0]).sqrt()
+        squared = rows_mm.new_zeros(len(rows_mm), len(columns_mm))
+        for rows, columns in zip(rows_mm.T.contiguous(), columns_mm.T.contiguous(), strict=True):
+            difference = rows[:, None] - columns
+            squared.addcmul_(difference, difference)
+        return squared.sqrt_()
 
     def weight_of(self, distance_mm: torch.Tensor) -> torch.Tensor:
         """The transfer function g."""
+        # In place from here on: fresh memory costs as much as the arithmetic.
         relative = distance_mm / self.length_mm
         if self.transfer == "gaussian":
-            return torch.exp(-0.5 * relative**2)
+            return _exp_(relative.square_().mul_(-0.5))
         if self.transfer == "exponential":
-            return torch.exp(-relative)
+            return _exp_(relative.neg_())
         if self.transfer == "inverse":
-            return 1 / (1 + relative)
+            return relative.add_(1).reciprocal_()
         return (relative <= 1).to(distance_mm.dtype)
 
 
@@ -178,18 +168,20 @@ class SupervisedContrastiveLoss(nn.Module):
     def __init__(self, temperature: float = 0.1) -> None:
         super().__init__()
         self.temperature = temperature
-        self._likelihood: _WeightedLikelihood | None = None
+        self._likelihood: WeightedLikelihood | None = None
 
     def forward(self, z: torch.Tensor, labels: torch.Tensor, brains: torch.Tensor | None = None) -> torch.Tensor:
         """Loss of unit vectors z (B, D) with labels (B,); see `DistanceWeightedContrastiveLoss.forward`."""
         own_brains = torch.zeros_like(labels) if brains is None else brains
         layout = Layout.of(z)
-        with torch.no_grad():
-            allowed = _others(layout, labels.device)
-            same = (layout.gather(labels)[:, None] == labels[None]) & (labels[None] > 0) & allowed
-            pairs = Pairs(same.to(z.dtype), allowed, layout.gather(own_brains)[:, None] != own_brains[None])
+        everybody, brains = layout.gather(labels), layout.gather(own_brains)
+
+        def pairs_of(rows: slice) -> Pairs:
+            same = (labels[rows, None] == everybody[None]) & (labels[rows, None] > 0)
+            return Pairs(same.to(z.dtype), _differ(own_brains[rows], brains, z.dtype))
+
         # A mass is a number of positives: half of one keeps every sample that has any.
-        self._likelihood = _WeightedLikelihood(z, layout, pairs, self.temperature, "i", 0.0, 0.5)
+        self._likelihood = WeightedLikelihood(z, layout, pairs_of, self.temperature, "i", 0.0, 0.5)
         return self._likelihood.loss
 
     @property
@@ -198,72 +190,24 @@ class SupervisedContrastiveLoss(nn.Module):
         return _of_last(self._likelihood).over_ranks()
 
     def statistics(self) -> dict[str, float]:
-        """What the positives of the last batch were like; see `_WeightedLikelihood.statistics`."""
+        """What the positives of the last batch were like; see `WeightedLikelihood.statistics`."""
         return _of_last(self._likelihood).statistics()
 
 
-class _WeightedLikelihood:
-    """The formula above, for one batch: its loss, and what the positives were like.
-
-    Each rank owns its samples as anchors of the softmax: the columns of the matrices. Anchored on k the weights of a
-    pair are divided by the mass of the row, anchored on i by that of the column.
-    """
-
-    def __init__(
-        self,
-        z: torch.Tensor,
-        layout: Layout,
-        pairs: Pairs,
-        temperature: float,
-        anchor: Anchor,
-        self_weight: float,
-        min_mass: float,
-    ) -> None:
-        z = z if z.dtype == torch.float64 else z.float()
-        weights = pairs.weights.to(z.dtype)
-        # (3, N): Σg, Σg², Σg between brains, of every sample of all ranks.
-        sums = torch.stack([weights.sum(1), (weights**2).sum(1), (weights * pairs.between_brains).sum(1)])
-        self.mass, self.squares, self.between = summed(sums)
-        self.stays = (self.mass + self_weight > 0) & (self.mass >= min_mass)
-        factor = torch.where(self.stays, 1 / (self.mass + self_weight), 0)
-        factor = factor[:, None] if anchor == "k" else factor[None, layout.own]
-        similarity = layout.gather_with_gradient(z) @ z.T / temperature
-        # A finite floor: a sample with no allowed partner at all would turn -inf into NaN on the way back.
-        masked = similarity.masked_fill(~pairs.allowed, torch.finfo(z.dtype).min / 4)
-        log_p = similarity - masked.logsumexp(0, keepdim=True)
-        total = -(weights * factor * log_p).sum() / self.stays.sum().clamp(min=1)
-        self._share = total.detach()
-        self.loss = total * world_size()
-
-    def over_ranks(self) -> torch.Tensor:
-        return summed(self._share)
-
-    def statistics(self) -> dict[str, float]:
-        """Of the last batch, all ranks together.
-
-        Returns
-        -------
-        dict
-            `effective_positives`, the median of (Σg)²/Σg²; `positive_mass`, the median of Σg; `cross_brain_share`, the
-            share of positive weight between brains; `dropped_anchors`, the share of samples below `min_mass`.
-        """
-        effective = torch.where(self.squares > 0, self.mass**2 / self.squares.clamp(min=1e-30), 0)
-        cross = self.between.sum() / self.mass.sum().clamp(min=1e-30)
-        return {
-            "effective_positives": float(effective.median()),
-            "positive_mass": float(self.mass.median()),
-            "cross_brain_share": float(cross),
-            "dropped_anchors": float(1 - self.stays.float().mean()),
-        }
+def _differ(rows: torch.Tensor, columns: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """(n, N): 1 where brains differ, else 0. As floats they are compared and weighed three times as fast."""
+    result = torch.empty(len(rows), len(columns), dtype=dtype, device=rows.device)
+    return torch.ne(rows.to(dtype)[:, None], columns.to(dtype), out=result)
 
 
-def _of_last(likelihood: _WeightedLikelihood | None) -> _WeightedLikelihood:
+def _exp_(exponent: torch.Tensor) -> torch.Tensor:
+    """Exponential in place; the last few numbers above 0 become 0: arithmetic on denormal ones is ten times as slow."""
+    least = math.log(torch.finfo(exponent.dtype).tiny) + 1
+    values = exponent.clamp_(min=least).exp_()
+    return functional.threshold(values, 1.1 * math.exp(least), 0, inplace=True)
+
+
+def _of_last(likelihood: WeightedLikelihood | None) -> WeightedLikelihood:
     if likelihood is None:
         raise ValueError("no batch yet")
     return likelihood
-
-
-def _others(layout: Layout, device: torch.device) -> torch.Tensor:
-    """(N, n) bool: everything but a sample with itself."""
-    everybody = torch.arange(layout.total, device=device)
-    return everybody[:, None] != everybody[None, layout.own]
