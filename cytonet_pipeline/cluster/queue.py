@@ -271,7 +271,7 @@ def _remedy(words: str) -> str:
     said = words.lower()
     if "command not found" in said or "no such file" in said:
         return "run this where Slurm's commands are, or set `transport: ssh` and `host` in the profile"
-    for word, key in (("partition", "partition"), ("account", "account"), ("qos", "directives: {qos: …}")):
+    for word, key in (("account", "account"), ("partition", "partition"), ("qos", "directives: {qos: …}")):
         if word in said:
             return f"mend `{key}` in the profile; `sinfo` and `sacctmgr show assoc user=$USER` list what there is"
     if "unrecognized option" in said or "invalid option" in said:

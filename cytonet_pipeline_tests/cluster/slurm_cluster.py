@@ -6,17 +6,22 @@ A test that needs it: `from cytonet_pipeline_tests.cluster.slurm_cluster import 
 
 import contextlib
 import os
+import pwd
 import shutil
 import signal
 import socket
 import subprocess
-import time
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from cytonet_pipeline.cluster.transport import LocalTransport
+from cytonet_pipeline_tests.cluster.accounting import Accounting
+from cytonet_pipeline_tests.cluster.processes import PATH, daemon, end, free_ports, pids, send, until
+
 DAEMONS = ("munged", "slurmctld", "slurmd", "sbatch")
-_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 CONF = """
 ClusterName=test
@@ -87,7 +92,8 @@ class SlurmCluster:
         self.cpus = cpus
         self.gpus = gpus
         self.min_job_age_s = min_job_age_s
-        self.accounting = accounting
+        self.user = pwd.getpwuid(os.getuid()).pw_name
+        self.accounting = Accounting(folder, self.user) if accounting else None
 
     @property
     def environment(self) -> dict[str, str]:
@@ -102,45 +108,49 @@ class SlurmCluster:
         (self.folder / "munge").chmod(0o755)
         self._start_munged()
         self._configure()
+        if self.accounting:
+            self.accounting.start()
         self.start_controller()
         for node in self.nodes:
             (self.folder / "spool" / node).mkdir(exist_ok=True)
             self.start_node(node)
         self.wait_until_idle()
+        if self.accounting:
+            for added in ("account brains", f"user {self.user} account=brains defaultaccount=brains"):
+                self.slurm("sacctmgr", "--immediate", "add", *added.split())
 
     def stop(self) -> None:
         """End all jobs, then the daemons; nothing of this cluster is left running."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        with contextlib.suppress(subprocess.TimeoutExpired, FileNotFoundError):
             self.slurm("scancel", "--user", str(os.getuid()), timeout=10)
             until(lambda: not self.slurm("squeue", "-h", timeout=5).stdout.strip(), 15, complain=False)
         for name in self.nodes:
-            self._end(self.folder / "run" / f"slurmd-{name}.pid")
-        self._end(self.folder / "run" / "slurmctld.pid")
+            end(self.folder / "run" / f"slurmd-{name}.pid")
+        end(self.folder / "run" / "slurmctld.pid")
         if self.accounting:
-            self._end(self.folder / "run" / "slurmdbd.pid")
-            self._end(self.folder / "run" / "mariadbd.pid")
+            self.accounting.stop()
         for node in self.nodes:
             self._kill_processes_of(node)
-        self._end(self.folder / "munge" / "munged.pid")
+        end(self.folder / "munge" / "munged.pid")
 
     def kill_node(self, node: str) -> None:
         """What a power cut does: the daemon and every process of its jobs are gone at once."""
-        _signal(self.folder / "run" / f"slurmd-{node}.pid", signal.SIGKILL)
+        send(self.folder / "run" / f"slurmd-{node}.pid", signal.SIGKILL)
         self._kill_processes_of(node)
 
     def start_node(self, node: str) -> None:
         """Start a node's daemon, also again after `kill_node`."""
-        self._daemon("slurmd", "-f", self.environment["SLURM_CONF"], "-N", node)
+        daemon("slurmd", "-f", self.environment["SLURM_CONF"], "-N", node, variables=self.environment)
 
     restart_node = start_node
 
     def stop_controller(self) -> None:
         """Stop slurmctld: squeue and sbatch fail until `start_controller`; jobs go on."""
-        self._end(self.folder / "run" / "slurmctld.pid")
+        end(self.folder / "run" / "slurmctld.pid")
 
     def start_controller(self) -> None:
         """Start slurmctld, also again with the state that it left."""
-        self._daemon("slurmctld", "-f", self.environment["SLURM_CONF"])
+        daemon("slurmctld", "-f", self.environment["SLURM_CONF"], variables=self.environment)
 
     def wait_until_idle(self, timeout_s: float = 60.0) -> None:
         """Wait until every node is idle."""
@@ -169,7 +179,7 @@ class SlurmCluster:
     def processes(self, node: str | None = None) -> list[int]:
         """Processes of jobs (and slurmstepd) on a node, or on all."""
         nodes = [node] if node else self.nodes
-        return [pid for pid in _pids() if any(self._belongs_to(pid, name) for name in nodes)]
+        return [pid for pid in pids() if any(self._belongs_to(pid, name) for name in nodes)]
 
     def _belongs_to(self, pid: int, node: str) -> bool:
         """Whether a process is a slurmstepd of the node (it holds its log open) or was started by one."""
@@ -185,11 +195,11 @@ class SlurmCluster:
 
     def _kill_processes_of(self, node: str) -> None:
         def gone() -> bool:
-            pids = self.processes(node)
-            for pid in pids:
+            found = self.processes(node)
+            for pid in found:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            return not pids
+            return not found
 
         until(gone, 10)
 
@@ -200,7 +210,7 @@ class SlurmCluster:
         key.chmod(0o600)
         options = {"key-file": key, "socket": place / "munge.socket", "pid-file": place / "munged.pid"}
         options |= {"seed-file": place / "munged.seed", "log-file": place / "munged.log"}
-        self._daemon("munged", *(f"--{name}={value}" for name, value in options.items()), "--num-threads=2")
+        daemon("munged", *(f"--{name}={value}" for name, value in options.items()), "--num-threads=2", variables={})
 
     def _configure(self) -> None:
         ports = free_ports(len(self.nodes) + 1)
@@ -211,15 +221,14 @@ class SlurmCluster:
         devices = f"Name=gpu Type=fake File={self.folder}/dev/gpu[0-{self.gpus - 1}]\n" if self.gpus else ""
         (self.folder / "gres.conf").write_text(devices)
         (self.folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
-        user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
         host = socket.gethostname().partition(".")[0]
         text = CONF.format(
             host=host,
-            user=user,
+            user=self.user,
             folder=self.folder,
             port=ports[0],
             min_job_age_s=self.min_job_age_s,
-            accounting="AccountingStorageType=accounting_storage/none",
+            accounting=self.accounting.lines if self.accounting else "AccountingStorageType=accounting_storage/none",
         )
         for name, port in zip(self.nodes, ports[1:], strict=True):
             shape = f"CPUs={self.cpus} Boards=1 SocketsPerBoard=1 CoresPerSocket={self.cpus} ThreadsPerCore=1"
@@ -230,84 +239,50 @@ class SlurmCluster:
         text += f"PartitionName=low {common} PriorityTier=1 PreemptMode=REQUEUE GraceTime=0\n"
         (self.folder / "slurm.conf").write_text(text)
 
-    def _daemon(self, *command: str) -> None:
-        environment = {**os.environ, **self.environment, "PATH": _PATH}
-        # They go to the background by themselves.
-        ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
-        if ran.returncode:
-            raise RuntimeError(f"{' '.join(command)}: exit {ran.returncode}\n{ran.stdout}{ran.stderr}")
-
-    def _end(self, pid_file: Path) -> None:
-        pid = _signal(pid_file, signal.SIGTERM)
-        if pid and not until(lambda: not _alive(pid), 10, complain=False):
-            _signal(pid_file, signal.SIGKILL)
-            until(lambda: not _alive(pid), 10)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now, below those that the system hands out by itself."""
-    first = 20000 + (os.getpid() * 37) % 9000
-    free: list[int] = []
-    for port in range(first, first + 3000):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))
-            free.append(port)
-        if len(free) == count:
-            return free
-    raise RuntimeError("no free ports")
-
-
-def until(true, timeout_s: float, *, complain: bool = True, every_s: float = 0.1) -> bool:
-    """Wait until `true()` holds; `TimeoutError`, or False, if it does not in time."""
-    deadline = time.monotonic() + timeout_s
-    while not true():
-        if time.monotonic() > deadline:
-            if complain:
-                raise TimeoutError(f"still not so after {timeout_s:g} s")
-            return False
-        time.sleep(every_s)
-    return True
-
 
 def missing_packages() -> list[str]:
     """Programs of Slurm that this machine does not have."""
-    return [name for name in DAEMONS if shutil.which(name, path=_PATH) is None]
+    return [name for name in DAEMONS if shutil.which(name, path=PATH) is None]
+
+
+def transport(cluster: SlurmCluster, **variables: str) -> LocalTransport:
+    """Slurm's commands on a cluster, without a change of this process's own variables."""
+    return LocalTransport({**os.environ, **cluster.environment, **variables})
 
 
 @pytest.fixture(scope="session")
-def slurm(tmp_path_factory):
+def slurm():
     """A running cluster of two nodes with four CPUs and two fake GPUs each, without accounting."""
+    with _running() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def slurm_with_accounting():
+    """The same with slurmdbd: sacct answers, and only the account `brains` exists."""
+    missing = Accounting.missing()
+    if missing:
+        pytest.skip(f"no {', '.join(missing)} here: apt-get install slurmdbd mariadb-server-core mariadb-client-core")
+    with _running(accounting=True) as cluster:
+        yield cluster
+
+
+@contextlib.contextmanager
+def _running(**options) -> Iterator[SlurmCluster]:
     missing = missing_packages()
     if missing:
         pytest.skip(f"no {', '.join(missing)} here: apt-get install slurmctld slurmd slurm-client munge")
     if os.getuid() != 0:
         pytest.skip("the throw-away Slurm is only started as root")
-    cluster = SlurmCluster(tmp_path_factory.mktemp("slurm"))
+    # Not a folder of pytest's: munged wants all on the way to its socket open to everybody.
+    folder = Path(tempfile.mkdtemp(prefix="slurm-"))
+    folder.chmod(0o755)
+    cluster = SlurmCluster(folder, **options)
     try:
         cluster.start()
         yield cluster
     finally:
         cluster.stop()
         left = cluster.processes()
+        shutil.rmtree(folder)
     assert left == []
-
-
-def _pids() -> list[int]:
-    return [int(place.name) for place in Path("/proc").iterdir() if place.name.isdigit()]
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def _signal(pid_file: Path, number: int) -> int | None:
-    try:
-        pid = int(pid_file.read_text())
-        os.kill(pid, number)
-    except (OSError, ValueError):
-        return None
-    return pid

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from cytonet_pipeline.cluster.transport import SshTransport
-from cytonet_pipeline_tests.cluster.slurm_cluster import free_ports, until
+from cytonet_pipeline_tests.cluster.processes import free_ports, until
 
 _SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 

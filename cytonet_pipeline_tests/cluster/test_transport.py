@@ -12,7 +12,7 @@ import pytest
 from cytonet_pipeline.cluster.profile import ClusterProfile
 from cytonet_pipeline.cluster.transport import Finished, LocalTransport, SshTransport, transport_of
 from cytonet_pipeline.errors import ClusterError, TransportDown
-from cytonet_pipeline_tests.cluster.slurm_cluster import until
+from cytonet_pipeline_tests.cluster.processes import until
 from cytonet_pipeline_tests.cluster.sshd import sshd  # noqa: F401
 
 ODD = [
