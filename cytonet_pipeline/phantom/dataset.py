@@ -14,7 +14,7 @@ from cytonet_pipeline.phantom.sections import LABEL_UM, Painted, Painter, Sectio
 _BIDS = "1.10.0"
 _TILE = (256, 256)
 _LEVELS = 3
-_README = """Synthetic brains
+README = """Synthetic brains
 ================
 
 Every section in this data set was painted by a program (cytonet phantom). No tissue was ever cut: the cells are larger
@@ -28,9 +28,7 @@ from brain to brain by a few mm, independently of the transforms.
 """
 
 
-def write_texts(
-    folder: Path, brains: list[str], plans: dict[str, list[SectionPlan]], reference: str, pixel_um: float
-) -> None:
+def write_texts(folder: Path, brains: list[str], plans: dict[str, list[SectionPlan]], readme: str) -> None:
     """Write what a BIDS data set says about itself, its participants and its samples."""
     _write_json(
         folder / "dataset_description.json",
@@ -43,7 +41,7 @@ def write_texts(
             "GeneratedBy": [{"Name": "cytonet phantom", "Version": __version__}],
         },
     )
-    (folder / "README").write_text(_README.format(reference=reference, pixel_um=pixel_um), encoding="utf-8")
+    (folder / "README").write_text(readme, encoding="utf-8")
     participants = [{"participant_id": f"sub-{b}", "species": "homo sapiens", "ingest": "ready"} for b in brains]
     _write_tsv(folder / "participants.tsv", participants)
     _write_json(
@@ -97,14 +95,33 @@ def write_registration(folder: Path, painter: Painter, plans: list[SectionPlan],
 
 def write_section(folder: Path, painter: Painter, plan: SectionPlan, painted: Painted) -> None:
     """Write a section's scan, sidecar, mask and, if it has one, annotation."""
-    stem = f"sub-{painter.brain}_sample-{plan.sample}"
-    sub = Path(f"sub-{painter.brain}") / "micr"
-    scan = folder / sub / f"{stem}_stain-merker_BF.tif"
+    scan = scan_path(folder, painter.brain, plan)
+    scan.parent.mkdir(parents=True, exist_ok=True)
     _write_pyramid(scan, painted.scan, painter.pixel_um)
+    write_beside_scan(folder, painter.brain, plan, painted.mask, painted.annotation, pixel_um=painter.pixel_um)
+
+
+def scan_path(folder: Path, brain: str, plan: SectionPlan) -> Path:
+    """Where a section's scan lies."""
+    return folder / f"sub-{brain}" / "micr" / f"sub-{brain}_sample-{plan.sample}_stain-merker_BF.tif"
+
+
+def write_beside_scan(
+    folder: Path,
+    brain: str,
+    plan: SectionPlan,
+    mask: np.ndarray,
+    annotation: np.ndarray,
+    *,
+    pixel_um: float,
+    label_um: float = LABEL_UM,
+) -> None:
+    """Write a section's sidecar, mask and, if it has one, annotation; pixel sizes of scan and labels in µm."""
+    scan = scan_path(folder, brain, plan)
     _write_json(
         scan.with_suffix(".json"),
         {
-            "PixelSize": [painter.pixel_um, painter.pixel_um],
+            "PixelSize": [pixel_um, pixel_um],
             "PixelSizeUnits": "um",
             "SliceThickness": 20,
             "SampleStaining": "Merker",
@@ -113,15 +130,15 @@ def write_section(folder: Path, painter: Painter, plan: SectionPlan, painted: Pa
             "Manufacturer": "n/a",
         },
     )
-    derivatives = folder / "derivatives"
-    _write_labels(derivatives / "segmentation" / sub / f"{stem}_desc-cortex_mask.tif", painted.mask)
+    derivatives, sub = folder / "derivatives", scan.relative_to(folder).parent
+    stem = f"sub-{brain}_sample-{plan.sample}"
+    _write_labels(derivatives / "segmentation" / sub / f"{stem}_desc-cortex_mask.tif", mask, label_um)
     if plan.annotated:
-        _write_labels(derivatives / "annotation" / sub / f"{stem}_desc-areas_dseg.tif", painted.annotation)
+        _write_labels(derivatives / "annotation" / sub / f"{stem}_desc-areas_dseg.tif", annotation, label_um)
 
 
 def _write_pyramid(path: Path, scan: np.ndarray, pixel_um: float) -> None:
     """Tiled BigTIFF, coarser levels as SubIFDs, each the mean of 2 × 2 pixels."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with tifffile.TiffWriter(path, bigtiff=True) as file:
         level = scan
         for k in range(_LEVELS):
@@ -143,14 +160,14 @@ def _write_pyramid(path: Path, scan: np.ndarray, pixel_um: float) -> None:
             level = np.round(quads.mean(axis=(1, 3), dtype=np.float32)).astype(np.uint8)
 
 
-def _write_labels(path: Path, labels: np.ndarray) -> None:
+def _write_labels(path: Path, labels: np.ndarray, label_um: float) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     tifffile.imwrite(
         path,
         labels,
         photometric="minisblack",
         compression="zlib",
-        resolution=(1e4 / LABEL_UM,) * 2,
+        resolution=(1e4 / label_um,) * 2,
         resolutionunit="CENTIMETER",
         software=False,
         metadata=None,

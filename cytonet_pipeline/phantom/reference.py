@@ -106,6 +106,13 @@ class Reference:
         """Atlas indices of a kind: `area`, `gap` or `subcortical`."""
         return self.table.loc[self.table["kind"] == kind, "index"].to_numpy()
 
+    def areas_of_labels(self) -> np.ndarray:
+        """Annotation index of each atlas index; 0 for what is not an area."""
+        area_of = np.zeros(int(self.table["index"].max()) + 1, np.int32)
+        areas: pd.DataFrame = self.table[self.table["kind"] == "area"]
+        area_of[areas["index"]] = areas["area"]
+        return area_of
+
 
 def write_reference(folder: Path, anatomy: Anatomy) -> None:
     """Write the synthetic reference space in TemplateFlow names."""

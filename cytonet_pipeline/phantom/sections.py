@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import pandas as pd
 from scipy import ndimage
 
 from cytonet_pipeline.phantom.cells import SUBCORTICAL, WHITE_MATTER, Cells, draw_cells, profile_of, throw_cells
@@ -79,6 +78,41 @@ class Painted:
     annotation: np.ndarray
 
 
+def scan_matrix(
+    extent_mm: tuple[np.ndarray, np.ndarray],
+    field_mm: np.ndarray,
+    y: float,
+    turn: float,
+    shift_mm: np.ndarray,
+    shrinkage: float,
+    tilt: np.ndarray,
+) -> np.ndarray:
+    """Matrix (3, 4) from scan mm to brain mm of a coronal section.
+
+    Parameters
+    ----------
+    extent_mm : lowest and highest corner of the brain
+    field_mm : (2,) array
+        Height and width of the scan.
+    y : float
+        Where the section lies (brain mm).
+    turn, tilt : float and (2,) array
+        How it is turned on the glass, and how the series is tilted (radians).
+    shift_mm : (2,) array
+        From the middle of the brain, along x and z.
+    shrinkage : float
+        Brain mm a scan mm.
+    """
+    # Scan x runs to the brain's right and y downwards.
+    right = np.array([np.cos(turn), np.tan(tilt[0]), np.sin(turn)]) * shrinkage
+    down = np.array([np.sin(turn), np.tan(tilt[1]), -np.cos(turn)]) * shrinkage
+    low, high = extent_mm
+    centre = np.array([(low[0] + high[0]) / 2 + shift_mm[0], y, (low[2] + high[2]) / 2 + shift_mm[1]])
+    half = np.asarray(field_mm) / 2
+    corner = centre - right * half[1] - down * half[0]
+    return np.stack([right, down, np.cross(right, down) / shrinkage**2, corner], axis=1)
+
+
 class Painter:
     """Paints all sections of one brain.
 
@@ -120,23 +154,15 @@ class Painter:
         first = high[1] - 8 - spacing * rng.uniform(0.3, 0.7)
         shrinkage = rng.uniform(1.02, 1.06)
         tilt = np.radians(rng.uniform(-2, 2, 2))
+        field_mm = np.array(self.shape_px) * self.pixel_um / 1000
         plans = []
         for k in range(sections):
             y = first - k * spacing
             number = round((high[1] + 4 - y) / SECTION_MM)
             turn, shift = np.radians(rng.uniform(-2, 2)), rng.uniform(-1.5, 1.5, 2)
-            plans.append(SectionPlan(f"{number:04d}", self._matrix(y, turn, shift, shrinkage, tilt), k % 3 != 1))
+            matrix = scan_matrix(self.extent_mm, field_mm, y, turn, shift, shrinkage, tilt)
+            plans.append(SectionPlan(f"{number:04d}", matrix, k % 3 != 1))
         return plans
-
-    def _matrix(self, y: float, turn: float, shift_mm: np.ndarray, shrinkage: float, tilt: np.ndarray) -> np.ndarray:
-        # Scan x runs to the brain's right and y downwards; turned a little on the glass, the whole series tilted.
-        right = np.array([np.cos(turn), np.tan(tilt[0]), np.sin(turn)]) * shrinkage
-        down = np.array([np.sin(turn), np.tan(tilt[1]), -np.cos(turn)]) * shrinkage
-        low, high = self.extent_mm
-        centre = np.array([(low[0] + high[0]) / 2 + shift_mm[0], y, (low[2] + high[2]) / 2 + shift_mm[1]])
-        half = np.array(self.shape_px) * self.pixel_um / 2000
-        corner = centre - right * half[1] - down * half[0]
-        return np.stack([right, down, np.cross(right, down) / shrinkage**2, corner], axis=1)
 
     def paint(self, plan: SectionPlan) -> Painted:
         """Paint one section."""
@@ -262,12 +288,7 @@ class Painter:
 
     @cached_property
     def _area_of(self) -> np.ndarray:
-        """Annotation index of each atlas index; 0 for what is not an area."""
-        table = self.reference.table
-        area_of = np.zeros(int(table["index"].max()) + 1, np.int32)
-        areas: pd.DataFrame = table[table["kind"] == "area"]
-        area_of[areas["index"]] = areas["area"]
-        return area_of
+        return self.reference.areas_of_labels()
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,23 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, Literal
 
 from cytonet_pipeline import progress
 from cytonet_pipeline.errors import ConfigurationError
-from cytonet_pipeline.phantom import dataset
+from cytonet_pipeline.phantom import dataset, poster
 from cytonet_pipeline.phantom.anatomy import build_anatomy
+from cytonet_pipeline.phantom.poster import write_poster_brains
 from cytonet_pipeline.phantom.reference import SPACE, Reference, write_reference
 from cytonet_pipeline.phantom.sections import Painter, SectionPlan
 from cytonet_pipeline.store import atomic_folder, write_json
 
 # Goes up with every change that gives other bytes for the same parameters.
 VERSION = 1
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "demo": {"brains": ("B01", "B02", "B03", "B20"), "sections": 12, "pixel_um": 64.0},
+    "poster": {"brains": poster.BRAINS, "sections": poster.SECTIONS, "pixel_um": poster.PIXEL_UM},
+}
 _STAMP = "phantom.json"
 _PIXELS_UM = (16, 32, 64, 128, 256)  # so that pixels of masks are whole pixels of scans, or the reverse
 
@@ -23,11 +29,12 @@ _PIXELS_UM = (16, 32, 64, 128, 256)  # so that pixels of masks are whole pixels 
 def write_phantom(
     folder: Path,
     *,
-    brains: Sequence[str] = ("B01", "B02", "B03", "B20"),
-    sections: int = 12,
+    brains: Sequence[str] | None = None,
+    sections: int | None = None,
     seed: int = 0,
     reference: Path | None = None,
-    pixel_um: float = 64.0,
+    pixel_um: float | None = None,
+    scale: Literal["demo", "poster"] = "demo",
 ) -> None:
     """Write synthetic brains in the input format: `folder`/brains and `folder`/tpl-MNIColin27.
 
@@ -38,17 +45,20 @@ def write_phantom(
     ----------
     folder : Path
         Made if need be; empty, or a phantom of the same parameters.
-    brains : sequence of str
-        Names without `sub-`. The last one also gets the inverse of its transform.
-    sections : int
-        Sections a brain.
+    brains : sequence of str, optional
+        Names without `sub-`. The last one also gets the inverse of its transform. Default: four, or the poster's nine.
+    sections : int, optional
+        Sections a brain; default: 12. At the poster's scale sections of all brains together; default: 4128.
     seed : int
         Another seed gives another reference space and other brains; the areas' textures stay.
     reference : Path, optional
         A reference space to paint from instead of the synthetic one. It is used where it lies: nothing is copied, and
         no `tpl-MNIColin27` is written. What is painted falls under its licence.
-    pixel_um : float
-        Pixel size of the scans (µm). The cells keep their size; coarser pixels are for quick tests.
+    pixel_um : float, optional
+        Pixel size of the scans (µm), default: 64. The cells keep their size; coarser pixels are for quick tests. At
+        the poster's scale it is always 1.
+    scale : {"demo", "poster"}
+        Sections with painted cells, or as many and as large as the poster's, made of few different tiles.
 
     Raises
     ------
@@ -57,14 +67,20 @@ def write_phantom(
     ReferenceSpaceError
         `reference` is incomplete.
     """
-    parameters = {
+    defaults = _DEFAULTS[scale]
+    brains = list(defaults["brains"] if brains is None else brains)
+    sections = defaults["sections"] if sections is None else sections
+    parameters: dict[str, Any] = {
         "version": VERSION,
-        "brains": list(brains),
+        "brains": brains,
         "sections": sections,
         "seed": seed,
         "reference": None if reference is None else str(reference.absolute()),
-        "pixel_um": float(pixel_um),
+        "pixel_um": float(pixel_um or defaults["pixel_um"]),
     }
+    if scale != "demo":
+        # Phantoms of older programs have no such key, and are still the same.
+        parameters["scale"] = scale
     _check(parameters)
     if _is_there(folder, parameters):
         return
@@ -73,7 +89,10 @@ def write_phantom(
             with progress.task("Reference space"):
                 write_reference(writing / SPACE, build_anatomy(seed))
         space = Reference.load(reference or writing / SPACE)
-        _write_brains(writing / "brains", space, parameters)
+        if scale == "poster":
+            write_poster_brains(writing / "brains", space, brains, sections, seed)
+        else:
+            _write_brains(writing / "brains", space, parameters)
         write_json(writing / _STAMP, parameters)
 
 
@@ -83,10 +102,12 @@ def _check(parameters: dict) -> None:
         raise ConfigurationError(
             f"brains {', '.join(brains) or '(none)'}: each needs a name of its own, of letters and digits."
         )
-    if parameters["sections"] < 1 or parameters["pixel_um"] not in _PIXELS_UM:
+    poster_scale = parameters.get("scale") == "poster"
+    pixels_um, least = ((poster.PIXEL_UM,), len(brains)) if poster_scale else (_PIXELS_UM, 1)
+    if parameters["sections"] < least or parameters["pixel_um"] not in pixels_um:
         raise ConfigurationError(
             f"{parameters['sections']} sections at {parameters['pixel_um']:g} µm a pixel cannot be painted.",
-            to_fix=f"ask for at least one section, at {', '.join(map(str, _PIXELS_UM))} µm",
+            to_fix=f"ask for at least one section a brain, at {', '.join(f'{um:g}' for um in pixels_um)} µm",
         )
 
 
@@ -117,7 +138,8 @@ def _write_brains(folder: Path, space: Reference, parameters: dict) -> None:
         if parameters["reference"]
         else f"Their reference space, beside this folder as {SPACE}, is synthetic as well."
     )
-    dataset.write_texts(folder, brains, plans, origin, parameters["pixel_um"])
+    readme = dataset.README.format(reference=origin, pixel_um=parameters["pixel_um"])
+    dataset.write_texts(folder, brains, plans, readme)
     dataset.write_area_names(folder, space)
     for name in brains:
         dataset.write_registration(folder, painters[name], plans[name], with_inverse=name == brains[-1])
