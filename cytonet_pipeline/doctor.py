@@ -5,10 +5,14 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cytonet_pipeline import progress
 from cytonet_pipeline.errors import CytonetError
 from cytonet_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from cytonet_pipeline.cluster.profile import ClusterProfile
 
 _LEAST_FREE_GB = 2
 
@@ -41,6 +45,23 @@ def examine(settings: Settings) -> list[Finding]:
         except CytonetError as error:
             findings.append(Finding("bad", str(error)))
     return findings
+
+
+def examine_cluster(settings: Settings, profile: "ClusterProfile | None" = None) -> list[Finding]:
+    """Look at the cluster of a profile, by a job of a minute there.
+
+    Parameters
+    ----------
+    profile : ClusterProfile, optional
+        Default: the one that `CYTONET_CLUSTER_PROFILE` names.
+    """
+    from cytonet_pipeline.cluster.checkup import examine as examine_site
+    from cytonet_pipeline.cluster.profile import read_profile
+
+    try:
+        return [Finding(word, text) for word, text in examine_site(settings, profile or read_profile())]
+    except CytonetError as error:
+        return [Finding("bad", str(error))]
 
 
 def _machine(_: Settings) -> Iterator[Finding]:

@@ -1,5 +1,6 @@
 """Slurm's queue: submit, ask, find, cancel. An outage is never mistaken for the end of a job."""
 
+import re
 import shlex
 import time
 from collections.abc import Iterable, Sequence
@@ -15,26 +16,9 @@ from cytonet_pipeline.cluster.states import (
     parse_squeue,
 )
 from cytonet_pipeline.cluster.transport import Finished, Transport
+from cytonet_pipeline.cluster.words import NO_ACCOUNTING, UNKNOWN_JOB, nobody_answered, remedy_for, words_of
 from cytonet_pipeline.errors import SubmissionRefused, TransportDown
 
-# How Slurm's commands say that they reached nobody; anything else that they say is an answer.
-_OUTAGES = (
-    "unable to contact slurm controller",
-    "connect failure",
-    "connection refused",
-    "connection timed out",
-    "socket timed out",
-    "zero bytes were transmitted",
-    "temporarily unable",
-    "persistinit",
-    "problem talking to the database",
-    "could not establish a configuration source",
-    "unexpected message received",
-    "protocol authentication error",
-    "munge",
-)
-_NO_ACCOUNTING = "accounting storage is disabled"
-_UNKNOWN_JOB = "invalid job id"
 # Ends that Slurm may turn into a requeue a moment later.
 _PERHAPS_REQUEUED = frozenset({Phase.NODE_FAIL, Phase.PREEMPTED, Phase.BOOT_FAIL})
 _SETTLES_S = 60.0
@@ -53,6 +37,16 @@ class Outage:
         return (
             f"the queue has not answered since {time.strftime('%H:%M:%S', time.localtime(self.since))} ({self.words})"
         )
+
+
+@dataclass(frozen=True)
+class Partition:
+    """What `sinfo` says of a partition, in its own words; numbers of unlike nodes end with a +."""
+
+    walltime: str
+    nodes: str
+    cpus: str
+    gres: str
 
 
 class SlurmQueue:
@@ -102,10 +96,43 @@ class SlurmQueue:
         ran = self._run("sbatch", "--parsable", *options, stdin=script)
         if ran.code == 0 and ran.out.strip():
             return ran.out.strip().splitlines()[-1].partition(";")[0]
-        words = _words(ran)
-        if _nobody_answered(ran):
+        words = words_of(ran)
+        if nobody_answered(ran):
             raise TransportDown(f"sbatch: {words}.")
-        raise SubmissionRefused(f"Slurm refuses the job: {words}.", to_fix=_remedy(words))
+        raise SubmissionRefused(f"Slurm refuses the job: {words}.", to_fix=remedy_for(words))
+
+    def rehearse(self, script: str) -> str:
+        """Have sbatch check a job script without submitting it.
+
+        Returns
+        -------
+        str
+            Slurm's guess of when it would start, as `to start at 2026-11-23T20:43:53`; empty if it makes none.
+
+        Raises
+        ------
+        SubmissionRefused, TransportDown
+            As `submit`.
+        """
+        ran = self._sbatch(script, "--test-only")
+        found = re.search(r"to start at \S+", ran.err + ran.out)
+        return found[0] if found else ""
+
+    def partitions(self, name: str | None = None) -> "dict[str, Partition]":
+        """What a partition offers, or the default one.
+
+        Raises
+        ------
+        TransportDown
+            Nobody answered.
+        """
+        which = ("--partition", name) if name else ()
+        ran = self._run("sinfo", "--noheader", "--format=%P|%l|%D|%c|%G", *which)
+        if ran.code != 0:
+            raise TransportDown(f"sinfo: {words_of(ran)}.")
+        lines = [line.split("|") for line in ran.out.splitlines() if line.count("|") == 4]
+        wanted = [line for line in lines if name or line[0].endswith("*")]
+        return {line[0].rstrip("*"): Partition(*line[1:]) for line in wanted}
 
     def states(self, ids: Iterable[str]) -> dict[str, JobState | None]:
         """How jobs stand: one call of squeue for all that have not ended, then accounting for what it does not know.
@@ -161,8 +188,8 @@ class SlurmQueue:
             Nobody answered; it may still run.
         """
         ran = self._run("scancel", job_id)
-        if ran.code != 0 and _UNKNOWN_JOB not in ran.err.lower():
-            raise TransportDown(f"scancel {job_id}: {_words(ran)}.")
+        if ran.code != 0 and UNKNOWN_JOB not in ran.err.lower():
+            raise TransportDown(f"scancel {job_id}: {words_of(ran)}.")
 
     def version(self) -> str:
         """Version of Slurm's commands, as `22.05.8`.
@@ -174,8 +201,21 @@ class SlurmQueue:
         """
         ran = self._run("squeue", "--version")
         if ran.code != 0:
-            raise TransportDown(f"squeue: {_words(ran)}.", to_fix=_remedy(_words(ran)))
+            raise TransportDown(f"squeue: {words_of(ran)}.", to_fix=remedy_for(words_of(ran)))
         return ran.out.split()[-1]
+
+    def _sbatch(self, script: str, option: str) -> Finished:
+        # Once more on the command line: variables as SBATCH_PARTITION win against the script, but not against it.
+        options = [
+            word for line in script.splitlines() if line.startswith("#SBATCH ") for word in shlex.split(line[8:])
+        ]
+        ran = self._run("sbatch", option, *options, stdin=script)
+        if ran.code == 0 and (ran.out.strip() or option != "--parsable"):
+            return ran
+        words = words_of(ran)
+        if nobody_answered(ran):
+            raise TransportDown(f"sbatch: {words}.")
+        raise SubmissionRefused(f"Slurm refuses the job: {words}.", to_fix=remedy_for(words))
 
     def _over(self, job_id: str) -> bool:
         return job_id in self._known and self._known[job_id].ended
@@ -209,27 +249,27 @@ class SlurmQueue:
 
     def _squeue(self, *which: str) -> dict[str, JobState]:
         ran = self._run("squeue", "--noheader", "--states=all", f"--Format={SQUEUE_FORMAT}", *which)
-        if ran.code != 0 and _UNKNOWN_JOB in ran.err.lower():
+        if ran.code != 0 and UNKNOWN_JOB in ran.err.lower():
             return {}
         if ran.code != 0:
-            raise TransportDown(f"squeue: {_words(ran)}")
+            raise TransportDown(f"squeue: {words_of(ran)}")
         return parse_squeue(ran.out)
 
     def _sacct(self, *which: str) -> dict[str, JobState] | None:
         """Jobs that accounting knows; None where there is no accounting."""
         ran = self._run("sacct", "--noheader", "--parsable2", f"--format={SACCT_FORMAT}", *which)
         if ran.code != 0:
-            if _NO_ACCOUNTING in (ran.out + ran.err).lower():
+            if NO_ACCOUNTING in (ran.out + ran.err).lower():
                 return None
-            raise TransportDown(f"sacct: {_words(ran)}")
+            raise TransportDown(f"sacct: {words_of(ran)}")
         return parse_sacct(ran.out)
 
     def _scontrol(self, ids: list[str]) -> dict[str, JobState]:
         jobs: dict[str, JobState] = {}
         for job_id in ids:
             ran = self._run("scontrol", "--oneliner", "show", "job", job_id)
-            if ran.code != 0 and _UNKNOWN_JOB not in ran.err.lower():
-                raise TransportDown(f"scontrol: {_words(ran)}")
+            if ran.code != 0 and UNKNOWN_JOB not in ran.err.lower():
+                raise TransportDown(f"scontrol: {words_of(ran)}")
             jobs |= parse_scontrol(ran.out)
         return jobs
 
@@ -253,27 +293,3 @@ def _merged(queued: JobState | None, accounted: JobState | None) -> JobState | N
     short_of_memory = queued.phase is Phase.FAILED and accounted.phase is Phase.OUT_OF_MEMORY
     phase = Phase.OUT_OF_MEMORY if short_of_memory else queued.phase
     return replace(queued, phase=phase, by=accounted.by, gpus=queued.gpus or accounted.gpus)
-
-
-def _nobody_answered(ran: Finished) -> bool:
-    said = (ran.out + ran.err).lower()
-    return any(words in said for words in _OUTAGES)
-
-
-def _words(ran: Finished) -> str:
-    """Slurm's own words, on one line."""
-    lines = [line.strip() for line in (ran.err or ran.out).splitlines()]
-    told = [line.partition("error: ")[2] or line for line in lines if line and not line.startswith("Try ")]
-    return "; ".join(told).rstrip(".") or f"exit code {ran.code} without a word"
-
-
-def _remedy(words: str) -> str:
-    said = words.lower()
-    if "command not found" in said or "no such file" in said:
-        return "run this where Slurm's commands are, or set `transport: ssh` and `host` in the profile"
-    for word, key in (("account", "account"), ("partition", "partition"), ("qos", "directives: {qos: …}")):
-        if word in said:
-            return f"mend `{key}` in the profile; `sinfo` and `sacctmgr show assoc user=$USER` list what there is"
-    if "unrecognized option" in said or "invalid option" in said:
-        return "mend `directives` in the profile; `man sbatch` lists the options that this Slurm knows"
-    return "mend the profile; docs/slurm.md lists every key"

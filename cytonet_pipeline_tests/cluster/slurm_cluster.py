@@ -7,6 +7,7 @@ A test that needs it: `from cytonet_pipeline_tests.cluster.slurm_cluster import 
 import contextlib
 import os
 import pwd
+import shlex
 import shutil
 import signal
 import socket
@@ -138,11 +139,20 @@ class SlurmCluster:
         send(self.folder / "run" / f"slurmd-{node}.pid", signal.SIGKILL)
         self._kill_processes_of(node)
 
-    def start_node(self, node: str) -> None:
-        """Start a node's daemon, also again after `kill_node`."""
-        daemon("slurmd", "-f", self.environment["SLURM_CONF"], "-N", node, variables=self.environment)
+    def start_node(self, node: str, *, hidden: Path | None = None) -> None:
+        """Start a node's daemon, also again after `kill_node`; the folder `hidden` is empty for its jobs."""
+        command = ["slurmd", "-f", self.environment["SLURM_CONF"], "-N", node]
+        if hidden:
+            # A file system of its own for the daemon and all that it starts.
+            masked = f"mount -t tmpfs none {shlex.quote(str(hidden))} && exec {shlex.join(command)}"
+            command = ["unshare", "--mount", "sh", "-c", masked]
+        daemon(*command, variables=self.environment)
 
     restart_node = start_node
+
+    def stop_node(self, node: str) -> None:
+        """Stop a node's daemon in good order; its jobs go on."""
+        end(self.folder / "run" / f"slurmd-{node}.pid")
 
     def stop_controller(self) -> None:
         """Stop slurmctld: squeue and sbatch fail until `start_controller`; jobs go on."""
