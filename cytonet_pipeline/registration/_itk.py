@@ -52,9 +52,17 @@ def read_displacement_field(path: Path) -> DisplacementField:
     try:
         reader.ReadImageInformation()
         _refuse_other_images(path, reader)
+        _refuse_placeless(path)
         _refuse_holes(path)
         image = reader.Execute()
-    except (RuntimeError, OSError, EOFError, zlib.error, nibabel.filebasedimages.ImageFileError) as error:
+    except (
+        RuntimeError,
+        OSError,
+        EOFError,
+        zlib.error,
+        nibabel.filebasedimages.ImageFileError,
+        nibabel.spatialimages.HeaderDataError,
+    ) as error:
         raise TransformError(f"{path}: not a NIfTI image that can be read.", to_fix=_AGAIN) from error
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
         image = image[..., 0]
@@ -81,6 +89,19 @@ def _refuse_other_images(path: Path, reader: sitk.ImageFileReader) -> None:
     dimension = 3 if len(size) == 4 and size[3] == 1 else len(size)
     if components != dimension:
         raise TransformError(f"{path}: a field in {dimension} dimensions with {components} components.", to_fix=ants)
+
+
+def _refuse_placeless(path: Path) -> None:
+    # ITK and nibabel repair such headers in silence: with voxels of 1 mm, or a grid that begins at 0.
+    with nibabel.openers.ImageOpener(str(path)) as stream:
+        header: Any = nibabel.Nifti1Header.from_fileobj(stream, check=False)
+    sizes_mm = header["pixdim"][1 : 1 + min(3, int(header["dim"][0]))]
+    if not (np.isfinite(sizes_mm).all() and (sizes_mm > 0).all()):
+        raise TransformError(f"{path}: its header gives voxels of {sizes_mm.tolist()} mm.", to_fix=_AGAIN)
+    if header["qform_code"] == 0 and header["sform_code"] == 0:
+        raise TransformError(
+            f"{path}: its header does not say where the field lies (qform and sform are not set).", to_fix=_AGAIN
+        )
 
 
 def _refuse_holes(path: Path) -> None:

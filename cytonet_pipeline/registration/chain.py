@@ -97,17 +97,19 @@ class BrainChain:
             }
         )
 
-    @cached_property
-    def positions_mm(self) -> dict[str, float]:
-        """Position of each section along the series, in brain mm: its origin on `placement.series_axis`.
+    def positions_mm(self, through_mm: np.ndarray | None = None) -> dict[str, float]:
+        """Position of each section along the series, in brain mm on `placement.series_axis`.
 
-        Sections are parallel cuts of one block; where a reconstruction tilts them against each other, positions differ
-        from those at the tissue by the sine of the tilt times the distance from the scan's corner.
+        Parameters
+        ----------
+        through_mm : (3,) array, optional
+            Sections that a reconstruction tilts against each other are nearer on one side than on the other: positions
+            are where their planes meet the line along the series through this point. Without it, of their origins.
         """
         if not self.sections:
             return {}
         axis = series_axis(list(self.sections.values()))
-        return {sample: float(placement.matrix[:, 3] @ axis) for sample, placement in self.sections.items()}
+        return {sample: placement.position_mm(axis, through_mm) for sample, placement in self.sections.items()}
 
     def write(self, folder: Path) -> None:
         """Write `chain.json`: the files with their digests, and the resolved matrices.

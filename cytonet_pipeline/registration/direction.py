@@ -1,7 +1,7 @@
 """Does a transform put a brain's cortex onto the reference's, and if not, which mistake would explain it.
 
 Points drawn from the cortex masks are mapped and measured against the ribbon between pial and white surface. The same
-is done for the mistakes that people make: the other direction, LPS for RAS, another brain's file.
+is done for each candidate in `mistakes`.
 """
 
 from collections.abc import Mapping
@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cytonet_pipeline.registration.mistakes import corrections
 from cytonet_pipeline.registration.reference import ReferenceSpace
-from cytonet_pipeline.registration.transforms import Affine, Chain, PointTransform
+from cytonet_pipeline.registration.transforms import PointTransform
 
 # The mean over so many points varies by a few per cent from draw to draw.
 _MOST_POINTS = 4000
@@ -21,6 +22,18 @@ _SHIFT_MM = 2.0
 MISFIT_LIMIT = 0.62
 _MISFIT_BEYOND_DOUBT = 0.3
 _CLEARLY_BETTER = 0.7
+# Of corrections that fit alike the simplest is named: the order of two members moves points by tenths of a millimetre.
+_AS_GOOD = 1.15
+_AS_GOOD_MM = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """What went wrong, as a clause, what to do about it, and the transform to the reference that would be right."""
+
+    mistake: str
+    to_fix: str
+    corrected: PointTransform | None = None
 
 
 @dataclass(frozen=True)
@@ -67,8 +80,8 @@ def explain_misfit(
     cortex_points_mm: np.ndarray,
     fit: CortexFit,
     others: Mapping[str, PointTransform],
-) -> str | None:
-    """The mistake whose correction fits clearly better than the transform as given, as a sentence; None if none does.
+) -> Explanation | None:
+    """The mistake whose correction fits, and clearly better than the transform as given; None if none does.
 
     Parameters
     ----------
@@ -83,35 +96,15 @@ def explain_misfit(
     """
     if fit.misfit < _MISFIT_BEYOND_DOUBT:
         return None
-    best, explanation = _CLEARLY_BETTER * fit.distance_mm, None
-    for sentence, corrected in _corrections(transform, others).items():
-        distance = ribbon_distance_mm(reference, corrected(cortex_points_mm))
-        if distance < best:
-            best, explanation = distance, f"{sentence} ({fit.distance_mm:.2f} mm off as given, {distance:.2f} mm so)"
-    return explanation
-
-
-def _corrections(transform: PointTransform, others: Mapping[str, PointTransform]) -> dict[str, PointTransform]:
-    """What would be right if a mistake had been made, by the sentence that tells the mistake."""
-    flip = Affine(np.diag([-1.0, -1.0, 1.0, 1.0]))
-    mirror = Affine(np.diag([-1.0, 1.0, 1.0, 1.0]))
-    corrections: dict[str, PointTransform] = {
-        "the transform is given backwards: the file holds from-MNIColin27_to-brain, its inverse fits": (
-            transform.inverse()
-        ),
-        "the transform was written for RAS but stands in an ITK file, which is LPS: exchanging them fits": Chain(
-            [flip, transform, flip]
-        ),
-        "the matrices of the sections lead to LPS instead of RAS: flipping x and y of the brain fits": Chain(
-            [flip, transform]
-        ),
-        "the transform leads to LPS instead of RAS: flipping x and y of its result fits": Chain([transform, flip]),
-        "left and right of the brain are exchanged: mirroring it fits": Chain([mirror, transform]),
-        "the transform makes it worse: no transform at all fits better": Affine(np.eye(4)),
-    }
-    for name, other in others.items():
-        corrections[f"the transform belongs to another brain: that of sub-{name} fits"] = other
-        corrections[f"the transform belongs to another brain, that of sub-{name} fits, given backwards"] = (
-            other.inverse()
-        )
-    return corrections
+    middle_x_mm = float(np.quantile(cortex_points_mm[:, 0], [0.01, 0.99]).mean())
+    found = corrections(transform, others, middle_x_mm)
+    distances = np.array([ribbon_distance_mm(reference, c.transform(cortex_points_mm)) for c in found])
+    as_good = distances <= _AS_GOOD * distances.min() + _AS_GOOD_MM
+    chosen = min(np.flatnonzero(as_good), key=lambda i: (found[i].changes, distances[i]))
+    correction, distance = found[chosen], float(distances[chosen])
+    if distance >= _CLEARLY_BETTER * fit.distance_mm:
+        return None
+    if fit_cortex(reference, correction.transform(cortex_points_mm)).misfit >= MISFIT_LIMIT:
+        return None
+    figures = f"{fit.distance_mm:.2f} mm off as given, {distance:.2f} mm so"
+    return Explanation(f"{correction.mistake} ({figures})", correction.to_fix, correction.transform)

@@ -69,11 +69,12 @@ def _load_chain(path: Path, dimension: int, opened: tuple[Path, ...]) -> PointTr
     if here in opened:
         loop = " → ".join(p.name for p in (*opened[opened.index(here) :], here))
         raise TransformError(f"{path}: the chain contains itself ({loop}).", to_fix="take the loop out of the .json")
-    transforms = []
+    transforms, names = [], []
     for member in _entries(path):
         transform = _load(path.parent / member["path"], dimension, (*opened, here))
         transforms.append(transform.inverse() if member["invert"] else transform)
-    return transforms[0] if len(transforms) == 1 else Chain(transforms)
+        names.append(f"{Path(member['path']).name}{' inverted' if member['invert'] else ''}")
+    return transforms[0] if len(transforms) == 1 else Chain(transforms, names)
 
 
 def _entries(path: Path) -> list[dict[str, Any]]:

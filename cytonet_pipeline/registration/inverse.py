@@ -4,26 +4,21 @@ Only what has no inverse in closed form comes here. A given inverse (a file from
 there is one; `quality` measures how well the two agree.
 """
 
-from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cytonet_pipeline.registration.folds import Folds
+from cytonet_pipeline.registration.newton import TOLERANCE_MM, Map, newton
 from cytonet_pipeline.registration.transforms import PointTransform
 
 if TYPE_CHECKING:
     from cytonet_pipeline.registration.transforms import Field
 
-# Far below the 10 µm that a round trip may cost; far above the rounding of float64 at 100 mm.
-_TOLERANCE_MM = 1e-5
 _FIXED_POINT_STEPS = 12
-_NEWTON_STEPS = 40
-_DIFFERENCE_MM = 1e-4
-_SHORTEST_STEP = 1 / 64
 # Beside a fold Newton's steps can circle; from a few millimetres away they mostly arrive.
 _RESTART_MM = 3.0
-
-Map = Callable[[np.ndarray], np.ndarray]
 
 
 class FieldInverse(PointTransform):
@@ -31,8 +26,8 @@ class FieldInverse(PointTransform):
 
     The field is continued beyond its border for the search, so that the search meets no jump; a solution counts only
     where the field really is. A point that the field reaches from inside comes from there, also where it might as well
-    have lain still outside. NaN where there is no solution: never a guess. Where a field folds there are several, and
-    any of them may come back.
+    have lain still outside. NaN where there is no solution, and where there are several because the field folds:
+    never a guess.
     """
 
     def __init__(self, field: "Field") -> None:
@@ -41,10 +36,16 @@ class FieldInverse(PointTransform):
 
     def _map(self, points: np.ndarray) -> np.ndarray:
         solution = solve(self.field.continued, points)
+        covered = self._folds.cover(points, solution)
         lies_still = ~self.field.covers(solution)
         # Not from inside: then the point has not moved, if it lies where the field is not.
         solution[lies_still] = np.where(self.field.covers(points[lies_still])[:, None], np.nan, points[lies_still])
+        solution[covered] = np.nan
         return solution
+
+    @cached_property
+    def _folds(self) -> Folds:
+        return Folds(self.field)
 
     def inverse(self) -> PointTransform:
         """The field that this inverts."""
@@ -67,7 +68,7 @@ def solve(forward: Map, targets: np.ndarray) -> np.ndarray:
     for shift in _restarts(targets.shape[1]):
         if not len(waiting):
             break
-        solution[waiting] = _newton(forward, start, targets[waiting])
+        solution[waiting] = newton(forward, start, targets[waiting])
         waiting = waiting[np.isnan(solution[waiting]).any(axis=1)]
         nearby = targets[waiting] + shift
         start = targets[waiting] - (forward(nearby) - nearby)
@@ -92,47 +93,8 @@ def _fixed_point(forward: Map, targets: np.ndarray) -> tuple[np.ndarray, np.ndar
         error = np.linalg.norm(residual, axis=1)
         better = error < best_error[active]
         best[active[better]], best_error[active[better]] = guess[better], error[better]
-        unfinished = error > _TOLERANCE_MM
+        unfinished = error > TOLERANCE_MM
         active, guess = active[unfinished], guess[unfinished] - residual[unfinished]
         if not len(active):
             break
-    return best, active[best_error[active] > _TOLERANCE_MM]
-
-
-def _newton(forward: Map, start: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Damped Newton steps for every point; NaN where they do not arrive."""
-    guess = start.copy()
-    residual = forward(guess) - targets
-    error = np.linalg.norm(residual, axis=1)
-    active = np.flatnonzero(error > _TOLERANCE_MM)
-    for _ in range(_NEWTON_STEPS):
-        if not len(active):
-            break
-        waiting, step = active, _newton_step(forward, guess[active], residual[active])
-        length = 1.0
-        while len(waiting) and length >= _SHORTEST_STEP:
-            trial = guess[waiting] - length * step
-            trial_residual = forward(trial) - targets[waiting]
-            trial_error = np.linalg.norm(trial_residual, axis=1)
-            nearer = trial_error < error[waiting]
-            taken = waiting[nearer]
-            guess[taken], residual[taken], error[taken] = trial[nearer], trial_residual[nearer], trial_error[nearer]
-            waiting, step = waiting[~nearer], step[~nearer]
-            length /= 2
-        # Those still waiting came no nearer in any step: they are stuck.
-        active = np.setdiff1d(active, waiting, assume_unique=True)
-        active = active[error[active] > _TOLERANCE_MM]
-    guess[~(error <= _TOLERANCE_MM)] = np.nan
-    return guess
-
-
-def _newton_step(forward: Map, points: np.ndarray, residual: np.ndarray) -> np.ndarray:
-    """Jacobian⁻¹ · residual for each point; the plain residual where the Jacobian is singular."""
-    columns = [
-        (forward(points + step) - forward(points - step)) / (2 * _DIFFERENCE_MM)
-        for step in _DIFFERENCE_MM * np.eye(points.shape[1])
-    ]
-    jacobian = np.stack(columns, axis=-1)
-    sound = np.abs(np.linalg.det(jacobian)) > 1e-6
-    safe = np.where(sound[:, None, None], jacobian, np.eye(points.shape[1]))
-    return np.linalg.solve(safe, residual[..., None])[..., 0]
+    return best, active[best_error[active] > TOLERANCE_MM]

@@ -14,6 +14,9 @@ from cytonet_pipeline.registration.surfaces import unit
 from cytonet_pipeline.registration.transforms import PointTransform
 from cytonet_pipeline.store import digest_of
 
+# Cosine: a plane within a few degrees of the axis meets it far outside the brain, if at all.
+_LEAST_ACROSS = 0.1
+
 
 @dataclass(frozen=True, eq=False)
 class SectionPlacement:
@@ -70,6 +73,16 @@ class SectionPlacement:
     def normal(self) -> np.ndarray:
         """Unit vector perpendicular to the section in brain mm: cross(column 1, column 2)."""
         return unit(self._cross)
+
+    def position_mm(self, axis: np.ndarray, through_mm: np.ndarray | None = None) -> float:
+        """Where the section's plane meets the line along `axis` (3,) through a point (3,), mm along the axis.
+
+        Of the origin without a point, and for a section that does not cut across the axis.
+        """
+        across = float(self.normal @ axis)
+        if through_mm is None or abs(across) < _LEAST_ACROSS:
+            return float(self.matrix[:, 3] @ axis)
+        return float(through_mm @ axis + self.normal @ (self.matrix[:, 3] - through_mm) / across)
 
     @property
     def in_plane_scale(self) -> float:

@@ -96,6 +96,11 @@ class ReferenceSpace:
         """Whether points (N, 3) lie in the brain mask, (N,) bool."""
         return self._volumes["mask"].at(points_mm) > 0
 
+    def inside_template(self, points_mm: np.ndarray) -> np.ndarray:
+        """Whether points (N, 3) lie in the volume of the template, (N,) bool."""
+        low_mm, high_mm = self._volumes["t1w"].bounds_mm()
+        return np.all((points_mm >= low_mm) & (points_mm <= high_mm), axis=1)
+
     def atlas_at(self, points_mm: np.ndarray) -> np.ndarray:
         """Index of the atlas label at points, (N,) int32; 0 where there is none."""
         return self._volumes["atlas"].at(points_mm)
@@ -104,12 +109,22 @@ class ReferenceSpace:
         """Area of the atlas at points, both hemispheres alike, (N,) int32; 0 where there is no cortical area."""
         return self._area_of_label[self.atlas_at(points_mm)]
 
-    def hemisphere_at(self, points_mm: np.ndarray) -> np.ndarray:
-        """'L' or 'R' at points, (N,): by the atlas label, else by the nearer pial surface; '' for NaN."""
-        hemisphere = self._hemisphere_of_label[self.atlas_at(points_mm)]
+    def on_cortex_label(self, points_mm: np.ndarray) -> np.ndarray:
+        """Whether points (N, 3) carry a label of the atlas that is cortex, mapped or not yet, (N,) bool."""
+        return self._is_cortex_label[self.atlas_at(points_mm)]
+
+    def hemisphere_at(self, points_mm: np.ndarray, place: CortexPlace | None = None) -> np.ndarray:
+        """'L' or 'R' at points, (N,): by the atlas label, else by the nearer pial surface; '' for NaN.
+
+        `place` saves a search: what `locate` says of the same points.
+        """
+        points = np.asarray(points_mm, dtype=np.float64)
+        hemisphere = self._hemisphere_of_label[self.atlas_at(points)]
         unlabelled = hemisphere == ""
         if unlabelled.any():
-            hemisphere[unlabelled] = self._hemisphere_of_surface(np.asarray(points_mm, dtype=float)[unlabelled])
+            is_left = self.cortex.locate(points[unlabelled]).is_left if place is None else place.is_left[unlabelled]
+            known = np.isfinite(points[unlabelled]).all(axis=1)
+            hemisphere[unlabelled] = np.where(known, np.where(is_left, "L", "R"), "")
         return hemisphere
 
     def depth_at(self, points_mm: np.ndarray) -> np.ndarray:
@@ -124,9 +139,10 @@ class ReferenceSpace:
         """Depth, normal and distance from the ribbon at points (N, 3), from one search."""
         points = np.asarray(points_mm, dtype=np.float64)
         # Depth, normal and distance are asked for one after the other at the same points.
-        if self._last is None or not np.array_equal(self._last[0], points, equal_nan=True):
-            self._last = (points.copy(), self.cortex.locate(points))
-        return self._last[1]
+        last = self._last  # read once: another thread may ask at other points meanwhile
+        if last is None or not np.array_equal(last[0], points, equal_nan=True):
+            last = self._last = (points.copy(), self.cortex.locate(points))
+        return last[1]
 
     def surface(self, hemisphere: str, kind: SurfaceKind) -> tuple[np.ndarray, np.ndarray]:
         """Vertices (V, 3) in mm and faces (F, 3) of a surface. White and inflated share their vertices."""
@@ -197,11 +213,13 @@ class ReferenceSpace:
         return table
 
     @cached_property
+    def _is_cortex_label(self) -> np.ndarray:
+        table = np.zeros(self.atlas_labels["index"].max() + 1, dtype=bool)
+        table[self.atlas_labels.loc[self.atlas_labels["kind"] != "subcortical", "index"]] = True
+        return table
+
+    @cached_property
     def _hemisphere_of_label(self) -> np.ndarray:
         table = np.full(self.atlas_labels["index"].max() + 1, "", dtype="<U1")
         table[self.atlas_labels["index"]] = self.atlas_labels["hemisphere"]
         return table
-
-    def _hemisphere_of_surface(self, points: np.ndarray) -> np.ndarray:
-        known = np.isfinite(points).all(axis=1)
-        return np.where(known, np.where(self.cortex.locate(points).is_left, "L", "R"), "")

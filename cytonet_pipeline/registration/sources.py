@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cytonet_pipeline.dataset import Brain, Section
+from cytonet_pipeline.dataset.matrices import table_path
 from cytonet_pipeline.errors import TransformError
 from cytonet_pipeline.registration.files import load_transform, members
 from cytonet_pipeline.registration.plane import Origin, load_plane_transform
@@ -36,11 +37,15 @@ class WarpSource:
 
 @dataclass(frozen=True)
 class ChainSources:
-    """The files behind a chain, so that it can be loaded again."""
+    """The files behind a chain, so that it can be loaded again.
+
+    The table of `matrices` is only named in messages: its numbers stand in `chain.json` themselves.
+    """
 
     to_reference: Path
     from_reference: Path | None = None
     warps: Mapping[str, WarpSource] = field(default_factory=dict)
+    matrices: Path | None = None
 
     def files(self) -> list[Path]:
         """Every file that loading would read, members of JSON chains included, sorted."""
@@ -75,7 +80,7 @@ def sources_of_brain(brain: Brain) -> ChainSources:
     if brain.to_reference is None:
         raise _missing(brain)
     given = None if brain.from_reference is None else _absolute(brain.from_reference)
-    return ChainSources(_absolute(brain.to_reference), given)
+    return ChainSources(_absolute(brain.to_reference), given, matrices=table_path(brain.root, brain.name))
 
 
 def sources_of_record(record: Mapping[str, Any]) -> ChainSources:

@@ -40,14 +40,15 @@ class PointTransform(ABC):
         (N, dimension) float64 array
             Positions in the target space (mm). NaN where a coordinate was NaN, or where there is no image.
         """
-        points = np.asarray(points_mm, dtype=np.float64)
+        points = np.asarray(points_mm)
         if points.ndim != 2 or points.shape[1] != self.dimension:
             raise ValueError(f"expected points of shape (N, {self.dimension}), got {points.shape}")
-        mapped = np.empty_like(points)
+        mapped = np.empty(points.shape, dtype=np.float64)
         chunks = [slice(start, start + _CHUNK_POINTS) for start in range(0, len(points), _CHUNK_POINTS)]
 
         def _map_chunk(chunk: slice) -> None:
-            mapped[chunk] = self._map(points[chunk])
+            # Other types become float64 here: a copy of all points would grow with their number.
+            mapped[chunk] = self._map(np.asarray(points[chunk], dtype=np.float64))
 
         if len(chunks) < 4:
             for chunk in chunks:
@@ -232,10 +233,18 @@ class BSplineField(Field):
 
 
 class Chain(PointTransform):
-    """Transforms one after the other; the first of the list is applied first."""
+    """Transforms one after the other; the first of the list is applied first.
 
-    def __init__(self, members: Sequence[PointTransform]) -> None:
+    Parameters
+    ----------
+    members : sequence of PointTransform
+    names : sequence of str, optional
+        What to call the members in messages, such as the files they came from.
+    """
+
+    def __init__(self, members: Sequence[PointTransform], names: Sequence[str] = ()) -> None:
         self.members = tuple(members)
+        self.names = tuple(names)
         dimensions = {member.dimension for member in self.members}
         if len(dimensions) != 1:
             raise TransformError(

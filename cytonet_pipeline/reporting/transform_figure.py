@@ -39,7 +39,7 @@ def transform_figure(
     numbers = {name: value for name, value in quality.as_dict().items() if name in _SHOWN_NUMBERS}
     title = f"sub-{chain.brain} in {reference.folder.name}: " + ("passed" if quality.passed else "problems, see below")
     figure = draw_transform(
-        reference, mapped_mm[found], samples[found], list(chain.positions_mm), numbers, quality.problems, title
+        reference, mapped_mm[found], samples[found], list(chain.positions_mm()), numbers, quality.problems, title
     )
     return save(figure, path)
 

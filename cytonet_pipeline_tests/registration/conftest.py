@@ -10,6 +10,7 @@ from scipy.ndimage import gaussian_filter
 
 from cytonet_pipeline.registration import DisplacementField, ReferenceSpace
 from cytonet_pipeline.registration.surfaces import Mesh
+from cytonet_pipeline_tests.registration.real_brains import RealBrain, load_brains
 
 LPS = np.array([-1.0, -1.0, 1.0])
 
@@ -39,6 +40,12 @@ def reference(reference_folder) -> ReferenceSpace:
 @pytest.fixture(scope="session")
 def colin27(data) -> ReferenceSpace:
     return ReferenceSpace.load(data / "tpl-MNIColin27")
+
+
+@pytest.fixture(scope="session")
+def real(data) -> dict[str, RealBrain]:
+    """The real brains, by name."""
+    return load_brains(data)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from cytonet_pipeline.dataset import Brain, Dataset, Section
 from cytonet_pipeline.errors import TransformError
-from cytonet_pipeline.registration import BrainChain, SectionPlacement, resolve_chain
+from cytonet_pipeline.registration import Affine, BrainChain, SectionPlacement, resolve_chain
 from cytonet_pipeline.registration.placement import reflected_sections, series_axis
 from cytonet_pipeline.settings import DatasetBlock
 from cytonet_pipeline.store import read_record
@@ -110,7 +110,7 @@ def test_a_written_chain_reads_back_as_the_same(brain, tmp_path):
     again = BrainChain.read(tmp_path / "out")
 
     assert again.digest == chain.digest
-    assert again.positions_mm == chain.positions_mm
+    assert again.positions_mm() == chain.positions_mm()
     assert [again.section_digest(s) for s in again.sections] == [chain.section_digest(s) for s in chain.sections]
     record = read_record(tmp_path / "out" / "chain.json")
     assert record["sections"]["1"]["matrix"] == chain.sections["1"].matrix.tolist()
@@ -152,7 +152,26 @@ def test_the_third_column_is_ignored(brain):
 
 def test_positions_run_along_the_series_in_brain_mm(brain):
     """Section numbers count nothing: the distance of 5 mm comes from the matrices."""
-    assert resolve_chain(brain).positions_mm == pytest.approx({"1": 5.0, "2": 10.0, "3": 15.0})
+    assert resolve_chain(brain).positions_mm() == pytest.approx({"1": 5.0, "2": 10.0, "3": 15.0})
+
+
+def test_sections_that_are_tilted_against_each_other_have_their_distance_at_the_tissue():
+    """Two planes turned by 10° against each other about an axis 60 mm beside their scans' corners."""
+    turn = np.deg2rad(10)
+    tilted = np.array([[np.cos(turn), 0, 0, 0], [np.sin(turn), 0, 0, 0], [0, -1, 0, 70]])
+    tilted[:, 3] += np.array([-80.0, 20.0, 0.0])
+    chain = BrainChain(
+        "T1", {"1": placed("1", 10.0), "2": SectionPlacement("2", tilted)}, Affine(np.eye(4)), Affine(np.eye(4))
+    )
+    axis = series_axis(list(chain.sections.values()))
+    middle = np.array([0.0, 20.0, 10.0])
+
+    at = chain.positions_mm(middle)
+
+    for sample, placement in chain.sections.items():
+        foot = middle + (at[sample] - middle @ axis) * axis
+        assert placement.normal @ (foot - placement.matrix[:, 3]) == pytest.approx(0, abs=1e-9)
+    assert at["2"] - at["1"] > chain.positions_mm()["2"] - chain.positions_mm()["1"] + 10
 
 
 @pytest.mark.parametrize("columns", [CORONAL, -CORONAL * [[1], [1], [-1]], CORONAL * [0.9, 0.9, 1, 1]])

@@ -163,3 +163,38 @@ def test_a_singular_matrix_is_refused_with_its_file(tmp_path):
     sitk.WriteTransform(sitk.ScaleTransform(3, (1, 1, 0)), str(tmp_path / "flat.tfm"))
     with pytest.raises(TransformError, match=r"flat.tfm.*singular"):
         load_transform(tmp_path / "flat.tfm")
+
+
+def test_nan_in_a_composite_is_refused_with_its_file_and_a_remedy(tmp_path):
+    image = sitk.GetImageFromArray(np.full((5, 6, 7, 3), np.nan), isVector=True)
+    field = sitk.DisplacementFieldTransform(sitk.Cast(image, sitk.sitkVectorFloat64))
+    sitk.WriteTransform(sitk.CompositeTransform([sitk.TranslationTransform(3), field]), str(tmp_path / "holes.h5"))
+    with pytest.raises(TransformError, match=r"holes.h5.*not numbers") as error:
+        load_transform(tmp_path / "holes.h5")
+    assert error.value.to_fix
+
+
+def test_a_field_whose_header_is_broken_is_refused_by_name(tmp_path):
+    """No size, no spacing, no place, or cut short."""
+    whole = write_field(tmp_path / "whole.nii", np.ones((5, 6, 7, 3))).read_bytes()
+    broken = {
+        "cut.nii": whole[:2000],
+        "sizeless.nii": whole[:40] + bytes(16) + whole[56:],
+        "spaceless.nii": whole[:76] + bytes(32) + whole[108:],
+        "placeless.nii": whole[:252] + bytes(4) + whole[256:],
+    }
+    for name, content in broken.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(TransformError, match=name) as error:
+            load_transform(tmp_path / name)
+        assert error.value.to_fix
+
+
+def test_a_bspline_file_is_read(tmp_path):
+    theirs = sitk.BSplineTransformInitializer(sitk.Image(60, 50, 40, sitk.sitkFloat32), (4, 4, 4), 3)
+    theirs.SetParameters(np.random.default_rng(1).normal(0, 3, len(theirs.GetParameters())))
+    inside = np.random.default_rng(2).uniform(0, 40, (500, 3))
+    expected = np.array([theirs.TransformPoint(p) for p in inside.tolist()]) * LPS
+    for name in ("spline.tfm", "spline.h5", "spline.mat"):
+        sitk.WriteTransform(theirs, str(tmp_path / name))
+        assert np.abs(load_transform(tmp_path / name)(inside * LPS) - expected).max() < 1e-3

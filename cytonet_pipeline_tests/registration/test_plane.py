@@ -51,3 +51,29 @@ def test_from_the_centre_the_middle_of_the_first_pixel_stays_where_it_is(turned)
 def test_from_the_centre_the_pixel_size_must_be_known(turned):
     with pytest.raises(TransformError, match="size of the scan's pixels"):
         load_plane_transform(turned, "centre")
+
+
+@pytest.mark.parametrize("origin", ["corner", "centre"])
+def test_warps_of_images_agree_with_itk_in_either_convention(tmp_path, origin):
+    """ITK in the physical space of an image whose first pixel is centred at (0, 0), or lies at half a pixel."""
+    pixel_um = 500.0
+    half_mm = 0.25
+    image = sitk.GetImageFromArray(np.random.default_rng(3).normal(0, 2, (20, 24, 2)), isVector=True)
+    image.SetSpacing((8.0, 8.0))
+    theirs = sitk.CompositeTransform(
+        [
+            sitk.Euler2DTransform((40, 30), 0.1, (1.0, -2.0)),
+            sitk.DisplacementFieldTransform(sitk.Cast(image, sitk.sitkVectorFloat64)),
+        ]
+    )
+    sitk.WriteTransform(theirs, str(tmp_path / "warp.h5"))
+    scan = sitk.Image(400, 300, sitk.sitkUInt8)
+    scan.SetSpacing((pixel_um / 1000, pixel_um / 1000))
+    scan.SetOrigin((0.0, 0.0) if origin == "centre" else (half_mm, half_mm))
+    pixels = np.random.default_rng(4).integers(0, (400, 300), (2_000, 2))
+
+    ours = load_plane_transform(tmp_path / "warp.h5", origin, pixel_um)((pixels + 0.5) * pixel_um / 1000)
+
+    moved = [theirs.TransformPoint(scan.TransformIndexToPhysicalPoint(p)) for p in pixels.tolist()]
+    expected = np.array([scan.TransformPhysicalPointToContinuousIndex(p) for p in moved])
+    assert np.abs(ours - (expected + 0.5) * pixel_um / 1000).max() < 1e-3

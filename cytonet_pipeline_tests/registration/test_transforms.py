@@ -1,5 +1,7 @@
 """Point transforms against SimpleITK, point by point."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
@@ -50,11 +52,12 @@ def test_the_outer_half_voxel_of_a_field_agrees_with_itk():
 
 
 def test_a_bspline_agrees_with_itk():
+    """100,000 points inside and outside."""
     image = sitk.Image(60, 50, 40, sitk.sitkFloat32)
     image.SetSpacing((2.0, 2.5, 3.0))
     theirs = sitk.BSplineTransformInitializer(image, (5, 6, 4), 3)
     theirs.SetParameters(np.random.default_rng(1).normal(0, 3, len(theirs.GetParameters())))
-    points = np.random.default_rng(2).uniform(-20, 140, (20_000, 3)) * LPS
+    points = np.random.default_rng(2).uniform(-20, 140, (100_000, 3)) * LPS
 
     assert np.abs(from_itk(theirs)(points) - itk_points(theirs, points)).max() < MICROMETRE
 
@@ -93,7 +96,7 @@ def test_real_chains_agree_with_itk(data):
     files = sorted((data / "colin27-brains/derivatives/registration").glob("sub-*/*.h5"))
     files += [data / "xfm" / name for name in ("affine-antsComposite.h5", "mni2colin_0GenericAffine.mat")]
     assert len(files) >= 5
-    points = np.random.default_rng(0).uniform(-180, 180, (10_000, 3))
+    points = np.random.default_rng(0).uniform(-180, 180, (100_000, 3))
     for path in files:
         assert (
             np.abs(load_transform(path)(points) - itk_points(sitk.ReadTransform(str(path)), points)).max() < MICROMETRE
@@ -141,3 +144,21 @@ def test_a_singular_matrix_is_refused():
 def test_points_of_another_shape_are_a_mistake_of_the_caller(gentle_field):
     with pytest.raises(ValueError, match=r"\(N, 3\)"):
         gentle_field(np.zeros((4, 2)))
+
+
+def test_memory_does_not_grow_with_the_number_of_points(gentle_field):
+    """Beyond what comes in and goes out, four times the points need no more."""
+    chain = Chain([Affine(np.diag([1.1, 1.0, 0.9, 1.0])), gentle_field, gentle_field.inverse()])
+    chain(np.zeros((10, 3)))
+
+    beyond = []
+    for count in (200_000, 800_000):
+        points = np.random.default_rng(0).uniform(-60, 60, (count, 3)).astype(np.float32)
+        tracemalloc.start()
+        mapped = chain(points)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        beyond.append(peak - mapped.nbytes)
+
+    assert beyond[1] < 1.2 * beyond[0]
+    assert beyond[1] < 100e6
