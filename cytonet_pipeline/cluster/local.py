@@ -6,7 +6,6 @@ directly, several go through torchrun.
 """
 
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -18,47 +17,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cytonet_pipeline.cluster.attempt import CONTINUE, TRAINING, Attempt, last_attempt, reserve
 from cytonet_pipeline.cluster.processes import birth_of, is_alive
 from cytonet_pipeline.errors import TrainingError
 from cytonet_pipeline.store import write_json
 
-# What a training exits with when it wants to be continued (EX_TEMPFAIL of sysexits.h).
-CONTINUE = 75
-_MODULE = "cytonet_pipeline.learning"
 # torchrun passes on only the signals that it is told of.
 _TORCHRUN_SIGNALS = {"TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"}
 
 
 @dataclass
-class Attempt:
-    """One attempt at a training on this machine.
+class LocalAttempt(Attempt):
+    """One attempt on this machine.
 
     Attributes
     ----------
-    place : Path
-        `job/attempt-N` in the encoder's folder.
     pid : int
         Leader of the attempt's process group.
     """
 
-    place: Path
     pid: int
     _child: "subprocess.Popen[bytes] | None" = None
 
     @property
-    def folder(self) -> Path:
-        """The encoder's folder."""
-        return self.place.parent.parent
-
-    @property
-    def number(self) -> int:
-        """Number of the attempt, from 1."""
-        return _number(self.place)
-
-    @property
-    def log(self) -> Path:
-        """Everything that the processes printed."""
-        return self.place / "log.txt"
+    def label(self) -> str:
+        """What runs, in words for people."""
+        return f"process {self.pid}"
 
     def poll(self) -> int | None:
         """Exit code, None while it runs; the end is written down the first time that it is seen.
@@ -66,7 +50,7 @@ class Attempt:
         0: done; 75: run it again to continue; else: failed. Of an attempt that another process started, and of ranks
         behind torchrun, the training's own last word decides.
         """
-        record = _read(self.place / "job.json")
+        record = self.record
         if record.get("state") == "ended":
             return int(record["exit_code"])
         code = self._child.poll() if self._child else None
@@ -80,21 +64,8 @@ class Attempt:
         write_json(self.place / "job.json", {**record, "state": "ended", "exit_code": code, "ended": time.time()})
         return code
 
-    def progress(self) -> dict[str, Any]:
-        """What the training says of itself: `state`, `step`, `steps`, `loss` …; empty before it says anything."""
-        said = _read(self.folder / "progress.json")
-        # An earlier attempt's figures are not this one's.
-        return said if said.get("updated", 0.0) >= _read(self.place / "job.json").get("started", 0.0) else {}
-
-    def tail(self, lines: int = 20) -> str:
-        """The last lines of the log."""
-        try:
-            return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
-        except FileNotFoundError:
-            return ""
-
-    def terminate(self, grace_s: float = 60.0) -> int:
-        """Ask it to write a checkpoint and stop; end it by force after `grace_s`. Returns the exit code."""
+    def terminate(self, grace_s: float = 60.0, who: str = "") -> int:
+        """See `Attempt.terminate`."""
         self._signal(signal.SIGTERM)
         deadline = time.monotonic() + grace_s
         while (code := self.poll()) is None:
@@ -131,24 +102,19 @@ class LocalLauncher:
         self.threads = threads or max(1, (os.cpu_count() or 1) // processes)
         self.python = python
 
-    def running(self, folder: Path) -> Attempt | None:
+    def running(self, folder: Path) -> LocalAttempt | None:
         """The attempt that runs in an encoder's folder, whoever started it; None if there is none on this machine."""
-        place = folder / "job" / f"attempt-{_last(folder)}"
-        record = _read(place / "job.json")
-        if record.get("state") != "running" or not is_alive(record["pid"], record):
+        place = last_attempt(folder)
+        record = Attempt(place).record if place else {}
+        if place is None or record.get("state") != "running" or not is_alive(record["pid"], record):
             return None
-        return Attempt(place, record["pid"])
+        return LocalAttempt(place, record["pid"])
 
     def reserve(self, folder: Path) -> Path:
         """Make the folder of the next attempt, for files that must be there before it starts."""
-        while True:
-            place = folder / "job" / f"attempt-{_last(folder) + 1}"
-            # Two that reserve at once get two numbers.
-            with contextlib.suppress(FileExistsError):
-                place.mkdir(parents=True)
-                return place
+        return reserve(folder)
 
-    def start(self, place: Path, environment: Mapping[str, str] | None = None) -> Attempt:
+    def start(self, place: Path, environment: Mapping[str, str] | None = None) -> LocalAttempt:
         """Start the training of a reserved attempt.
 
         Parameters
@@ -177,14 +143,14 @@ class LocalLauncher:
             "command": command,
         }
         write_json(place / "job.json", record)
-        return Attempt(place, child.pid, child)
+        return LocalAttempt(place, child.pid, child)
 
     def command(self, folder: Path) -> list[str]:
         """The command line of a training."""
         launcher = [self.python, "-m"]
         if self.processes > 1:
             launcher += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(self.processes), "-m"]
-        return [*launcher, _MODULE, str(folder), "--data", str(self.data), "--threads", str(self.threads)]
+        return [*launcher, TRAINING, str(folder), "--data", str(self.data), "--threads", str(self.threads)]
 
     def train(
         self,
@@ -194,7 +160,7 @@ class LocalLauncher:
         watch: Callable[[dict[str, Any]], None] | None = None,
         every_s: float = 0.5,
         restarts: int = 100,
-    ) -> Attempt:
+    ) -> LocalAttempt:
         """Start (or find) a training and wait for its end; one that asks to be continued is started again.
 
         Parameters
@@ -236,17 +202,4 @@ def _wait(attempt: Attempt, watch: Callable[[dict[str, Any]], None] | None, ever
         time.sleep(every_s)
 
 
-def _last(folder: Path) -> int:
-    return max((_number(place) for place in (folder / "job").glob("attempt-*")), default=0)
-
-
-def _number(place: Path) -> int:
-    number = place.name.removeprefix("attempt-")
-    return int(number) if number.isdigit() else 0
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError):
-        return {}
+__all__ = ["CONTINUE", "LocalAttempt", "LocalLauncher"]

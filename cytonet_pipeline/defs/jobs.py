@@ -16,6 +16,8 @@ train_encoder = dg.define_asset_job(
     "train_encoder",
     dg.AssetSelection.groups("training"),
     description="One encoder: decide what it may see, then train it.",
+    # A run that waits for a cluster, for days perhaps, is one process and not two.
+    executor_def=dg.in_process_executor,
 )
 evaluate_encoder = dg.define_asset_job(
     "evaluate_encoder",

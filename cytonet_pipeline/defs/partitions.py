@@ -6,14 +6,31 @@ Encoders are decided by people and reviewed in git: a static set, read once from
 
 import dagster as dg
 
+from cytonet_pipeline.errors import ConfigurationError
 from cytonet_pipeline.settings import Settings, read_all_experiments
 
 brains = dg.DynamicPartitionsDefinition(name="brain")
 
-# The one environment variable that is read at import: a static set has to be known when definitions load.
-_experiments = read_all_experiments(Settings.from_environment().experiments_file.parent)
+# The only place that reads the environment at import: a static set has to be known when definitions load.
+_settings = Settings.from_environment()
+_experiments = read_all_experiments(_settings.experiments_file.parent)
 
 encoders = dg.StaticPartitionsDefinition(sorted(_experiments))
 
 # Brains to encoders: without a mapping Dagster pairs equal names, finds none, and the run succeeds with no input.
 every_brain = dg.AllPartitionMapping()
+
+
+def pool_of(step: str, local: str) -> str:
+    """The pool in which a step waits for its turn, which has to be known when definitions load, too.
+
+    One that only waits for the cluster takes no place among those that use this machine.
+    """
+    if _settings.cluster != "slurm":
+        return local
+    from cytonet_pipeline.cluster.profile import read_profile
+
+    try:
+        return "slurm_gpu" if read_profile().sends(step) else local
+    except ConfigurationError:
+        return local  # Said by the first run, and by `cytonet doctor`; a graph that does not load says less.

@@ -14,6 +14,7 @@ from cytonet_pipeline.store import Store
 from cytonet_pipeline_tests.conftest import settings_for
 
 REPORTING = "from dagster_pipes import open_dagster_pipes\nwith open_dagster_pipes(): pass\n"
+OPENED = json.dumps({"__dagster_pipes_version": "0.1", "method": "opened", "params": {}}) + "\n"
 ENCODER = "import pathlib; pathlib.Path({folder!r}, 'encoder.json').write_text('{{}}')\n"
 
 
@@ -110,6 +111,7 @@ def test_a_running_training_of_a_killed_run_is_joined_and_not_started_again(prep
     """Trap 18: after SIGKILL a new run has another id and no parent; what it must find lies in the store."""
     settings, folder = prepared
     done = "import json, pathlib, time; time.sleep(2)\n"
+    done += f"pathlib.Path({str(folder / 'job' / 'attempt-1' / 'messages.jsonl')!r}).write_text({OPENED!r})\n"
     done += "said = json.dumps({'state': 'done', 'updated': time.time()})\n"
     done += f"pathlib.Path({str(folder / 'progress.json')!r}).write_text(said)\n"
     train_with(monkeypatch, done + ENCODER.format(folder=str(folder)))

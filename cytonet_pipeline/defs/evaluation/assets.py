@@ -13,8 +13,9 @@ from cytonet_pipeline.defs.automation import after_any_upstream, after_upstream
 from cytonet_pipeline.defs.currency import CODE_VERSIONS
 from cytonet_pipeline.defs.evaluation import steps
 from cytonet_pipeline.defs.metadata import columns_of, numbers, picture_of
-from cytonet_pipeline.defs.partitions import encoders, every_brain
+from cytonet_pipeline.defs.partitions import encoders, every_brain, pool_of
 from cytonet_pipeline.defs.resources import RunOptions
+from cytonet_pipeline.defs.sending import send
 from cytonet_pipeline.errors import CytonetError
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.store import Store
@@ -31,14 +32,19 @@ _INDEX = dg.AssetDep("patch_index", partition_mapping=every_brain)
     deps=["encoder", _INDEX],
     code_version=CODE_VERSIONS["patch_embeddings"],
     automation_condition=after_upstream,
-    pool="local_heavy",
+    pool=pool_of("patch_embeddings", "local_heavy"),
 )
 def patch_embeddings(
     context: dg.AssetExecutionContext, config: RunOptions, settings: dg.ResourceParam[Settings]
 ) -> dg.MaterializeResult:
     """Features of every patch that the evaluation needs: labelled, test and unseen ones, and the UMAP's sample."""
     with _clear_failures():
-        told = _done(steps.embed, Store.patch_embeddings, context.partition_key, config, settings)
+
+        def embed(settings: Settings, encoder: str) -> steps.Told:
+            send(context, settings, "patch_embeddings", encoder)
+            return steps.embed(settings, encoder)
+
+        told = _done(embed, Store.patch_embeddings, context.partition_key, config, settings)
     return _tell(told)
 
 

@@ -11,8 +11,9 @@ import dagster as dg
 from cytonet_pipeline.defs.currency import CODE_VERSIONS
 from cytonet_pipeline.defs.histology import steps
 from cytonet_pipeline.defs.metadata import columns_of, numbers, picture_of, reasons_of
-from cytonet_pipeline.defs.partitions import brains
+from cytonet_pipeline.defs.partitions import brains, pool_of
 from cytonet_pipeline.defs.resources import RunOptions
+from cytonet_pipeline.defs.sending import send
 from cytonet_pipeline.errors import CytonetError
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.store import Store, Verdict, beside, open_store
@@ -34,14 +35,14 @@ class Step(Protocol):
     kinds={"tiff", "parquet"},
     owners=_OWNERS,
     code_version=CODE_VERSIONS["section_scans"],
-    pool="local_heavy",
+    pool=pool_of("section_scans", "local_heavy"),
     metadata=columns_of("section_scans"),
 )
 def section_scans(
     context: dg.AssetExecutionContext, config: RunOptions, settings: dg.ResourceParam[Settings]
 ) -> dg.MaterializeResult:
     """Which sections of a brain there are, which may be used, and why not the others."""
-    verdict = _run(steps.take_inventory, settings, context.partition_key, config)
+    verdict = _run(steps.take_inventory, context, settings, config)
     folder = Store(settings.store).section_scans(context.partition_key)
     return _tell(verdict, picture_of(beside(folder, "contact_sheet.png"), "contact sheet"), folder)
 
@@ -53,13 +54,13 @@ def section_scans(
     owners=["team:registration"],
     deps=["reference_space", "section_scans"],
     code_version=CODE_VERSIONS["colin27_transforms"],
-    pool="local_heavy",
+    pool=pool_of("colin27_transforms", "local_heavy"),
 )
 def colin27_transforms(
     context: dg.AssetExecutionContext, config: RunOptions, settings: dg.ResourceParam[Settings]
 ) -> dg.MaterializeResult:
     """The chain from each section of a brain to Colin-27, and how far to trust it."""
-    verdict = _run(steps.resolve_transforms, settings, context.partition_key, config)
+    verdict = _run(steps.resolve_transforms, context, settings, config)
     folder = Store(settings.store).colin27_transforms(context.partition_key)
     return _tell(verdict, picture_of(beside(folder, "transform.png"), "sections over Colin-27"), folder)
 
@@ -71,22 +72,24 @@ def colin27_transforms(
     owners=_OWNERS,
     deps=["reference_space", "section_scans", "colin27_transforms"],
     code_version=CODE_VERSIONS["patch_index"],
-    pool="local_heavy",
+    pool=pool_of("patch_index", "local_heavy"),
     metadata=columns_of("patch_index"),
 )
 def patch_index(
     context: dg.AssetExecutionContext, config: RunOptions, settings: dg.ResourceParam[Settings]
 ) -> dg.MaterializeResult:
     """Patches drawn uniformly from the cortex of a brain, each with its place in Colin-27."""
-    verdict = _run(steps.index_patches, settings, context.partition_key, config)
+    verdict = _run(steps.index_patches, context, settings, config)
     folder = Store(settings.store).patch_index(context.partition_key)
     return _tell(verdict, picture_of(beside(folder, "patches.png"), "where the patches lie"), folder)
 
 
-def _run(step: Step, settings: Settings, brain: str, config: RunOptions) -> Verdict:
+def _run(step: Step, context: dg.AssetExecutionContext, settings: Settings, config: RunOptions) -> Verdict:
+    asset, brain = context.asset_key.to_user_string(), context.partition_key
     try:
         open_store(settings)
-        return step(settings, brain, recompute=config.recompute)
+        sent = send(context, settings, asset, brain, recompute=config.recompute)
+        return step(settings, brain, recompute=config.recompute and not sent)
     except CytonetError as error:
         # What gets here is no data fault of this brain: a full disk, a store of other settings.
         raise dg.Failure(str(error), allow_retries=False) from error

@@ -8,7 +8,7 @@ import dagster as dg
 
 from cytonet_pipeline.defs.currency import CODE_VERSIONS
 from cytonet_pipeline.defs.metadata import columns_of, numbers, picture_of
-from cytonet_pipeline.defs.partitions import encoders, every_brain
+from cytonet_pipeline.defs.partitions import encoders, every_brain, pool_of
 from cytonet_pipeline.defs.resources import RunOptions
 from cytonet_pipeline.defs.training import steps
 from cytonet_pipeline.defs.training.launch import launch
@@ -52,9 +52,9 @@ def prepare(context: dg.OpExecutionContext, config: RunOptions, settings: dg.Res
     context.log.info(f"prepared {folder}")
 
 
-@dg.op(ins=_START, out=_DONE, pool="local_training", tags={"kind": "train"})
+@dg.op(ins=_START, out=_DONE, pool=pool_of("encoder", "local_training"), tags={"kind": "train"})
 def submit_training(context: dg.OpExecutionContext, settings: dg.ResourceParam[Settings]):  # type: ignore[no-untyped-def]
-    """Hand the training to the launcher, follow it, and let its events into this run."""
+    """Hand the training to the launcher (a child process, or Slurm), follow it, and let its events into this run."""
     try:
         launch(context, settings, context.partition_key)
     except CytonetError as error:

@@ -1,101 +1,110 @@
-"""Handing a training to the launcher and following it from the run that submitted it.
+"""Handing a training to a launcher and following it, from the run that submitted it or from a later one.
 
-The child reports through Dagster Pipes; how far it is, is read from `progress.json` in its folder, because messages of
-Pipes arrive at the end, and none of a child that an earlier, killed run has left behind.
+The training reports through Dagster Pipes into a file of its attempt. How far it is, is read from `progress.json` in
+its folder, because what is reported through Pipes inside a graph is dropped or arrives at the end.
 """
 
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from cytonet_pipeline import progress
+from cytonet_pipeline.defs.following import follow
+from cytonet_pipeline.defs.training.messages import KeptMessages
 from cytonet_pipeline.errors import TrainingError
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.store import Store
 
 if TYPE_CHECKING:
-    from cytonet_pipeline.cluster.local import Attempt, LocalLauncher
+    from cytonet_pipeline.cluster.attempt import Attempt, Launcher
 
-_POLL_S = 0.5
 _OBSERVE_S = 15.0
+# A shared file system shows what a node has written only after its cache has expired.
+_SETTLE_S = 15.0
 _SHOWN = ("step", "loss", "samples_per_second")
 
 
 def launch(context: dg.OpExecutionContext, settings: Settings, encoder: str) -> None:
-    """Train the wanted version of an encoder, unless it is trained; join a training that is running already.
+    """Train the wanted version of an encoder, unless it is trained; join a training that waits or runs already.
 
     Raises
     ------
     TrainingError
-        It failed; the message holds the end of its log, and where the log lies.
+        It failed; the message says how, with the end of its log, and where the log lies.
     """
-    from cytonet_pipeline.cluster.local import CONTINUE, LocalLauncher
+    from cytonet_pipeline.cluster.attempt import CONTINUE
+    from cytonet_pipeline.cluster.launchers import launcher_of
 
     store = Store(settings.store)
     folder = store.encoder(encoder, store.wanted_version(encoder) or "none")
-    if (folder / "encoder.json").exists():
-        context.log.info(f"{folder} is finished; nothing to train")
-        return
-    block = settings.encoder(encoder)
-    launcher = LocalLauncher(settings.data, processes=block.processes)
-    running = launcher.running(folder)
-    if running is not None:
-        context.log.info(f"joining attempt {running.number}, process {running.pid}, left by an earlier run")
-        _follow(context, encoder, running, block.steps)
-        _require_success(folder, running, opened=True)
-        return
-    attempt, opened = _attempt(context, encoder, folder, launcher, block.steps)
-    while attempt.poll() == CONTINUE:
+    launcher = launcher_of(settings, encoder, context.log.warning)
+    steps = settings.encoder(encoder).steps
+    while not (folder / "encoder.json").exists():
+        attempt = _attempt(context, encoder, folder, launcher, steps)
+        if attempt is None:
+            break
+        if attempt.poll() != CONTINUE:
+            _require_success(folder, attempt)
+            return
         # Somebody asked it to stop (a shutdown, a batch system): it has written a checkpoint and wants to go on.
         context.log.info(f"attempt {attempt.number} was stopped and goes on")
-        attempt, opened = _attempt(context, encoder, folder, launcher, block.steps)
-    _require_success(folder, attempt, opened=opened)
+    # Asked once more all the same: that its job has ended may not have been written down.
+    launcher.running(folder)
+    context.log.info(f"{folder} is finished; nothing to train")
 
 
 def _attempt(
-    context: dg.OpExecutionContext, encoder: str, folder: Path, launcher: "LocalLauncher", steps: int
-) -> tuple["Attempt", bool]:
-    """One attempt, from its start to its end; and whether it ever reported."""
-    reserved = launcher.reserve(folder)
-    # A file an attempt, kept: the reader empties the file that it opens.
-    reader = dg.PipesFileMessageReader(str(reserved / "messages.jsonl"), cleanup_file=False)
-    # The environment carries the context: a file would be gone once this session has closed.
-    with _without_preview_warnings(), dg.open_pipes_session(context, dg.PipesEnvContextInjector(), reader) as session:
-        attempt = launcher.start(reserved, environment=session.get_bootstrap_env_vars())
-        context.log.info(f"attempt {attempt.number}: process {attempt.pid}, log in {attempt.log}")
-        _follow(context, encoder, attempt, steps)
-    return attempt, session.message_handler.received_opened_message
+    context: dg.OpExecutionContext, encoder: str, folder: Path, launcher: "Launcher", steps: int
+) -> "Attempt | None":
+    """One attempt, from its start or from where another run left it, to its end; None if there is nothing to do."""
+    from cytonet_pipeline.cluster.job import one_submits
+
+    with ExitStack() as session:
+        with one_submits(folder):
+            found = launcher.running(folder)
+            if found is None and (folder / "encoder.json").exists():
+                return None
+            place = found.place if found else launcher.reserve(folder)
+            messages = KeptMessages(place / "messages.jsonl")
+            variables = session.enter_context(_pipes_session(context, messages)).get_bootstrap_env_vars()
+            attempt = found or launcher.start(place, variables)
+        done = "joining" if found else "started"
+        context.log.info(f"{done} attempt {attempt.number}: {attempt.label}, log in {attempt.log}")
+        _follow(context, encoder, attempt, messages, steps)
+    return attempt
 
 
 @contextmanager
-def _without_preview_warnings() -> Iterator[None]:
-    # Dagster's own session reads a property of its own reader that it has marked as preview.
+def _pipes_session(context: dg.OpExecutionContext, messages: KeptMessages) -> Iterator[dg.PipesSession]:
     with warnings.catch_warnings():
+        # Dagster's own session reads a property of its own reader that it has marked as preview.
         warnings.simplefilter("ignore", dg.PreviewWarning)
-        yield
+        # The environment carries the context: a file would be gone once this session has closed.
+        with dg.open_pipes_session(context, dg.PipesEnvContextInjector(), messages) as session:
+            yield session
 
 
-def _follow(context: dg.OpExecutionContext, encoder: str, attempt: "Attempt", steps: int) -> None:
+def _follow(
+    context: dg.OpExecutionContext, encoder: str, attempt: "Attempt", messages: KeptMessages, steps: int
+) -> None:
     """Wait for the end of an attempt; show how far it is on the terminal, and now and then in Dagster."""
     observed = time.monotonic()
     with progress.task(f"training {encoder}", total=steps or None) as line:
-        try:
-            while attempt.poll() is None:
-                time.sleep(_POLL_S)
-                said = attempt.progress()
-                line.to(said.get("step", 0), _note(said))
-                if time.monotonic() - observed > _OBSERVE_S:
-                    observed = time.monotonic()
-                    _observe(context, encoder, said)
-        except BaseException:
-            # A termination from the UI or Ctrl-C: the child writes a checkpoint, and the next run goes on from it.
-            attempt.terminate()
-            raise
+
+        def watch(said: dict[str, Any]) -> None:
+            nonlocal observed
+            line.to(said.get("step", 0), _note(said))
+            messages.pass_on()
+            if time.monotonic() - observed > _OBSERVE_S:
+                observed = time.monotonic()
+                _observe(context, encoder, said)
+
+        follow(context, attempt, watch)
     _observe(context, encoder, attempt.progress())
 
 
@@ -114,19 +123,24 @@ def _note(said: dict[str, Any]) -> str:
     return f"{said.get('state', 'starting')}{told}"
 
 
-def _require_success(folder: Path, attempt: "Attempt", *, opened: bool) -> None:
+def _require_success(folder: Path, attempt: "Attempt") -> None:
     # The exit code alone says nothing: a process that never reported may have done anything.
-    if attempt.poll() == 0 and opened and (folder / "encoder.json").exists():
-        return
-    reason = (
-        f"ended with exit code {attempt.poll()}"
-        if attempt.poll() != 0
-        else "ended without ever reporting"
-        if not opened
-        else "ended without an encoder"
-    )
-    raise TrainingError(
-        f"training {folder.parent.name} {folder.name}: attempt {attempt.number} {reason}.\n{attempt.tail(15)}",
-        looked_for=str(attempt.log),
-        to_fix="mend what the log says and run again; it goes on from the last checkpoint",
-    )
+    code, record = attempt.poll(), folder / "encoder.json"
+    deadline = time.monotonic() + (_SETTLE_S if code == 0 and attempt.survives else 0.0)
+    while not (code == 0 and attempt.reported() and record.exists()):
+        if time.monotonic() < deadline:
+            time.sleep(0.5)
+            continue
+        reason = (
+            attempt.ending()
+            if code != 0
+            else "ended without ever reporting"
+            if not attempt.reported()
+            else "ended without an encoder"
+        )
+        which = f"training {folder.parent.name} {folder.name}: attempt {attempt.number} ({attempt.label})"
+        raise TrainingError(
+            f"{which} {reason}.\n{attempt.tail(15)}",
+            looked_for=str(attempt.log),
+            to_fix=attempt.remedy(),
+        )

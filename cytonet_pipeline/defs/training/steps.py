@@ -67,7 +67,8 @@ def prepare_encoder(settings: Settings, encoder: str, *, recompute: bool = False
 
 
 def collect_encoder(settings: Settings, encoder: str) -> Collected:
-    """Check that the training is whole, draw its curves, and point `current.json` to it."""
+    """Check that the training is whole, draw its curves, and point `current.json` to it; with what its job took."""
+    from cytonet_pipeline.cluster.job import facts
     from cytonet_pipeline.learning.prepare import finish
     from cytonet_pipeline.reporting.curves import training_curves
 
@@ -81,6 +82,7 @@ def collect_encoder(settings: Settings, encoder: str) -> Collected:
             training_curves(history, folder / "curves.png", title=encoder)
     store.point_current(encoder, folder.name)
     figures = {"version": folder.name, **record.get("figures", {}), "problems": record.get("problems", [])}
+    figures |= facts(folder)
     return Collected(folder.name, folder, figures)
 
 

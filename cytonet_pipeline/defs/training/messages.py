@@ -1,0 +1,67 @@
+"""The messages of a training, read from the file in its attempt's folder.
+
+Dagster's own file reader empties the file that it opens and stumbles over a line that is only half there; on a shared
+file system a job goes on writing while runs come and go, and a requeued one opens the connection once more.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster_pipes import PipesDefaultMessageWriter
+
+
+class KeptMessages(dg.PipesMessageReader):
+    """Reads a file that stays, whenever `pass_on` is called, and once more when the session ends."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._offset = 0
+        self._handler: dg.PipesMessageHandler | None = None
+        self._opened = False
+        self._closed: dict[str, Any] | None = None
+
+    @contextmanager
+    def read_messages(self, handler: dg.PipesMessageHandler) -> Iterator[dict[str, Any]]:
+        """Give the handler what the file holds by the end of the block."""
+        self._handler = handler
+        self.path.touch()
+        try:
+            yield {
+                PipesDefaultMessageWriter.FILE_PATH_KEY: str(self.path),
+                PipesDefaultMessageWriter.INCLUDE_STDIO_IN_MESSAGES_KEY: False,
+            }
+        finally:
+            self.pass_on()
+            if self._closed is not None:
+                handler.handle_message(self._closed)  # type: ignore[arg-type]
+
+    def pass_on(self) -> None:
+        """Hand over what has been written since the last time, whole lines only."""
+        assert self._handler is not None
+        with self.path.open("rb") as stream:
+            stream.seek(self._offset)
+            new = stream.read()
+        whole = new[: new.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        for line in whole.decode("utf-8", errors="replace").splitlines():
+            try:
+                self._hand_over(json.loads(line))
+            except ValueError:
+                continue  # Torn by a node that died.
+
+    def _hand_over(self, message: dict[str, Any]) -> None:
+        # One connection, as Dagster sees it, however often the job was requeued.
+        assert self._handler is not None
+        if message.get("method") == "closed":
+            self._closed = message
+        elif message.get("method") != "opened" or not self._opened:
+            self._opened = self._opened or message.get("method") == "opened"
+            self._handler.handle_message(message)  # type: ignore[arg-type]
+
+    def no_messages_debug_text(self) -> str:
+        """What to look at when nothing came."""
+        return f"Attempted to read messages from {self.path}."
