@@ -5,14 +5,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cytonet_pipeline.dataset import Dataset
+from cytonet_pipeline.dataset import Brain, Dataset, Section
 from cytonet_pipeline.errors import ConfigurationError
+from cytonet_pipeline.histology import open_scan
 from cytonet_pipeline.registration import BrainChain, resolve_chain
 from cytonet_pipeline.settings import Settings
-from cytonet_pipeline.store import Store, read_table
 
 MM = ["x_mm", "y_mm", "z_mm"]
 SCAN = ["sample", "x_px", "y_px"]
+SPACES = ("MNIColin27", "brain")
+_EXAMPLE = f"its first line names the columns, separated by tabs: {' '.join(MM)}, or {' '.join(SCAN)}"
 
 
 def map_table(settings: Settings, brain: str, points: Path, to: str) -> tuple[pd.DataFrame, int]:
@@ -22,7 +24,7 @@ def map_table(settings: Settings, brain: str, points: Path, to: str) -> tuple[pd
     ----------
     points : Path
         TSV with columns x_mm, y_mm, z_mm: in the brain's own space if `to` is MNIColin27, in Colin-27 if `to` is
-        brain. Or sample, x_px, y_px: full-resolution pixels of a scan, corner origin.
+        brain. Or sample, x_px, y_px: full-resolution pixels of a scan, corner origin. One of the two, not both.
     to : {"MNIColin27", "brain"}
         Target space.
 
@@ -37,13 +39,16 @@ def map_table(settings: Settings, brain: str, points: Path, to: str) -> tuple[pd
     ------
     ConfigurationError
         The file or the target is not understood.
+    DataFault
+        The brain, its transform, or the scan of a section cannot be used.
     """
-    if to not in {"MNIColin27", "brain"}:
-        raise ConfigurationError(f"--to {to}: no such space.", to_fix="MNIColin27 or brain")
+    if to not in SPACES:
+        raise ConfigurationError(f"--to {to}: no such space.", to_fix=" or ".join(SPACES))
     table = _read(points)
-    chain = resolve_chain(Dataset(settings.data, settings.experiments.dataset).brain(brain))
+    source = Dataset(settings.data, settings.experiments.dataset).brain(brain)
+    chain = resolve_chain(source)
     if set(SCAN) <= set(table.columns):
-        source_mm = _scan_to_brain(settings, brain, chain, table)
+        source_mm = _scan_to_brain(source, chain, table, points)
         mapped_mm = chain.brain_to_reference(source_mm) if to == "MNIColin27" else source_mm
     else:
         source_mm = table[MM].to_numpy(np.float64)
@@ -55,31 +60,66 @@ def map_table(settings: Settings, brain: str, points: Path, to: str) -> tuple[pd
 def _read(points: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(points, sep="\t", na_values=["n/a"], dtype={"sample": str})
+    except pd.errors.EmptyDataError:
+        raise ConfigurationError(f"{points}: the file is empty.", to_fix=_EXAMPLE) from None
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{points}: not a readable TSV ({error}).") from error
-    if not (set(MM) <= set(table.columns) or set(SCAN) <= set(table.columns)):
+        raise ConfigurationError(f"{points}: not a readable TSV ({error}).", to_fix=_EXAMPLE) from error
+    in_mm, in_scan = set(MM) <= set(table.columns), set(SCAN) <= set(table.columns)
+    if not in_mm and not in_scan:
         raise ConfigurationError(
             f"{points}: needs the columns {' '.join(MM)}, or {' '.join(SCAN)}; it has {' '.join(table.columns)}.",
-            to_fix="the first line names the columns, separated by tabs",
+            to_fix=_EXAMPLE,
         )
-    for column in {*MM, "x_px", "y_px"} & set(table.columns):
-        if not pd.api.types.is_numeric_dtype(table[column]):
-            raise ConfigurationError(f"{points}: column {column} holds something that is no number.")
+    if in_mm and in_scan:
+        raise ConfigurationError(
+            f"{points}: has both {' '.join(MM)} and {' '.join(SCAN)}; either could be meant.",
+            to_fix="take one of the two out",
+        )
+    if table.empty:
+        raise ConfigurationError(f"{points}: has no point, only the names of columns.", to_fix="add a line a point")
+    for column in MM if in_mm else ("x_px", "y_px"):
+        _require_numbers(table[column], points)
     return table
 
 
-def _scan_to_brain(settings: Settings, brain: str, chain: BrainChain, table: pd.DataFrame) -> np.ndarray:
-    samples = table["sample"].str.removeprefix("sample-")
-    sections = read_table(
-        Store(settings.store).section_scans(brain) / "sections.parquet", "section_scans", columns=["sample", "pixel_um"]
+def _require_numbers(column: pd.Series, points: Path) -> None:
+    if pd.api.types.is_numeric_dtype(column):
+        return
+    wrong = column[pd.to_numeric(column, errors="coerce").isna() & column.notna()]
+    raise ConfigurationError(
+        f"{points}: column {column.name} holds {wrong.iloc[0]!r} in line {wrong.index[0] + 2}, which is no number.",
+        to_fix="write numbers with a point for the decimals, n/a where one is missing",
     )
-    pixel_um = dict(zip(sections["sample"], sections["pixel_um"], strict=True))
+
+
+def _scan_to_brain(brain: Brain, chain: BrainChain, table: pd.DataFrame, points: Path) -> np.ndarray:
+    if table["sample"].isna().any():
+        line = int(np.flatnonzero(table["sample"].isna())[0]) + 2
+        raise ConfigurationError(f"{points}: line {line} names no sample.", to_fix="name the section of each point")
+    samples = table["sample"].str.removeprefix("sample-")
     unknown = sorted(set(samples) - set(chain.sections))
     if unknown:
-        raise ConfigurationError(f"sub-{brain}: no usable section {', '.join(unknown)}.", to_fix="see cytonet doctor")
+        raise ConfigurationError(
+            f"sub-{brain.name}: no usable section {', '.join(unknown)}.",
+            to_fix=f"its sections are {', '.join(chain.sections)}; why one is left out: cytonet doctor",
+        )
+    sources = {section.sample: section for section in brain.sections}
     mapped_mm = np.full((len(table), 3), np.nan)
     for sample, rows in table.groupby(samples).indices.items():
-        pixel_mm = pixel_um[str(sample)] / 1000
+        pixel_mm = _pixel_um(sources[str(sample)]) / 1000
         xy_mm = table.iloc[rows][["x_px", "y_px"]].to_numpy(np.float64) * pixel_mm
         mapped_mm[rows] = chain.scan_to_brain(str(sample), xy_mm)
     return mapped_mm
+
+
+def _pixel_um(section: Section) -> float:
+    """Pixel size by the sidecar or table, else what the scan says itself."""
+    if section.pixel_um is not None:
+        return section.pixel_um
+    if section.scan is None:
+        raise ConfigurationError(
+            f"sub-{section.brain} sample-{section.sample}: neither a scan nor a pixel size is known.",
+            to_fix="write PixelSize into the sidecar, or map positions in mm",
+        )
+    with open_scan(section.scan) as scan:
+        return scan.pixel_um
