@@ -94,14 +94,29 @@ class _Plain:
 
 
 def show(frame: pd.DataFrame, title: str = "") -> None:
-    """Print a data frame as a table."""
+    """Print a data frame as a table; on a terminal too narrow for it, as a paragraph a row."""
     grid = Table(title=title or None, title_justify="left")
     for column in frame.columns:
         numeric = pd.api.types.is_numeric_dtype(frame[column])
         grid.add_column(str(column), justify="right" if numeric else "left", overflow="fold")
     for row in frame.itertuples(index=False):
         grid.add_row(*(_cell(value) for value in row))
-    out.print(grid)
+    # Words may wrap, in the longest column; a table of many columns would become one of single letters.
+    if _least_width(frame) <= out.width:
+        out.print(grid)
+        return
+    out.print(title, style="italic")
+    for row in frame.itertuples(index=False):
+        first, *others = (_cell(value) for value in row)
+        cells = (f"{name} {value}" for name, value in zip(frame.columns[1:], others, strict=True) if value)
+        out.print(f"{first}: {', '.join(cells)}", markup=False)
+
+
+def _least_width(frame: pd.DataFrame) -> int:
+    """Width of the table if its longest column were wrapped to a third."""
+    cells = [[str(name), *(_cell(value) for value in frame[name])] for name in frame.columns]
+    widths = sorted(max(map(len, column)) for column in cells)
+    return sum(widths[:-1]) + min(widths[-1], max(12, widths[-1] // 3)) + 3 * len(widths) + 1
 
 
 def _cell(value: object) -> str:

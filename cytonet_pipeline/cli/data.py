@@ -1,9 +1,11 @@
 """Commands on what goes in: synthetic brains, what is missing, points by hand."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from cytonet_pipeline import progress
 from cytonet_pipeline.cli.app import app, names_in
@@ -11,34 +13,56 @@ from cytonet_pipeline.console import Terminal, err, out
 from cytonet_pipeline.settings import Settings
 
 
+class Scale(StrEnum):
+    """Sizes of synthetic brains."""
+
+    DEMO = "demo"
+    POSTER = "poster"
+
+
 @app.command()
 def phantom(
     folder: Annotated[Path, typer.Argument(help="Folder to write: brains/ and tpl-MNIColin27/.")],
-    brains: Annotated[str, typer.Option(help="Names of the brains, separated by commas.")] = "B01,B02,B03,B20",
-    sections: Annotated[int, typer.Option(help="Sections a brain.", min=3)] = 12,
+    brains: Annotated[
+        str | None, typer.Option(help="Names of the brains, separated by commas; default: B01,B02,B03,B20.")
+    ] = None,
+    sections: Annotated[
+        int | None,
+        typer.Option(help="Sections a brain, default 12; at poster scale of all brains together, default 4128.", min=3),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
     reference: Annotated[
         Path | None, typer.Option(help="Take template, atlas and surfaces from this tpl-MNIColin27 folder.")
     ] = None,
+    scale: Annotated[
+        Scale,
+        typer.Option(help="demo: small scans with painted cells; poster: 9 brains, 4128 scans of 100,000 x 80,000 px."),
+    ] = Scale.DEMO,
 ) -> None:
     """Write synthetic brains in the pipeline's input format: for trying things out and for tests, not for science."""
     from cytonet_pipeline.phantom import write_phantom
 
+    names = names_in(brains) if brains else None
     with progress.shown_on(Terminal()):
-        write_phantom(folder, brains=names_in(brains), sections=sections, seed=seed, reference=reference)
+        write_phantom(folder, brains=names, sections=sections, seed=seed, reference=reference, scale=scale.value)
     out.print(f"CYTONET_DATA={folder / 'brains'}")
     out.print(f"CYTONET_REFERENCE={reference or folder / 'tpl-MNIColin27'}")
 
 
 @app.command()
-def doctor() -> None:
-    """Say what is missing on this machine, in the reference and in the data set, before hours are spent on it."""
-    from cytonet_pipeline.doctor import examine
+def doctor(
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="Look at the cluster too: submits a job of a minute to its queue.")
+    ] = False,
+) -> None:
+    """Say what is missing on this machine, in the reference, the data set and the cluster, before hours are spent."""
+    from cytonet_pipeline.doctor import examine, examine_cluster
 
+    settings = Settings.from_environment()
     with progress.shown_on(Terminal()):
-        findings = examine(Settings.from_environment())
+        findings = examine(settings) + (examine_cluster(settings) if cluster else [])
     for finding in findings:
-        out.print(f"[{finding.colour}]{finding.word:>5}[/]  {finding.text}", soft_wrap=True)
+        out.print(f"[{finding.colour}]{finding.word:>5}[/]  {escape(finding.text)}", soft_wrap=True)
     failed = sum(finding.bad for finding in findings)
     out.print(f"{failed} to mend" if failed else "ready")
     raise typer.Exit(1 if failed else 0)

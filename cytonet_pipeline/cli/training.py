@@ -4,17 +4,69 @@ import ast
 import json
 import subprocess
 import sys
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cytonet_pipeline import __version__
-from cytonet_pipeline.cli.app import AsJson, app
+from cytonet_pipeline.cli.app import AsJson, app, names_in
 from cytonet_pipeline.console import out, show
 from cytonet_pipeline.errors import ConfigurationError
 from cytonet_pipeline.settings import PROJECT, Settings
 
 _BENCHMARKS = PROJECT / "benchmarks"
+# What several of them share.
+_NOT_BENCHMARKS = {"report", "training_set"}
+
+
+class ExportFormat(StrEnum):
+    """Forms that other programs read."""
+
+    ONNX = "onnx"
+    TORCH = "torch"
+
+
+@app.command()
+def plan(
+    encoders: Annotated[
+        str | None, typer.Option(help="Only these, separated by commas; default: all of CYTONET_EXPERIMENTS.")
+    ] = None,
+    gpu: Annotated[str, typer.Option(help="Kind of GPU; an unknown one lists those that are known.")] = "A100-40GB",
+    gpus: Annotated[int | None, typer.Option(help="How many; default: `processes` of each entry.", min=1)] = None,
+    scan_um: Annotated[float, typer.Option(help="Pixel size of the scans (um).", min=0.01)] = 1.0,
+    as_json: AsJson = False,
+) -> None:
+    """Say what trainings will need before they run: memory a GPU, hours, reading, disk, and what to switch on."""
+    from cytonet_pipeline.learning.plan import plan as plan_trainings
+    from cytonet_pipeline.learning.plan import remarks, table
+
+    settings = Settings.from_environment()
+    plans = plan_trainings(settings, gpu, names_in(encoders or "") or None, gpus=gpus, scan_um=scan_um)
+    if as_json:
+        typer.echo(json.dumps([each.as_json() for each in plans], indent=2))
+    else:
+        show(table(plans), title=f"{settings.experiments_file.name} on {gpu}")
+        for line in remarks(plans):
+            out.print(line, soft_wrap=True, markup=False)
+    raise typer.Exit(0 if all(each.fits for each in plans) else 1)
+
+
+@app.command()
+def export(
+    encoder: Annotated[str, typer.Argument(help="Encoder, or encoder@version, of the store.")],
+    to: Annotated[Path, typer.Argument(help="File to write; without a suffix it gets that of the format.")],
+    form: Annotated[ExportFormat, typer.Option("--format", help="ONNX, or torch.export (.pt2).")] = ExportFormat.ONNX,
+) -> None:
+    """Write an encoder for programs that know nothing of this one: grey images in 0..1 in, features out."""
+    from cytonet_pipeline.learning.export import export_encoder
+    from cytonet_pipeline.store import Store
+
+    store = Store(Settings.from_environment().store)
+    name, _, version = encoder.partition("@")
+    folder = store.encoder(name, version) if version else store.current_encoder(name)
+    out.print(str(export_encoder(folder, to, form.value)), soft_wrap=True)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -23,7 +75,7 @@ def bench(
     name: Annotated[str | None, typer.Argument(help="Which one; without a name they are listed.")] = None,
 ) -> None:
     """Run a benchmark: it prints both sides and their ratio. Further options are the benchmark's own."""
-    scripts = {path.stem: path for path in sorted(_BENCHMARKS.glob("*.py")) if path.stem != "report"}
+    scripts = {path.stem: path for path in sorted(_BENCHMARKS.glob("*.py")) if path.stem not in _NOT_BENCHMARKS}
     if name is None:
         for stem, path in scripts.items():
             out.print(f"{stem:12} {_first_line(path.read_text(encoding='utf-8'))}", soft_wrap=True)
