@@ -30,7 +30,7 @@ class IndexedBrain:
     ----------
     sections : DataFrame
         One row a usable section: `brain`, `sample`, `section`, `path`, `digest`, `pixel_um`, `mask_digest`,
-        `annotation_digest`, `transform_digest`, `patches_digest`, `n_patches`, `position_mm`.
+        `annotation_digest`, `transform_digest`, `patches_digest`, `n_patches`, `position_mm`, `reach_mm`.
     patches : DataFrame
         The columns of the patch index that a training reads.
     """
@@ -43,6 +43,11 @@ class IndexedBrain:
     def positions_mm(self) -> dict[str, float]:
         """Position of each section along the series, by sample."""
         return dict(zip(self.sections["sample"], self.sections["position_mm"], strict=True))
+
+    @property
+    def reach_mm(self) -> dict[str, float]:
+        """How far each section reaches from its position along the series, by sample."""
+        return dict(zip(self.sections["sample"], self.sections["reach_mm"], strict=True))
 
 
 def brains_in(store: Store) -> list[str]:
@@ -68,7 +73,8 @@ def read_brain(store: Store, brain: str) -> IndexedBrain:
     patches = read_index(store, brain, columns=_INDEX_COLUMNS)
     if made_from.empty:
         raise StoreError(f"{brain}: no section can be used.")
-    sections = scans.merge(made_from[["position_mm", "transform_digest"]], left_on="sample", right_index=True)
+    known = made_from.reindex(columns=["position_mm", "reach_mm", "transform_digest"]).fillna({"reach_mm": 0.0})
+    sections = scans.merge(known, left_on="sample", right_index=True)
     sections = sections[sections["digest"].notna() & sections["path"].notna()].sort_values(["section", "sample"])
     digests = patches_digests(patches)
     counts = patches["sample"].value_counts()

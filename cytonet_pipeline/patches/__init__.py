@@ -2,8 +2,8 @@
 
 from cytonet_pipeline.patches.cortex_points import cortex_points
 from cytonet_pipeline.patches.ids import order_of, patch_ids
-from cytonet_pipeline.patches.index import build_index
-from cytonet_pipeline.patches.index_files import read_index, read_index_parameters, write_index
+from cytonet_pipeline.patches.index import build_index, index_brain
+from cytonet_pipeline.patches.index_files import read_index, read_index_parameters, read_parts, write_index
 from cytonet_pipeline.patches.splits import assign_splits
 from cytonet_pipeline.patches.subset import brain_shares, take_subset
 
@@ -12,10 +12,12 @@ __all__ = [
     "brain_shares",
     "build_index",
     "cortex_points",
+    "index_brain",
     "order_of",
     "patch_ids",
     "read_index",
     "read_index_parameters",
+    "read_parts",
     "take_subset",
     "write_index",
 ]

@@ -1,158 +1,179 @@
 """The patch index of a brain: one row a patch, with its place in the scan, the brain and the reference.
 
-Reading and writing it is `index_files.py`; where patches lie is `sampling.py`; what sections are for is `splits.py`.
+It is made in parts of some dozen sections, so that memory does not grow with the number of patches, and each part by
+itself, so that two can be made at once with the same bytes. Reading and writing is `index_files.py`.
 """
 
 import logging
-from functools import partial
+import shutil
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cytonet_pipeline.dataset import Brain
-from cytonet_pipeline.errors import DataFault
-from cytonet_pipeline.patches.curve import morton_of
-from cytonet_pipeline.patches.ids import order_of, patch_ids
-from cytonet_pipeline.patches.obliquity import obliquity_deg, pulled_back_normals
-from cytonet_pipeline.patches.sampling import (
-    MIDLINE_DEPTH,
-    Accept,
-    draw_positions,
-    number_of_patches,
-    section_generator,
-)
+from cytonet_pipeline.patches.earlier import EarlierIndex
+from cytonet_pipeline.patches.ids import order_of
+from cytonet_pipeline.patches.index_files import part_name, write_part
+from cytonet_pipeline.patches.placing import placed
 from cytonet_pipeline.patches.section_plan import PlannedSection, plan_sections
+from cytonet_pipeline.patches.section_rows import Ground, record_of, section_rows
 from cytonet_pipeline.patches.splits import assign_splits
 from cytonet_pipeline.progress import track
 from cytonet_pipeline.registration import BrainChain, ReferenceSpace
 from cytonet_pipeline.settings import DatasetBlock
-from cytonet_pipeline.store import digest_of, table
+from cytonet_pipeline.store import atomic_file, digest_array, digest_of, table
 
 log = logging.getLogger(__name__)
 
-_BRAIN_MM = ["brain_x_mm", "brain_y_mm", "brain_z_mm"]
-_REF_MM = ["ref_x_mm", "ref_y_mm", "ref_z_mm"]
+# At the poster's density some 80,000 rows: few enough to have two in memory, enough to be worth a file.
+SECTIONS_IN_PART = 32
+# NumPy, SciPy and Arrow let go of the interpreter for most of the time.
+_WORKERS = 2
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Sections that are indexed together, by number; `records` is what is known of them beforehand."""
+
+    sections: list[PlannedSection]
+    records: dict[str, dict[str, Any]]
+
+
+def index_brain(
+    folder: Path,
+    brain: Brain,
+    sections: pd.DataFrame,
+    chain: BrainChain,
+    reference: ReferenceSpace,
+    block: DatasetBlock,
+    *,
+    earlier: Path | None = None,
+    workers: int = _WORKERS,
+) -> str:
+    """Sample the cortex of a brain and write of each patch where it lies.
+
+    Parameters
+    ----------
+    folder : Path
+        Where `part-*.parquet` go; it holds none yet.
+    sections : DataFrame
+        The brain's `section_scans`; sections that are `ok` or `flagged` take part.
+    chain : BrainChain
+        From the sections to the reference.
+    earlier : Path, optional
+        Folder of an index of this brain from the same program: rows that would come out the same are taken from it.
+    workers : int
+        Parts that are made at once. The bytes are the same whatever their number.
+
+    Returns
+    -------
+    str
+        Digest of all rows.
+    """
+    ground = Ground(brain.name, chain, reference, block)
+    before = EarlierIndex.read(earlier) if earlier else EarlierIndex({})
+    parts = _parts(brain, sections, ground)
+    dataset = block.model_dump(mode="json")
+
+    def make(number: int) -> tuple[str, int]:
+        part, target = parts[number], folder / part_name(number, len(parts))
+        same = before.whole_part(part.records, dataset)
+        if same is None:
+            rows, records = _made(part, ground, before)
+            digest, left_out = _digest(rows), _left_out(records)
+            made_from = {"dataset": dataset, "sections": records, "left_out": left_out, "digest": digest}
+            write_part(target, rows, made_from)
+            return digest, left_out
+        with atomic_file(target) as temporary:
+            shutil.copyfile(same, temporary)
+        said = before.parameters[same]
+        return str(said["digest"]), int(said["left_out"])
+
+    with ThreadPoolExecutor(workers) as threads:
+        made = list(track(threads.map(make, range(len(parts))), f"patches of {brain.name}", total=len(parts)))
+    _tell(brain.name, sum(left_out for _, left_out in made))
+    return digest_of([digest for digest, _ in made])
 
 
 def build_index(
     brain: Brain, sections: pd.DataFrame, chain: BrainChain, reference: ReferenceSpace, block: DatasetBlock
 ) -> pd.DataFrame:
-    """Sample the cortex of a brain and say of each patch where it lies.
-
-    Parameters
-    ----------
-    sections : DataFrame
-        The brain's `section_scans`; sections that are `ok` or `flagged` take part.
-    chain : BrainChain
-        From the sections to the reference.
+    """The same as `index_brain`, as one table in memory: for small brains, notebooks and tests.
 
     Returns
     -------
     DataFrame
         Table `patch_index`, sorted by section and along a Morton curve within it. `attrs` holds what `write_index`
-        puts into the file's metadata: `sections` (by sample: `position_mm`, `represents_mm`, `drawn`, `mask`,
-        `transform_digest`, `problem`) and `left_out`, the number of patches that have no place in the reference.
+        puts into the file's metadata: `sections` (by sample: `position_mm`, `represents_mm`, `transform_digest`,
+        `mask`, `split`, `inputs`, `drawn`, `left_out`, `problem`) and `left_out`, the number of patches that have no
+        place in the reference.
     """
-    plan = plan_sections(brain, sections, chain)
-    drawn, records = [], {}
-    for section in track(plan, f"patches of {brain.name}"):
-        frame, records[section.sample] = _draw(brain.name, section, chain, reference, block)
-        drawn.append(frame)
-    index = _sorted(pd.concat(drawn, ignore_index=True)) if drawn else pd.DataFrame()
-    index, left_out = _placed(index, chain, reference) if len(index) else (table("patch_index").empty(), 0)
-    if len(index):
-        positions_mm = {section.sample: section.position_mm for section in plan}
-        index["split"] = index["sample"].map(assign_splits(brain.name, positions_mm, block, block.held_out))
-        index["order"] = order_of(index["patch_id"].to_numpy(), block.seed)
-        index = table("patch_index").validate(index)[[c.name for c in table("patch_index").columns]]
-    if left_out:
-        log.warning("%s: %d patches have no place in the reference and are left out", brain.name, left_out)
+    ground = Ground(brain.name, chain, reference, block)
+    made = [_made(part, ground, EarlierIndex({})) for part in _parts(brain, sections, ground)]
+    index = pd.concat([rows for rows, _ in made], ignore_index=True)
+    records = {sample: record for _, part in made for sample, record in part.items()}
+    left_out = _left_out(records)
+    _tell(brain.name, left_out)
     index.attrs = {"sections": records, "left_out": left_out}
     return index
 
 
-def _draw(
-    brain: str, section: PlannedSection, chain: BrainChain, reference: ReferenceSpace, block: DatasetBlock
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Patches of one section, with what only its own files know; and its record."""
-    record: dict[str, Any] = {
-        "position_mm": section.position_mm,
-        "represents_mm": section.represents_mm,
-        "transform_digest": digest_of(
-            [chain.section_digest(section.sample), chain.to_reference.digest, reference.digest]
-        ),
-        "mask": "given" if section.has_mask else "derived",
+def _parts(brain: Brain, sections: pd.DataFrame, ground: Ground) -> list[_Part]:
+    """All sections in parts, by section number; one part without sections for a brain that has none."""
+    plan = plan_sections(brain, sections, ground.chain)
+    positions_mm = {section.sample: section.position_mm for section in plan}
+    reach_mm = {section.sample: section.reach_mm for section in plan}
+    block = ground.block
+    splits = assign_splits(brain.name, positions_mm, block, block.held_out, reach_mm=reach_mm) if plan else {}
+    plan.sort(key=lambda section: (section.number, section.sample))
+    chunks = [plan[start : start + SECTIONS_IN_PART] for start in range(0, len(plan), SECTIONS_IN_PART)] or [[]]
+    return [_Part(chunk, {s.sample: record_of(s, splits[s.sample], ground) for s in chunk}) for chunk in chunks]
+
+
+def _made(part: _Part, ground: Ground, before: EarlierIndex) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
+    """The rows of a part, and the whole records of its sections."""
+    kept, found = before.rows(part.records)
+    fresh, fresh_found = _drawn([s for s in part.sections if s.sample not in found], ground)
+    found |= fresh_found
+    records = {s.sample: part.records[s.sample] | found[s.sample] for s in part.sections}
+    frames = [frame for frame in (kept, fresh) if len(frame)]
+    if not frames:
+        return table("patch_index").empty(), records
+    rows = pd.concat(frames, ignore_index=True)
+    # A section's own rows stay in their order.
+    rows = rows.sort_values(["section", "sample"], kind="stable", ignore_index=True) if len(found) > 1 else rows
+    rows["split"] = rows["sample"].map({sample: record["split"] for sample, record in records.items()})
+    return table("patch_index").validate(rows)[[c.name for c in table("patch_index").columns]], records
+
+
+def _drawn(sections: list[PlannedSection], ground: Ground) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
+    """Fresh rows of some sections without their split, and what was found of each."""
+    drawn = {section.sample: section_rows(section, ground) for section in sections}
+    frames = [frame for frame, _ in drawn.values() if len(frame)]
+    rows = placed(pd.concat(frames, ignore_index=True), ground) if frames else pd.DataFrame({"sample": []})
+    remaining: Mapping[Any, int] = rows["sample"].value_counts().to_dict()
+    found = {
+        sample: {"drawn": len(frame), "left_out": len(frame) - remaining.get(sample, 0), "problem": problem}
+        for sample, (frame, problem) in drawn.items()
     }
-    try:
-        frame = _drawn_frame(brain, section, chain, reference, block)
-    except DataFault as fault:
-        log.warning("%s: no patches from section %s: %s", brain, section.sample, fault)
-        return pd.DataFrame(), record | {"drawn": 0, "problem": str(fault)}
-    return frame, record | {"drawn": len(frame), "problem": ""}
+    if len(rows):
+        rows["order"] = order_of(rows["patch_id"].to_numpy(), ground.block.seed)
+    return rows, found
 
 
-def _drawn_frame(
-    brain: str, section: PlannedSection, chain: BrainChain, reference: ReferenceSpace, block: DatasetBlock
-) -> pd.DataFrame:
-    sample, pixel_mm = section.sample, section.pixel_um / 1000
-    mask = section.mask(chain, reference)
-    area_mm2 = mask.brain_area_mm2(partial(chain.scan_to_brain, sample), warped=section.warped)
-    n = number_of_patches(
-        block.density_per_mm3 * float(area_mm2.sum()) * section.represents_mm,
-        section_generator(block.seed, brain, sample, "count"),
-    )
-    accept = _at_mid_depth(chain, sample, reference) if block.sampling == "midline" else None
-    positions = section_generator(block.seed, brain, sample, "positions")
-    xy_px = draw_positions(mask, area_mm2, n, section.pixel_um, positions, accept)
-    xy_mm = xy_px * pixel_mm
-    edge_mm = round(block.patch_um / section.pixel_um) * pixel_mm
-    brain_mm = chain.scan_to_brain(sample, xy_mm)
-    return pd.DataFrame(
-        {
-            "patch_id": patch_ids(brain, sample, xy_px[:, 0], xy_px[:, 1]),
-            "brain": brain,
-            "sample": sample,
-            "section": section.number,
-            "x_px": xy_px[:, 0],
-            "y_px": xy_px[:, 1],
-            **dict(zip(_BRAIN_MM, brain_mm.T, strict=True)),
-            "annotated_area": section.annotation_at(xy_mm),
-            "cortex_fraction": mask.share_of_squares(xy_mm[:, 0], xy_mm[:, 1], edge_mm),
-        }
-    )
+def _digest(rows: pd.DataFrame) -> str:
+    return digest_array(pd.util.hash_pandas_object(rows, index=False).to_numpy(np.uint64))
 
 
-def _at_mid_depth(chain: BrainChain, sample: str, reference: ReferenceSpace) -> Accept:
-    def accept(xy_mm: np.ndarray) -> np.ndarray:
-        points_mm = chain.brain_to_reference(chain.scan_to_brain(sample, xy_mm))
-        near = np.isfinite(points_mm).all(axis=1)
-        near[near] = np.abs(reference.depth_at(points_mm[near]) - 0.5) <= MIDLINE_DEPTH
-        return near
-
-    return accept
+def _left_out(records: Mapping[str, Mapping[str, Any]]) -> int:
+    return sum(int(record["left_out"]) for record in records.values())
 
 
-def _sorted(frame: pd.DataFrame) -> pd.DataFrame:
-    along = pd.Series(morton_of(frame["x_px"].to_numpy(), frame["y_px"].to_numpy()), index=frame.index)
-    by = frame[["section", "sample"]].assign(along=along)
-    return frame.loc[by.sort_values(["section", "sample", "along"], kind="stable").index].reset_index(drop=True)
-
-
-def _placed(frame: pd.DataFrame, chain: BrainChain, reference: ReferenceSpace) -> tuple[pd.DataFrame, int]:
-    """Add what the reference says; drop patches that have no place in it and count them."""
-    mapped_mm = chain.brain_to_reference(frame[_BRAIN_MM].to_numpy(np.float64))
-    known = np.isfinite(mapped_mm).all(axis=1)
-    frame, mapped_mm = frame[known].reset_index(drop=True), mapped_mm[known]
-    brain_mm = frame[_BRAIN_MM].to_numpy(np.float64)
-    normals = pulled_back_normals(chain.brain_to_reference, brain_mm, mapped_mm, reference.normal_at(mapped_mm))
-    cut = {sample: chain.section_normal(sample) for sample in frame["sample"].unique()}
-    section_normals = np.stack(frame["sample"].map(cut).to_list()) if len(frame) else np.empty((0, 3))
-    frame = frame.assign(
-        **dict(zip(_REF_MM, mapped_mm.T, strict=True)),
-        hemisphere=reference.hemisphere_at(mapped_mm),
-        atlas_area=reference.atlas_at(mapped_mm),
-        depth=reference.depth_at(mapped_mm),
-        obliquity_deg=obliquity_deg(section_normals, normals),
-    )
-    return frame, int((~known).sum())
+def _tell(brain: str, left_out: int) -> None:
+    if left_out:
+        log.warning("%s: %d patches have no place in the reference and are left out", brain, left_out)

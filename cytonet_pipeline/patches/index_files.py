@@ -1,4 +1,7 @@
-"""The patch index on disk: `part-*.parquet` in a brain's folder, with what made it in the files' metadata."""
+"""The patch index on disk: `part-*.parquet` in a brain's folder, with what made it in the files' metadata.
+
+A part holds whole sections, and in its metadata what is known of them: read by itself it is complete.
+"""
 
 import json
 from collections.abc import Hashable, Mapping, Sequence
@@ -14,7 +17,7 @@ from cytonet_pipeline.store import Store, read_table, require_version, table, wr
 
 
 def write_index(folder: Path, frame: pd.DataFrame, block_parameters: Mapping[str, Any]) -> None:
-    """Write a brain's index.
+    """Write a brain's index as one part.
 
     Parameters
     ----------
@@ -25,11 +28,33 @@ def write_index(folder: Path, frame: pd.DataFrame, block_parameters: Mapping[str
     block_parameters : mapping
         The resolved `dataset:` block.
     """
-    target = folder / "part-0.parquet"
-    write_table(target, frame, "patch_index", {"dataset": dict(block_parameters), **_by_text(frame.attrs)})
-    for part in _parts(folder):
+    target = folder / part_name(0, 1)
+    write_part(target, frame, {"dataset": dict(block_parameters), **_by_text(frame.attrs)})
+    for part in parts_in(folder):
         if part != target:
             part.unlink()
+
+
+def write_part(path: Path, rows: pd.DataFrame, parameters: Mapping[str, Any]) -> None:
+    """Write one part with what made it."""
+    write_table(path, rows, "patch_index", parameters)
+
+
+def part_name(number: int, count: int) -> str:
+    """Name of a part. All have as many digits as the last: sorted by name they are in order."""
+    return f"part-{number:0{len(str(count - 1))}}.parquet"
+
+
+def parts_in(folder: Path) -> list[Path]:
+    """The parts in a brain's folder, in order."""
+    return sorted(folder.glob("part-*.parquet"))
+
+
+def read_parts(
+    folder: Path, columns: Sequence[str] | None = None, where: pyarrow.dataset.Expression | None = None
+) -> pd.DataFrame:
+    """Read an index that lies in `folder`; columns and rows as in `read_index`."""
+    return read_table(folder, "patch_index", columns=columns, where=where)
 
 
 def read_index(
@@ -52,8 +77,7 @@ def read_index(
     StoreError
         There is none, or it is of a version that is not read any more.
     """
-    frames = [read_table(part, "patch_index", columns=columns, where=where) for part in _existing(store, brain)]
-    return pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+    return read_parts(_existing(store, brain)[0].parent, columns, where)
 
 
 def read_index_parameters(store: Store, brain: str) -> dict[str, Any]:
@@ -64,15 +88,19 @@ def read_index_parameters(store: Store, brain: str) -> dict[str, Any]:
     StoreError
         There is no index, or it is of a version that is not read any more.
     """
-    part = _existing(store, brain)[0]
-    metadata = pyarrow.parquet.read_schema(part).metadata
-    require_version(part, "patch_index", metadata)
-    parameters = json.loads(metadata[b"parameters"])
-    if "sections" not in parameters:
-        raise StoreError(
-            f"{part}: does not say what made it.", to_fix=f"rebuild it with: {table('patch_index').rebuilt_by}"
-        )
-    return parameters
+    whole: dict[str, Any] = {}
+    for part in _existing(store, brain):
+        metadata = pyarrow.parquet.read_schema(part).metadata
+        require_version(part, "patch_index", metadata)
+        parameters = json.loads(metadata[b"parameters"])
+        if "sections" not in parameters:
+            raise StoreError(
+                f"{part}: does not say what made it.", to_fix=f"rebuild it with: {table('patch_index').rebuilt_by}"
+            )
+        sections = whole.get("sections", {}) | parameters["sections"]
+        left_out = whole.get("left_out", 0) + parameters.get("left_out", 0)
+        whole = parameters | {"sections": sections, "left_out": left_out}
+    return whole
 
 
 def _by_text(attributes: Mapping[Hashable | None, Any]) -> dict[str, Any]:
@@ -80,7 +108,7 @@ def _by_text(attributes: Mapping[Hashable | None, Any]) -> dict[str, Any]:
 
 
 def _existing(store: Store, brain: str) -> list[Path]:
-    parts = _parts(store.patch_index(brain))
+    parts = parts_in(store.patch_index(brain))
     if not parts:
         raise StoreError(
             f"brain {brain}: has no patch index.",
@@ -88,7 +116,3 @@ def _existing(store: Store, brain: str) -> list[Path]:
             to_fix=f"build it with: {table('patch_index').rebuilt_by}",
         )
     return parts
-
-
-def _parts(folder: Path) -> list[Path]:
-    return sorted(folder.glob("part-*.parquet"))

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cytonet_pipeline.dataset import Brain, Section
-from cytonet_pipeline.histology import LabelImage
+from cytonet_pipeline.histology import LabelImage, open_annotation
 from cytonet_pipeline.patches.derived_masks import derive_mask
 from cytonet_pipeline.patches.gaps import plane_gaps_mm, represented_mm
 from cytonet_pipeline.patches.masks import CortexMask
@@ -35,10 +35,14 @@ class PlannedSection:
         Pixel size and field of view of the scan.
     has_mask, has_annotation : bool
         Whether the survey found them sound.
+    mask_digest, annotation_digest : str or None
+        Of the files, as the survey found them.
     warped : bool
         Whether its scale differs within the section.
     position_mm : float
         Along the axis of the series, at the middle of the scan.
+    reach_mm : float
+        How far its field of view reaches from that position along the axis, being tilted against the series.
     represents_mm : float
         Length of the brain that its patches stand for.
     """
@@ -50,8 +54,11 @@ class PlannedSection:
     height_mm: float
     has_mask: bool
     has_annotation: bool
+    mask_digest: str | None
+    annotation_digest: str | None
     warped: bool
     position_mm: float
+    reach_mm: float
     represents_mm: float
 
     @property
@@ -80,8 +87,8 @@ class PlannedSection:
         """Annotated area at (N, 2) points of the scan plane; 0 where there is none."""
         if not self.has_annotation or self.source.annotation is None:
             return np.zeros(len(xy_mm), dtype=np.int32)
-        labels = LabelImage.open(self.source.annotation, self.width_mm, self.height_mm)
-        return labels.at_mm(xy_mm[:, 0], xy_mm[:, 1])
+        annotation = open_annotation(self.source, self.width_mm, self.height_mm, self.pixel_um)
+        return annotation.at_mm(xy_mm[:, 0], xy_mm[:, 1])
 
 
 def plan_sections(brain: Brain, sections: pd.DataFrame, chain: BrainChain) -> list[PlannedSection]:
@@ -106,18 +113,20 @@ def plan_sections(brain: Brain, sections: pd.DataFrame, chain: BrainChain) -> li
     # The middle of the scan, not its corner: sections that are tilted against each other cross outside the tissue.
     axis = series_axis([chain.sections[row["sample"]] for row in rows])
     positions_mm = centres_mm @ axis
+    reach_mm = [_reach_mm(row, chain, axis, at_mm) for row, at_mm in zip(rows, positions_mm, strict=True)]
     order = sorted(range(len(rows)), key=lambda i: (positions_mm[i], rows[i]["sample"]))
     normals = np.stack([chain.section_normal(rows[i]["sample"]) for i in order])
     lengths_mm = represented_mm(plane_gaps_mm(centres_mm[order], normals))
     return [
-        _planned(rows[i], sources[rows[i]["sample"]], chain, float(positions_mm[i]), float(length_mm))
+        _planned(rows[i], sources[rows[i]["sample"]], chain, (float(positions_mm[i]), reach_mm[i], float(length_mm)))
         for i, length_mm in zip(order, lengths_mm, strict=True)
     ]
 
 
 def _planned(
-    row: Mapping[Hashable, Any], source: Section, chain: BrainChain, position_mm: float, length_mm: float
+    row: Mapping[Hashable, Any], source: Section, chain: BrainChain, along: tuple[float, float, float]
 ) -> PlannedSection:
+    position_mm, reach_mm, length_mm = along
     width_mm, height_mm = _field_of_view_mm(row)
     return PlannedSection(
         source=source,
@@ -127,10 +136,25 @@ def _planned(
         height_mm=float(height_mm),
         has_mask=bool(pd.notna(row["mask_path"])),
         has_annotation=bool(pd.notna(row["annotation_path"])),
+        mask_digest=_text_or_none(row["mask_digest"]),
+        annotation_digest=_text_or_none(row["annotation_digest"]),
         warped=chain.sections[source.sample].warp is not None,
         position_mm=position_mm,
+        reach_mm=reach_mm,
         represents_mm=length_mm,
     )
+
+
+def _reach_mm(row: Mapping[Hashable, Any], chain: BrainChain, axis: np.ndarray, position_mm: float) -> float:
+    width_mm, height_mm = _field_of_view_mm(row)
+    # Corners decide where a section is flat; a warp moves them within its plane.
+    lattice_mm = np.stack(np.meshgrid(np.linspace(0, width_mm, 5), np.linspace(0, height_mm, 5)), axis=-1)
+    away = chain.scan_to_brain(row["sample"], lattice_mm.reshape(-1, 2)) @ axis - position_mm
+    return float(np.nan_to_num(np.abs(away)).max())
+
+
+def _text_or_none(value: Any) -> str | None:
+    return None if pd.isna(value) else str(value)
 
 
 def _field_of_view_mm(row: Mapping[Hashable, Any]) -> np.ndarray:

@@ -22,6 +22,7 @@ def assign_splits(
     block: DatasetBlock,
     held_out: str,
     *,
+    reach_mm: Mapping[str, float] | None = None,
     with_validation: bool = False,
 ) -> dict[str, str]:
     """Role of every section of a brain.
@@ -37,6 +38,9 @@ def assign_splits(
         Position of each section along the axis of the series, in brain mm.
     held_out : str
         The unseen brain: all its sections are `unseen_brain`.
+    reach_mm : mapping from sample to float, optional
+        How far each section reaches from its position along the axis: sections that are tilted against each other are
+        nearer than their middles. Default: 0.
     with_validation : bool
         Also cut `validation` blocks, with gaps between them and training.
 
@@ -44,13 +48,14 @@ def assign_splits(
     -------
     dict from sample to str
         `train`, `validation`, `gap`, `seen_brains` (test) or `unseen_brain`, in the order of `positions_mm`. Sections
-        within `gap_mm` of a test section are neither trained nor validated on. A series too short to spare a test or
-        a validation section has none.
+        of which any point may lie within `gap_mm` of a test section are neither trained nor validated on. A series too
+        short to spare a test or a validation section has none.
     """
     if brain_name == held_out:
         return dict.fromkeys(positions_mm, "unseen_brain")
     samples = sorted(positions_mm, key=lambda sample: (positions_mm[sample], sample))
     at_mm = np.array([positions_mm[sample] for sample in samples], dtype=np.float64)
+    reaches_mm = np.array([(reach_mm or {}).get(sample, 0.0) for sample in samples], dtype=np.float64)
     lengths_mm = represented_mm(np.diff(at_mm))
     roles = np.full(len(samples), "train", dtype=object)
 
@@ -60,7 +65,8 @@ def assign_splits(
             return
         phase = phase_of(brain_name, role)
         taken = training[in_blocks(lengths_mm[training], share, block.test_blocks, phase)]
-        near = np.abs(at_mm[training, None] - at_mm[taken]).min(axis=1) <= block.gap_mm
+        apart_mm = np.abs(at_mm[training, None] - at_mm[taken]) - reaches_mm[training, None] - reaches_mm[taken]
+        near = apart_mm.min(axis=1) <= block.gap_mm
         if role == "validation" and near.all():
             return
         roles[training[near]] = "gap"

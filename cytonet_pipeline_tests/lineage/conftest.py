@@ -57,7 +57,8 @@ class World:
     def survey(self, name: str) -> None:
         slab, store = self.slabs[name], self.store
         write_table(store.section_scans(name) / "sections.parquet", slab.sections, "section_scans")
-        Verdict("ok", digest=digest_of(slab.sections.to_dict("list"))).write(store.section_scans(name))
+        said = slab.sections.astype(object).where(slab.sections.notna(), None).to_dict("list")
+        Verdict("ok", digest=digest_of(said)).write(store.section_scans(name))
         Verdict("ok", digest=slab.chain.digest).write(store.colin27_transforms(name))
         Verdict("ok", digest=slab.reference.digest).write(store.reference_space())
 

@@ -39,7 +39,10 @@ class SlabReference:
     def normal_at(self, points_mm: np.ndarray) -> np.ndarray:
         return np.tile([0.0, 0.0, 1.0], (len(points_mm), 1))
 
-    def hemisphere_at(self, points_mm: np.ndarray) -> np.ndarray:
+    def locate(self, points_mm: np.ndarray) -> SimpleNamespace:
+        return SimpleNamespace(depth=self.depth_at(points_mm), normal=self.normal_at(points_mm))
+
+    def hemisphere_at(self, points_mm: np.ndarray, place: object = None) -> np.ndarray:
         return np.where(points_mm[:, 0] < 0, "L", "R")
 
     def atlas_at(self, points_mm: np.ndarray) -> np.ndarray:
@@ -106,7 +109,8 @@ def write_slab_mask(path: Path, px_per_mm: int) -> None:
 def survey_row(brain: str, sample: str, section: int, scale: float = 1.0, masked: bool = True) -> dict:
     """A sound row of `section_scans`; the scan's pixels are so small that the field of view stays 20 × 14 scan mm."""
     known = SimpleNamespace(digest=f"scan-{brain}-{sample}", mask=f"mask-{brain}-{sample}" if masked else None)
-    return {
+    # Sampling asks for few of the survey's columns: the others stay empty.
+    return dict.fromkeys(column.name for column in table("section_scans").columns) | {
         "brain": brain,
         "sample": sample,
         "section": section,

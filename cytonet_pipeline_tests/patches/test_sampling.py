@@ -44,6 +44,43 @@ def test_positions_are_uniform_over_the_mask(tmp_path, px_per_mm):
     assert cells.sum() == len(index)
 
 
+def test_every_region_of_the_brain_has_the_same_density_whatever_resolution_gaps_and_size(tmp_path):
+    """Chi-square over slabs of sections and cells within them, against their volume in the brain and nothing else."""
+    slab = slab_brain(tmp_path, UNEVEN_MM, mask_px=[1, 2, 5, 10, 20, 3], warp=stretching_warp())
+    wide = slab_brain(tmp_path, UNEVEN_MM, mask_px=[2, 1, 20, 5, 3, 10], scale=1.3, name="B02")
+
+    for brain, width_mm in ((slab, WIDTH_MM), (wide, 1.3 * WIDTH_MM)):
+        index = build_index(*brain.arguments(BLOCK.model_copy(update={"density_per_mm3": 8})))
+        counts = [
+            np.histogram(rows["brain_x_mm"], bins=9, range=(-10, width_mm - 10))[0]
+            for _, rows in index.groupby("section")
+        ]
+        volumes = np.repeat(np.array(REPRESENTED_MM)[:, None], 9, axis=1)
+        expected = volumes / volumes.sum() * np.sum(counts)
+        assert stats.chisquare(np.ravel(counts), expected.ravel()).pvalue > 1e-3
+        # The same test sees sections that are counted instead of weighed by their gaps.
+        assert stats.chisquare(np.ravel(counts), np.full(54, np.mean(counts))).pvalue < 1e-9
+
+
+def test_the_share_of_one_region_is_that_of_its_volume(tmp_path):
+    """Binomial, the simplest case: the left third of the brain has a third of the patches."""
+    index = build_index(*slab_brain(tmp_path, UNEVEN_MM, mask_px=[1, 2, 5, 10, 20, 3]).arguments())
+
+    left = int((index["brain_x_mm"] < -10 + WIDTH_MM / 3).sum())
+    assert stats.binomtest(left, len(index), 1 / 3).pvalue > 1e-3
+
+
+def test_no_patch_is_drawn_twice(tmp_path):
+    """At a density at which chance alone would draw many places of 10 µm twice."""
+    block = BLOCK.model_copy(update={"density_per_mm3": 400})
+
+    index = build_index(*slab_brain(tmp_path, [0.0, 2.0]).arguments(block))
+
+    assert len(index) > 100_000
+    assert not index.duplicated(["sample", "x_px", "y_px"]).any()
+    assert index["patch_id"].is_unique
+
+
 def test_a_warped_section_is_uniform_in_the_brain_not_in_the_scan(tmp_path):
     slab = slab_brain(tmp_path, [0.0, 8.0], warp=stretching_warp())
 

@@ -4,10 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial import cKDTree
 
-from cytonet_pipeline.patches import assign_splits
+from cytonet_pipeline.patches import assign_splits, build_index
 from cytonet_pipeline.patches.gaps import plane_gaps_mm, represented_mm
+from cytonet_pipeline.registration import SectionPlacement
 from cytonet_pipeline.settings import DatasetBlock
+from cytonet_pipeline_tests.patches.slab import BLOCK as SLAB_BLOCK
+from cytonet_pipeline_tests.patches.slab import coronal, slab_brain
 
 BLOCK = DatasetBlock(density_per_mm3=1, held_out="B20")
 NAMES = [f"B{k:02}" for k in range(1, 10)]
@@ -119,6 +123,44 @@ def test_nothing_learned_from_lies_within_the_gap_of_anything_tested(positions, 
     assert roles == assign_splits(name, dict(reversed(at_mm.items())), block, "B20", with_validation=True)
     assert not np.any(np.abs(learned[:, None] - tested) <= gap_mm)
     assert not np.any(np.abs(at("train")[:, None] - at("validation")) <= gap_mm)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    gaps_mm=st.lists(st.floats(0.2, 4.0), min_size=6, max_size=14),
+    tilts_deg=st.lists(st.floats(-8, 8), min_size=15, max_size=15),
+    gap_mm=st.floats(0.5, 3.0),
+    name=st.sampled_from(NAMES),
+)
+def test_no_training_patch_lies_nearer_to_a_test_section_than_the_gap(
+    tmp_path_factory, gaps_mm, tilts_deg, gap_mm, name
+):
+    """Patches that an encoder sees, in pre-training too, against every place of a test section's field of view.
+
+    Sections are tilted against each other, as in real reconstructions: nearer at their rims than in the middle.
+    """
+    slab = slab_brain(tmp_path_factory.mktemp("slab"), np.cumsum([0.0, *gaps_mm]).tolist(), name=name)
+    for placement, tilt_deg in zip(list(slab.chain.sections.values()), tilts_deg, strict=False):
+        matrix = coronal(float(placement.matrix[1, 3]), tilt_deg=tilt_deg)
+        slab.chain.sections[placement.sample] = SectionPlacement(placement.sample, matrix)
+    block = SLAB_BLOCK.model_copy(update={"gap_mm": gap_mm, "density_per_mm3": 0.3})
+    index = build_index(*slab.arguments(block))
+    records = index.attrs["sections"]
+    positions, reaches = ({s: r[key] for s, r in records.items()} for key in ("position_mm", "reach_mm"))
+
+    for roles in (
+        index.groupby("sample")["split"].first().to_dict(),
+        assign_splits(name, positions, block, "B20", reach_mm=reaches, with_validation=True),
+    ):
+        tested = [sample for sample, role in roles.items() if role == "seen_brains"]
+        learned = index[index["sample"].map(roles).isin(["train", "validation"])]
+        assert tested
+        if learned.empty:
+            continue
+        grid_mm = np.stack(np.meshgrid(np.linspace(0, 20, 81), np.linspace(0, 14, 57)), axis=-1).reshape(-1, 2)
+        places_mm = np.concatenate([slab.chain.scan_to_brain(sample, grid_mm) for sample in tested])
+        nearest_mm, _ = cKDTree(places_mm).query(learned[["brain_x_mm", "brain_y_mm", "brain_z_mm"]].to_numpy())
+        assert nearest_mm.min() > gap_mm
 
 
 def test_each_section_represents_half_the_gap_to_both_neighbours():
