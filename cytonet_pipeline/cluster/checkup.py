@@ -88,9 +88,10 @@ def _limits(queue: SlurmQueue, profile: ClusterProfile) -> Iterator[Told]:
 
 def _rehearsals(queue: SlurmQueue, profile: ClusterProfile) -> Iterator[Told]:
     """Have Slurm check the job of every step that is sent, with all directives, without submitting it."""
-    for step in ("encoder", *(step for step in profile.send if step != "encoder")):
+    for step in ("encoder", *profile.send):
         resources = profile.resources(step)
-        job = Job(f"cytonet-rehearsal-{step}", Path("/nowhere"), step, ("none",), resources.gpus_per_node)
+        ranks = max(resources.gpus_per_node, 1) if step == "encoder" else 0
+        job = Job(f"cytonet-rehearsal-{step}", Path("/nowhere"), step, ("none",), ranks)
         nodes = f"{resources.nodes} node{'s' if resources.nodes > 1 else ''}"
         gpus = f" with {resources.gpus_per_node} GPUs each" if resources.gpus_per_node else ""
         directives = f" with {', '.join(sorted(resources.directives))}" if resources.directives else ""

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from cytonet_pipeline.errors import ConfigurationError
 from cytonet_pipeline.settings import PROJECT
 
-Step = Literal["encoder", "patch_embeddings", "section_scans", "colin27_transforms", "patch_index"]
+Step = Literal["patch_embeddings", "section_scans", "colin27_transforms", "patch_index"]
 
 # What the job script sets itself; two values for one option would leave it to chance which one holds.
 OWN_DIRECTIVES = frozenset(
@@ -88,11 +88,13 @@ class Resources(_Strict):
 
 
 class Share(_Strict):
-    """How a step that is sent differs from the profile's own resources; what is not given is taken over."""
+    """How a step that is sent differs from the profile's own resources; what is not given is taken over.
+
+    Such a step is one process on one node.
+    """
 
     partition: str | None = None
     account: str | None = None
-    nodes: int | None = Field(None, ge=1)
     gpus_per_node: int | None = Field(None, ge=0)
     cpus_per_task: int | None = Field(None, ge=1)
     walltime: Walltime | None = None
@@ -135,6 +137,8 @@ class ClusterProfile(Resources):
     def resources(self, step: str = "encoder") -> Resources:
         """What a step's job asks for."""
         own = {name: getattr(self, name) for name in Resources.model_fields}
+        if step != "encoder":
+            own["nodes"] = 1
         share = self.send.get(step)  # type: ignore[call-overload]
         return Resources(**{**own, **(share.model_dump(exclude_none=True) if share else {})})
 

@@ -1,11 +1,15 @@
 """Slurm's queue: submit, ask, find, cancel. An outage is never mistaken for the end of a job."""
 
+import os
 import re
 import shlex
+import shutil
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from cytonet_pipeline.cluster.board import Board
+from cytonet_pipeline.cluster.profile import ClusterProfile
 from cytonet_pipeline.cluster.states import (
     SACCT_FORMAT,
     SQUEUE_FORMAT,
@@ -15,7 +19,7 @@ from cytonet_pipeline.cluster.states import (
     parse_scontrol,
     parse_squeue,
 )
-from cytonet_pipeline.cluster.transport import Finished, Transport
+from cytonet_pipeline.cluster.transport import Finished, Transport, private_folder, transport_of
 from cytonet_pipeline.cluster.words import NO_ACCOUNTING, UNKNOWN_JOB, nobody_answered, remedy_for, words_of
 from cytonet_pipeline.errors import SubmissionRefused, TransportDown
 
@@ -58,6 +62,8 @@ class SlurmQueue:
         Where Slurm's commands are.
     prefix : sequence of str
         Words before each of them.
+    board : Board, optional
+        Where the answers for all processes of this user hang.
 
     Attributes
     ----------
@@ -65,8 +71,9 @@ class SlurmQueue:
         Set while `states` returns what it knew last, because nobody answers.
     """
 
-    def __init__(self, transport: Transport, prefix: Sequence[str] = ()) -> None:
+    def __init__(self, transport: Transport, prefix: Sequence[str] = (), board: Board | None = None) -> None:
         self.transport = transport
+        self._board = board
         self.outage: Outage | None = None
         self._prefix = tuple(prefix)
         self._known: dict[str, JobState] = {}
@@ -89,17 +96,7 @@ class SlurmQueue:
         TransportDown
             Nobody answered. The job may have been taken all the same: `find` its name before submitting again.
         """
-        # Once more on the command line: variables as SBATCH_PARTITION win against the script, but not against it.
-        options = [
-            word for line in script.splitlines() if line.startswith("#SBATCH ") for word in shlex.split(line[8:])
-        ]
-        ran = self._run("sbatch", "--parsable", *options, stdin=script)
-        if ran.code == 0 and ran.out.strip():
-            return ran.out.strip().splitlines()[-1].partition(";")[0]
-        words = words_of(ran)
-        if nobody_answered(ran):
-            raise TransportDown(f"sbatch: {words}.")
-        raise SubmissionRefused(f"Slurm refuses the job: {words}.", to_fix=remedy_for(words))
+        return self._sbatch(script, "--parsable").out.strip().splitlines()[-1].partition(";")[0]
 
     def rehearse(self, script: str) -> str:
         """Have sbatch check a job script without submitting it.
@@ -172,7 +169,7 @@ class SlurmQueue:
         TransportDown
             Nobody answered. That nothing was found would then mean nothing.
         """
-        jobs = self._squeue("--name", name)
+        jobs = parse_squeue(self._squeue("--name", name))
         accounted = self._sacct("--allocations", "--name", name, "--starttime", "now-60days") or {}
         merged = [_merged(jobs.get(key), accounted.get(key)) for key in {**accounted, **jobs}]
         return sorted(
@@ -206,9 +203,8 @@ class SlurmQueue:
 
     def _sbatch(self, script: str, option: str) -> Finished:
         # Once more on the command line: variables as SBATCH_PARTITION win against the script, but not against it.
-        options = [
-            word for line in script.splitlines() if line.startswith("#SBATCH ") for word in shlex.split(line[8:])
-        ]
+        directives = [line[8:] for line in script.splitlines() if line.startswith("#SBATCH ")]
+        options = [word for directive in directives for word in shlex.split(directive)]
         ran = self._run("sbatch", option, *options, stdin=script)
         if ran.code == 0 and (ran.out.strip() or option != "--parsable"):
             return ran
@@ -230,7 +226,9 @@ class SlurmQueue:
         return replace(job, phase=Phase.REQUEUED, reason=f"{job.phase}, perhaps to be requeued")
 
     def _ask(self, ids: list[str]) -> dict[str, JobState]:
-        jobs = self._squeue("--jobs", ",".join(ids))
+        said = self._board.answer(ids, self._list_jobs) if self._board else self._list_jobs(ids)
+        listed = parse_squeue(said)
+        jobs = {job_id: listed[job_id] for job_id in ids if job_id in listed}
         # Who cancelled, and that a step ran out of memory, is known to accounting alone.
         unclear = [key for key in ids if key not in jobs or jobs[key].phase in (Phase.CANCELLED, Phase.FAILED)]
         if not unclear:
@@ -247,13 +245,16 @@ class SlurmQueue:
         merged = {key: _merged(jobs.get(key), accounted.get(key)) for key in {**jobs, **accounted}}
         return {key: job for key, job in merged.items() if job}
 
-    def _squeue(self, *which: str) -> dict[str, JobState]:
+    def _list_jobs(self, ids: list[str]) -> str:
+        return self._squeue("--jobs", ",".join(ids))
+
+    def _squeue(self, *which: str) -> str:
         ran = self._run("squeue", "--noheader", "--states=all", f"--Format={SQUEUE_FORMAT}", *which)
         if ran.code != 0 and UNKNOWN_JOB in ran.err.lower():
-            return {}
+            return ""
         if ran.code != 0:
             raise TransportDown(f"squeue: {words_of(ran)}")
-        return parse_squeue(ran.out)
+        return ran.out
 
     def _sacct(self, *which: str) -> dict[str, JobState] | None:
         """Jobs that accounting knows; None where there is no accounting."""
@@ -280,6 +281,13 @@ class SlurmQueue:
 
     def _run(self, *command: str, stdin: str | None = None) -> Finished:
         return self.transport.run([*self._prefix, *command], stdin=stdin)
+
+
+def queue_of(profile: ClusterProfile) -> SlurmQueue:
+    """The queue of a cluster profile; all processes of this user on this machine share what squeue says."""
+    here = [shutil.which("squeue") or "", os.environ.get("SLURM_CONF", "")] if not profile.host else []
+    cluster = "\n".join([profile.host or "", str(profile.ssh_config), *profile.slurm_prefix, *here])
+    return SlurmQueue(transport_of(profile), profile.slurm_prefix, Board(private_folder(), cluster))
 
 
 def _merged(queued: JobState | None, accounted: JobState | None) -> JobState | None:

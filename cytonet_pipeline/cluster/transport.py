@@ -111,7 +111,7 @@ class SshTransport:
             *("-o", "ClearAllForwardings=yes", "-o", "ForwardX11=no", "-o", "ForwardAgent=no", "-o", "LogLevel=ERROR"),
         ]
         self._connect_s = connect_s
-        folder = folder or _private_folder()
+        folder = folder or private_folder()
         name = hashlib.sha256(f"{host}\n{config}".encode()).hexdigest()[:16]
         self._socket = folder / f"{name}.s"
         self._stamp = folder / f"{name}.tried"
@@ -232,7 +232,14 @@ def _run(argv: Sequence[str], stdin: str | None, timeout_s: float, environment: 
     return Finished(ran.returncode, ran.stdout.decode(errors="replace"), ran.stderr.decode(errors="replace"))
 
 
-def _private_folder() -> Path:
+def private_folder() -> Path:
+    """A folder of this user on this machine that nobody else can write to or read.
+
+    Raises
+    ------
+    ClusterError
+        Somebody else has made it, or opened it.
+    """
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     usable = runtime is not None and len(runtime) < 60 and os.access(runtime, os.W_OK)
     folder = Path(runtime if usable and runtime else tempfile.gettempdir()) / f"cytonet-{os.getuid()}"

@@ -88,7 +88,7 @@ class TestOnTheThrowAwaySlurm(Marked):
         assert ["invalid partition specified: nowhere" in text for text in bad] == [True]
 
     def test_steps_that_are_sent_are_rehearsed_too(self, look):
-        bad, _ = look(send={"patch_embeddings": {"nodes": 99}})
+        bad, _ = look(send={"patch_embeddings": {"gpus_per_node": 99}})
         assert [text.startswith("patch_embeddings: Slurm refuses") for text in bad] == [True]
 
     def test_a_store_that_the_nodes_cannot_see_is_told(self, look, slurm, settings):  # noqa: F811

@@ -57,6 +57,7 @@ def test_every_key_is_documented(key):
         ("directives: {q: high}", "'q' is not the long name of an sbatch option"),
         ("walltime: 5", "signal_before_s 300 leaves nothing of the walltime 5 of encoder"),
         ("send: {training: {}}", "send.training"),
+        ("send: {patch_embeddings: {nodes: 4}}", "nodes: misspelt, no such key"),
         ("send: {patch_index: {wall: 1}}", "misspelt, no such key"),
         ("launcher: []", "launcher"),
         ("nodes: [", "not valid YAML"),
@@ -112,7 +113,7 @@ def test_times_without_quotes_are_times(read):
 def test_a_sent_step_takes_over_what_it_does_not_say(read):
     profile = read(
         "partition: gpu\naccount: brains\nnodes: 4\ngpus_per_node: 4\ndirectives: {constraint: a100}\n"
-        "send: {section_scans: {nodes: 1, gpus_per_node: 0, partition: cpu, walltime: 02:00:00}, patch_index: {}}\n"
+        "send: {section_scans: {gpus_per_node: 0, partition: cpu, walltime: 02:00:00}, patch_index: {}}\n"
     )
 
     assert profile.sends("encoder")
@@ -121,9 +122,11 @@ def test_a_sent_step_takes_over_what_it_does_not_say(read):
     scans = profile.resources("section_scans")
     assert (scans.partition, scans.account, scans.nodes, scans.gpus_per_node) == ("cpu", "brains", 1, 0)
     assert (scans.walltime_s, scans.directives) == (7200, {"constraint": "a100"})
-    assert profile.resources("patch_index") == profile.resources("encoder")
+    index = profile.resources("patch_index")
+    assert (index.nodes, index.partition, index.gpus_per_node) == (1, "gpu", 4)
     assert profile.resources().nodes == 4
 
 
-def test_a_share_has_every_key_of_what_a_job_asks_for():
-    assert set(Share.model_fields) == set(Resources.model_fields)
+def test_a_share_has_every_key_of_what_a_job_asks_for_but_nodes():
+    """Steps beside the training are one process each; more nodes would be booked and left idle."""
+    assert set(Share.model_fields) == set(Resources.model_fields) - {"nodes"}
