@@ -209,3 +209,23 @@ def test_real_brains_resolve_write_and_read(data, tmp_path):
         assert len(chain.sections) == (11 if name == "B01" else 12)
         assert sum(p.warp is not None for p in chain.sections.values()) == (3 if name == "B02" else 0)
         shutil.rmtree(tmp_path / name)
+
+
+def test_a_brain_of_the_posters_size_is_resolved_written_and_read(brain, tmp_path):
+    """459 sections, every tenth with a warp of its own; files are read once each."""
+    sections = []
+    for number in range(459):
+        warp = None
+        if number % 10 == 0:
+            warp = tmp_path / f"warp-{number}.tfm"
+            sitk.WriteTransform(sitk.Euler2DTransform((40, 30), 0.001 * number, (0.5, -0.5)), str(warp))
+        sections.append(
+            Section("B07", f"{number:04d}", number, None, matrix=placed("", 0.3 * number).matrix, warp=warp)
+        )
+
+    chain = resolve_chain(dataclasses.replace(brain, sections=tuple(sections)))
+    chain.write(tmp_path / "out")
+
+    assert BrainChain.read(tmp_path / "out").digest == chain.digest
+    assert len(chain.sections) == 459
+    assert max(np.diff(list(chain.positions_mm().values()))) == pytest.approx(0.3)

@@ -82,6 +82,19 @@ def test_problems_of_a_chain_stand_in_its_figure(reference):
     assert any("section 2" in axes.get_title() for axes in figure.axes)
 
 
+def test_outlines_of_sections_are_drawn_over_the_template(reference):
+    points = reference.cortex_points(60)
+    points[:, 1] = np.repeat([5.0, -20.0], 30)
+    turn = np.linspace(0, 2 * np.pi, 50)
+    ring = np.stack([30 * np.cos(turn), np.full(50, 5.0), 20 * np.sin(turn)], axis=1)
+    figure = draw_transform(
+        reference, points, np.repeat(["1", "2"], 30), ["1", "2"], {}, [], "sub-B01", {"1": [ring], "2": []}
+    )
+    drawn = [axes for axes in figure.axes if "section 1" in axes.get_title()]
+
+    np.testing.assert_allclose(drawn[0].lines[0].get_xydata(), ring[:, [0, 2]])
+
+
 def grid(mirrored=False):
     x_mm, y_mm = (a.ravel() for a in np.meshgrid(np.arange(1.0, 40, 2), np.arange(1.0, 20, 2)))
     frame = pd.DataFrame({"x_mm": x_mm, "y_mm": y_mm, "probability": 0.5})
