@@ -3,9 +3,20 @@
 Scans are not opened here; that is `histology`.
 """
 
+from cytonet_pipeline.dataset.areas import Areas
 from cytonet_pipeline.dataset.brain import Brain, Section
 from cytonet_pipeline.dataset.data import Dataset
-from cytonet_pipeline.dataset.files import sidecar_pixel_um
+from cytonet_pipeline.dataset.files import read_json_value, sidecar_pixel_um
 from cytonet_pipeline.dataset.reading import SIZE_TOLERANCE
+from cytonet_pipeline.dataset.series import positions_mm
 
-__all__ = ["SIZE_TOLERANCE", "Brain", "Dataset", "Section", "sidecar_pixel_um"]
+__all__ = [
+    "SIZE_TOLERANCE",
+    "Areas",
+    "Brain",
+    "Dataset",
+    "Section",
+    "positions_mm",
+    "read_json_value",
+    "sidecar_pixel_um",
+]

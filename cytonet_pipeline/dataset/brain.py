@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from cytonet_pipeline.dataset.areas import Areas
 from cytonet_pipeline.store import digest_file, digest_of
 
 Status = Literal["ok", "withdrawn", "rejected"]
@@ -20,7 +21,9 @@ class Section:
     """One histological section as the tables and file names describe it.
 
     `reason` says why a section is withdrawn or rejected; on one that is `ok` it is something to look at, and the survey
-    flags it. `path` is the scan as written in tables: relative to the data set where it lies below it, else absolute.
+    flags it. `areas` are those that its annotation may name; None if the data set lists none.
+
+    `path` is the scan as written in tables: relative to the data set where it lies below it, else absolute.
     """
 
     brain: str
@@ -37,6 +40,7 @@ class Section:
     status: Status = "ok"
     reason: str = ""
     path: str = ""
+    areas: Areas | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from cytonet_pipeline.dataset.areas import read_area_table
 from cytonet_pipeline.dataset.brain import Brain
-from cytonet_pipeline.dataset.files import read_json, read_tsv
+from cytonet_pipeline.dataset.files import read_json
 from cytonet_pipeline.dataset.names import bare, is_label
 from cytonet_pipeline.dataset.reading import read_brain
 from cytonet_pipeline.dataset.release import is_released, read_participants
@@ -85,14 +86,4 @@ class Dataset:
         DataFault
             The table cannot be read, or an index is no number or stands there twice.
         """
-        path = self.root / "derivatives/annotation/desc-areas_dseg.tsv"
-        if not path.is_file():
-            empty = pd.DataFrame({"index": [], "name": [], "color": []}, dtype=object)
-            return empty.astype({"index": "int64", "name": "str", "color": "str"})
-        frame = read_tsv(path, ("index", "name"))
-        frame["index"] = pd.to_numeric(frame["index"], errors="coerce")
-        if frame["index"].isna().any() or frame["index"].duplicated().any():
-            raise DataFault(f"{path}: an index is no number or stands there twice.", to_fix="number each area once")
-        color = frame["color"].fillna("#808080") if "color" in frame else "#808080"
-        named = frame.assign(color=color, name=frame["name"].fillna(frame["index"].astype(str)))
-        return named[["index", "name", "color"]].astype({"index": "int64", "name": "str", "color": "str"})
+        return read_area_table(self.root)

@@ -11,10 +11,20 @@ from pathlib import Path
 from typing import Literal
 
 from cytonet_pipeline.dataset.brain import Section, written_path
-from cytonet_pipeline.dataset.names import ImageName, parse_image, section_number, split_extension
+from cytonet_pipeline.dataset.names import (
+    CONTOUR_EXTENSION,
+    SCAN_EXTENSIONS,
+    ImageName,
+    parse_image,
+    section_number,
+    split_extension,
+)
 
 _Found = list[tuple[ImageName, Path]]
-_LABEL_IMAGES = {"mask": ("segmentation", "cortex", "mask"), "annotation": ("annotation", "areas", "dseg")}
+_LABEL_IMAGES = {
+    "mask": ("segmentation", "cortex", "mask", SCAN_EXTENSIONS),
+    "annotation": ("annotation", "areas", "dseg", (*SCAN_EXTENSIONS, CONTOUR_EXTENSION)),
+}
 
 
 @dataclass
@@ -54,10 +64,10 @@ class LabelImages:
 
     def __init__(self, root: Path, brain: str, kind: Literal["mask", "annotation"]) -> None:
         self.kind = kind
-        derivative, desc, suffix = _LABEL_IMAGES[kind]
+        derivative, desc, suffix, extensions = _LABEL_IMAGES[kind]
         self._by_sample: dict[str, _Found] = defaultdict(list)
         for path in _entries(root / f"derivatives/{derivative}/sub-{brain}/micr"):
-            name = parse_image(path.name)
+            name = parse_image(path.name, extensions)
             if name is not None and (name.brain, name.desc, name.suffix) == (brain, desc, suffix):
                 self._by_sample[name.sample].append((name, path))
 

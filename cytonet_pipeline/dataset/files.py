@@ -57,13 +57,24 @@ def read_json(path: Path) -> dict[str, Any]:
     DataFault
         The file cannot be read or is not a JSON object.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataFault(f"{path.name} cannot be read as JSON ({_first_line(error)}); correct it.") from error
+    content = read_json_value(path)
     if not isinstance(content, dict):
         raise DataFault(f"{path.name} is not a JSON object; it must be {{…}} with named values.")
     return content
+
+
+def read_json_value(path: Path) -> Any:
+    """Read JSON of any kind.
+
+    Raises
+    ------
+    DataFault
+        The file cannot be read or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataFault(f"{path.name} cannot be read as JSON ({_first_line(error)}); correct it.") from error
 
 
 def sidecar_pixel_um(scan: Path) -> float | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 # Longest first: `x.ome.tif` is not a `.tif` called `x.ome`.
 SCAN_EXTENSIONS = (".ome.zarr", ".ome.tif", ".ome.btf", ".tiff", ".tif")
+CONTOUR_EXTENSION = ".geojson"
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _LARGEST_INT32 = 2**31 - 1
 
@@ -51,9 +52,9 @@ def split_extension(name: str, extensions: tuple[str, ...] = SCAN_EXTENSIONS) ->
     return name, ""
 
 
-def parse_image(name: str) -> ImageName | None:
+def parse_image(name: str, extensions: tuple[str, ...] = SCAN_EXTENSIONS) -> ImageName | None:
     """Read the entities off a file name; None if it is not the name of a sample's image."""
-    stem, extension = split_extension(name)
+    stem, extension = split_extension(name, extensions)
     *pairs, suffix = stem.split("_")
     entities = dict(pair.split("-", 1) for pair in pairs if "-" in pair)
     if not extension or not suffix or len(entities) != len(pairs):

@@ -8,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from cytonet_pipeline.dataset import matrices, section_table
+from cytonet_pipeline.dataset.areas import Areas, area_table_path, read_areas
 from cytonet_pipeline.dataset.brain import Brain, Section
 from cytonet_pipeline.dataset.discovery import Sections, discover_sections, rejected
 from cytonet_pipeline.dataset.files import sidecar_pixel_um
 from cytonet_pipeline.dataset.matrices import Placement, read_placements
 from cytonet_pipeline.dataset.names import sidecar_of
 from cytonet_pipeline.dataset.section_table import read_sections
+from cytonet_pipeline.dataset.series import reflected
 from cytonet_pipeline.dataset.transforms import find_brain_files, follow_warp
 from cytonet_pipeline.errors import DataFault
 
@@ -30,6 +32,11 @@ def read_brain(root: Path, brain: str, stain: str, allowed_roots: Sequence[Path]
     if fault:
         found.problems.append(fault)
     sections = [_placed(_sized(section), placements, fault, roots) for section in found.sections]
+    sections = _seen_from_one_side(sections, matrices.table_path(root, brain))
+    areas, fault = _areas(root)
+    sections = [replace(section, areas=areas) for section in sections]
+    if fault:
+        found.problems.append(fault)
     if not sections:
         found.problems.append(
             f"no section of sub-{brain}; put scans into sub-{brain}/micr, or a table to "
@@ -99,13 +106,34 @@ def _placed(section: Section, placements: dict[str, Placement], fault: str, root
     return rejected(section, problems[0]) if problems else section
 
 
+def _seen_from_one_side(sections: list[Section], table: Path) -> list[Section]:
+    """Reject sections whose matrix mirrors them against the others: their patches would lie in the wrong place."""
+    usable = {s.sample: s.matrix for s in sections if s.status == "ok" and s.matrix is not None}
+    mirrored = set(reflected(usable))
+    reason = (
+        "{table}, sample {sample}: the matrix is reflected, it shows the section from the other side than those of the "
+        "other sections; correct the row, or mirror the scan's plane by its warp if the section was mounted that way."
+    )
+    return [
+        rejected(s, reason.format(table=table.name, sample=s.sample)) if s.sample in mirrored else s for s in sections
+    ]
+
+
+def _areas(root: Path) -> tuple[Areas | None, str]:
+    """The areas of the data set and what is wrong with their table."""
+    try:
+        return read_areas(root), ""
+    except DataFault as fault:
+        return None, f"{fault.what} {fault.to_fix}".strip()
+
+
 def _unused(placements: dict[str, Placement], sections: Sequence[Section]) -> list[str]:
     extra = sorted(set(placements) - {section.sample for section in sections})
     return [f"the matrices of {len(extra)} samples belong to no section: {', '.join(extra[:5])}."] if extra else []
 
 
 def _sources(root: Path, brain: str, sections: Sequence[Section], roots: Sequence[Path]) -> list[Path]:
-    tables = [matrices.table_path(root, brain), section_table.table_path(root, brain)]
+    tables = [matrices.table_path(root, brain), section_table.table_path(root, brain), area_table_path(root)]
     sidecars = [sidecar_of(section.scan) for section in sections if section.scan is not None]
     warps = [path for s in sections if s.warp is not None for path in follow_warp(s.warp, roots).sources]
     return [path for path in (*tables, *sidecars) if path.is_file()] + warps

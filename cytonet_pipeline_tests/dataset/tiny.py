@@ -13,11 +13,11 @@ SAMPLES = ("0010", "0020", "0030")
 HEIGHT, WIDTH, PIXEL_UM = 120, 160, 100.0
 
 
-def section_picture(shift: int = 0) -> np.ndarray:
-    """A disc of tissue on a light slide, `shift` pixels to the right."""
+def section_picture(shift: int = 0, seed: int | None = None) -> np.ndarray:
+    """A disc of tissue on a light slide, `shift` pixels to the right; other cells for every seed."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     inside = (y - 60) ** 2 + (x - 70 - shift) ** 2 < 40**2
-    cells = np.random.default_rng(shift).integers(90, 180, (HEIGHT, WIDTH))
+    cells = np.random.default_rng(shift if seed is None else seed).integers(90, 180, (HEIGHT, WIDTH))
     return np.where(inside, cells, 235).astype(np.uint8)
 
 
@@ -51,7 +51,7 @@ class TinyDataset:
         for sample in SAMPLES:
             self.write_scan(sample)
             tifffile.imwrite(self.mask(sample), ring(), compression="deflate", metadata=None)
-        tifffile.imwrite(self.annotation("0010"), ring() * np.uint8(7), compression="deflate", metadata=None)
+        tifffile.imwrite(self.annotation("0010"), ring(), compression="deflate", metadata=None)
         self.write_matrices(self.rows())
         self.to_reference.with_suffix(".h5").write_bytes(b"not read here")
         return self
@@ -68,7 +68,13 @@ class TinyDataset:
     def write_scan(self, sample: str, name: str = "", shift: int = 0) -> Path:
         """Write a scan and its sidecar."""
         path = self.micr / name if name else self.scan(sample)
-        tifffile.imwrite(path, section_picture(shift), tile=(64, 64), compression="deflate", metadata=None)
+        tifffile.imwrite(
+            path,
+            section_picture(shift, int(sample) if sample.isdigit() else 1),
+            tile=(64, 64),
+            compression="deflate",
+            metadata=None,
+        )
         sidecar = {"PixelSize": [PIXEL_UM, PIXEL_UM], "PixelSizeUnits": "um"}
         path.with_suffix(".json").write_text(json.dumps(sidecar))
         return path
