@@ -4,6 +4,8 @@ from pathlib import Path
 
 from cytonet_pipeline.dataset import Section
 from cytonet_pipeline.errors import ScanError
+from cytonet_pipeline.histology import contours
+from cytonet_pipeline.histology.contours import Contours
 from cytonet_pipeline.histology.fit import require_fit
 from cytonet_pipeline.histology.labels import LabelImage
 from cytonet_pipeline.histology.scan import Scan
@@ -17,14 +19,12 @@ def read_mask(section: Section, scan: Scan) -> LabelImage:
     ScanError
         There is none, it cannot be read, is empty, or is another section's by its proportions or by where it lies.
     """
-    mask = _read(section.mask, "mask", section, scan)
-    if not mask.labels.any():
-        raise ScanError(f"{mask.path}: the mask is empty.", to_fix="draw it, or leave it out to have it derived")
+    mask = open_mask(section, *_plane_mm(scan))
     require_fit(mask, scan)
     return mask
 
 
-def read_annotation(section: Section, scan: Scan) -> LabelImage:
+def read_annotation(section: Section, scan: Scan) -> LabelImage | Contours:
     """The annotated areas of a section: index in `desc-areas_dseg.tsv`, 0 where nothing is annotated.
 
     Raises
@@ -32,13 +32,53 @@ def read_annotation(section: Section, scan: Scan) -> LabelImage:
     ScanError
         There is none, it cannot be read, or is another section's by its proportions or by where it lies.
     """
-    annotation = _read(section.annotation, "annotation", section, scan)
+    annotation = open_annotation(section, *_plane_mm(scan), scan.pixel_um)
     require_fit(annotation, scan)
     return annotation
 
 
-def _read(path: Path | None, what: str, section: Section, scan: Scan) -> LabelImage:
+def open_mask(section: Section, width_mm: float, height_mm: float) -> LabelImage:
+    """The cortex mask of a section, without looking whether it lies on the tissue.
+
+    Raises
+    ------
+    ScanError
+        There is none, it cannot be read, is empty, or has other proportions.
+    """
+    mask = LabelImage.open(_path(section.mask, "mask", section), width_mm, height_mm)
+    if not mask.labels.any():
+        raise ScanError(f"{mask.path}: the mask is empty.", to_fix="draw it, or leave it out to have it derived")
+    return mask
+
+
+def open_annotation(section: Section, width_mm: float, height_mm: float, pixel_um: float) -> LabelImage | Contours:
+    """The annotated areas of a section, without looking whether they lie on the tissue.
+
+    Areas that `desc-areas_dseg.tsv` lacks read as 0; the survey names them.
+
+    Parameters
+    ----------
+    width_mm, height_mm, pixel_um : float
+        Field of view and pixel size of the scan.
+
+    Raises
+    ------
+    ScanError
+        There is none, it cannot be read, or has other proportions.
+    """
+    path = _path(section.annotation, "annotation", section)
+    if path.name.lower().endswith(contours.EXTENSIONS):
+        return Contours.open(path, width_mm, height_mm, pixel_um, section.areas)
+    image = LabelImage.open(path, width_mm, height_mm)
+    return image if section.areas is None else image.only(section.areas.numbers)
+
+
+def _path(path: Path | None, what: str, section: Section) -> Path:
     if path is None:
         raise ScanError(f"sub-{section.brain}, sample {section.sample}: has no {what}.")
+    return path
+
+
+def _plane_mm(scan: Scan) -> tuple[float, float]:
     mm = scan.pixel_um / 1000
-    return LabelImage.open(path, scan.width_px * mm, scan.height_px * mm)
+    return scan.width_px * mm, scan.height_px * mm

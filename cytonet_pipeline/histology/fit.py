@@ -9,20 +9,34 @@ rest doubted. No right mask was refused or doubted (on tissue at least 0.99, bor
 """
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from scipy import ndimage
 
 from cytonet_pipeline.errors import ScanError
-from cytonet_pipeline.histology.labels import LabelImage
+from cytonet_pipeline.histology.overview import Overview
 from cytonet_pipeline.histology.scan import Scan
-from cytonet_pipeline.histology.tissue import tissue_of
 
-_THUMBNAIL_PX = 320
+FIT_PX = 320
 _NEAR_PX = 2
 _CERTAINLY_WRONG_BELOW = 0.7
 _RIGHT_ABOVE = 0.95
 _WRONG_BORDER_BELOW, _DOUBTFUL_BORDER_BELOW = 0.3, 0.2
+
+
+class Placed(Protocol):
+    """Numbers over the plane of a scan: a label image, or contours."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        ...
+
+    def at_mm(self, x_mm: np.ndarray | float, y_mm: np.ndarray | float) -> np.ndarray:
+        """The number at points of the scan plane (mm); 0 is nothing."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -49,14 +63,19 @@ class Fit:
         )
 
 
-def fit_of(image: LabelImage, scan: Scan) -> Fit:
-    """Measure how labels lie on the tissue of a scan; a perfect fit where there is nothing to compare."""
-    picture = scan.thumbnail(_THUMBNAIL_PX)
-    tissue = tissue_of(picture, scan.background)
-    height, width = picture.shape
-    mm = scan.pixel_um / 1000
-    x_mm = (np.arange(width) + 0.5) * (scan.width_px * mm / width)
-    y_mm = (np.arange(height) + 0.5) * (scan.height_px * mm / height)
+def fit_of(image: Placed, scan: Scan, overview: Overview | None = None) -> Fit:
+    """Measure how labels lie on the tissue of a scan; a perfect fit where there is nothing to compare.
+
+    Parameters
+    ----------
+    overview : Overview, optional
+        The scan from afar, 320 px wide, where it is at hand.
+    """
+    overview = overview or Overview.of(scan, FIT_PX)
+    tissue = overview.tissue
+    height, width = tissue.shape
+    x_mm = (np.arange(width) + 0.5) * (overview.width_mm / width)
+    y_mm = (np.arange(height) + 0.5) * (overview.height_mm / height)
     labelled = image.at_mm(x_mm[None, :], y_mm[:, None]) > 0
     if not labelled.any():
         return Fit(1.0, 1.0)
@@ -68,7 +87,7 @@ def fit_of(image: LabelImage, scan: Scan) -> Fit:
     return Fit(float(tissue[labelled].mean()), at_edge)
 
 
-def require_fit(image: LabelImage, scan: Scan) -> Fit:
+def require_fit(image: Placed, scan: Scan, overview: Overview | None = None) -> Fit:
     """Measure how labels lie on a scan.
 
     Raises
@@ -76,7 +95,7 @@ def require_fit(image: LabelImage, scan: Scan) -> Fit:
     ScanError
         They are another section's.
     """
-    fit = fit_of(image, scan)
+    fit = fit_of(image, scan, overview)
     if fit.wrong:
         raise ScanError(
             f"{image.path}: {fit}; it belongs to another section than {scan.path.name}.",

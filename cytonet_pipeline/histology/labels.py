@@ -4,6 +4,7 @@ Numbers are never averaged. Where an image is too large to be held it is thinned
 """
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from cytonet_pipeline.histology.tiff import Header, read_header
 
 # Held at most, as int32: 256 MiB. A mask of 20 µm over a whole section has 4000 × 5000.
 LARGEST_LABEL_PX = 1 << 26
+_COUNTED_BELOW = 1 << 20
 _PLAIN_KINDS = (0, 1, 3)
 _JPEG = 7
 # The image may be off the scan's proportions by a pixel of its own, or by as much as rounding to whole mm does.
@@ -31,11 +33,14 @@ class LabelImage:
         0 is nothing.
     pixel_mm : (float, float)
         Width and height of a pixel (scan mm).
+    unknown : tuple of str
+        Numbers that `only` took out.
     """
 
     path: Path
     labels: np.ndarray
     pixel_mm: tuple[float, float]
+    unknown: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, path: Path, width_mm: float, height_mm: float) -> "LabelImage":
@@ -55,6 +60,15 @@ class LabelImage:
         pixel_mm = (width_mm / level.width * step, height_mm / level.height * step)
         return cls(Path(path), labels, pixel_mm)
 
+    def only(self, known: Collection[int]) -> "LabelImage":
+        """The image with 0 for every number that is not `known`; those found are listed in `unknown`."""
+        present = _numbers_in(self.labels)
+        unknown = [number for number in present if number not in known]
+        if not unknown:
+            return self
+        labels = np.where(np.isin(self.labels, unknown), 0, self.labels).astype(np.int32)
+        return LabelImage(self.path, labels, self.pixel_mm, tuple(str(number) for number in unknown))
+
     def at_mm(self, x_mm: np.ndarray | float, y_mm: np.ndarray | float) -> np.ndarray:
         """The label at points of the scan plane, in mm from the outer corner of its first pixel; 0 outside.
 
@@ -70,6 +84,17 @@ class LabelImage:
         found = np.zeros(x.shape, np.int32)
         found[inside] = self.labels[row[inside].astype(np.intp), column[inside].astype(np.intp)]
         return found
+
+
+def _numbers_in(labels: np.ndarray) -> list[int]:
+    """The numbers that occur, ascending, without 0."""
+    largest = int(labels.max(initial=0))
+    if largest < _COUNTED_BELOW:
+        # A table is many times faster than sorting 20 million pixels.
+        seen = np.zeros(largest + 1, bool)
+        seen[labels] = True
+        return [int(number) for number in np.flatnonzero(seen) if number]
+    return [int(number) for number in np.unique(labels) if number]
 
 
 def _require_numbers(header: Header) -> None:

@@ -17,6 +17,14 @@ def said_pixel_um(page: TiffPage) -> tuple[float, float] | None:
     return _ome(page.description) or _resolution(page)
 
 
+def contradiction(page: TiffPage, tolerance: float) -> str:
+    """What is to be said where OME metadata and resolution tags of a page differ by more than `tolerance` (a share)."""
+    ome, tags = _ome(page.description), _resolution(page)
+    if ome is None or tags is None or all(abs(a - b) <= tolerance * a for a, b in zip(ome, tags, strict=True)):
+        return ""
+    return f"its OME metadata give {ome[0]:g} µm a pixel, its resolution tags {tags[0]:g}"
+
+
 def _ome(text: str) -> tuple[float, float] | None:
     """`PhysicalSizeX` and `Y` of the first image in OME-XML. Entities are not expanded: they can grow without end."""
     if "<OME" not in text or "<!" in text.replace("<!--", ""):

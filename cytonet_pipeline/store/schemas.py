@@ -131,7 +131,7 @@ _STATUS = ("ok", "flagged", "rejected", "withdrawn")
 
 _SECTION_SCANS = Table(
     "section_scans",
-    1,
+    2,
     (
         _BRAIN,
         _SAMPLE,
@@ -148,6 +148,15 @@ _SECTION_SCANS = Table(
         Column("tissue_fraction", "float32", "share of the field of view that is tissue", nullable=True, low=0, high=1),
         Column("focus", "float32", "variance of the Laplacian over the variance, in tissue", nullable=True, low=0),
         Column("background", "float32", "median grey value outside tissue (0-255)", nullable=True, low=0, high=255),
+        Column(
+            "staining", "float32", "median optical density of the tissue, log10(slide / grey)", nullable=True, low=0
+        ),
+        Column("saturation", "float32", "share of pixels in tissue that are 0 or 255", nullable=True, low=0, high=1),
+        Column("folds", "float32", "excess of the darkest straight line over both its sides", nullable=True, low=0),
+        Column("tears", "float32", "bare straight lines, as a share of the tissue", nullable=True, low=0),
+        Column("wide_tears", "float32", "wider bare lines, as a share of the tissue", nullable=True, low=0),
+        Column("picture_hash", "string", "difference hash of the tissue (512 bits)", nullable=True),
+        Column("gap_mm", "float32", "from the usable section before it in the series (brain mm)", nullable=True, low=0),
         Column("mask_path", "string", "cortex mask; null: derived from the reference", nullable=True),
         Column("mask_digest", "string", "digest of the mask's bytes", nullable=True),
         Column("annotation_path", "string", "annotated areas; null: this section is not annotated", nullable=True),
@@ -155,6 +164,9 @@ _SECTION_SCANS = Table(
         Column("transform_digest", "string", "digest of the section's placement in the brain", nullable=True),
         Column("status", "string", "whether the section takes part", allowed=_STATUS),
         Column("reason", "string", "why it is flagged, rejected or withdrawn; empty if ok"),
+        Column("remarks", "string", "the part of the reason that its own files gave", nullable=True),
+        Column("findings", "string", "how it differs from the brain's other sections, comma-separated", nullable=True),
+        Column("inputs", "string", "digest of all that the row was made from, times of change included", nullable=True),
     ),
     "cytonet run",
 )

@@ -56,11 +56,14 @@ def read_table(
     *,
     columns: Sequence[str] | None = None,
     where: "pyarrow.dataset.Expression | None" = None,
+    categories: Sequence[str] = (),
 ) -> "pd.DataFrame":
     """Read a Parquet file, or a folder of parts, of the table `name`.
 
     Parameters
     ----------
+    categories : sequence of str
+        Columns to read as pandas categories: a name in ten million rows is then held once.
     where : pyarrow.dataset.Expression, optional
         Rows to keep, pushed down to the files.
 
@@ -84,7 +87,19 @@ def read_table(
             to_fix=f"delete it and rebuild it with: {table(name).rebuilt_by}",
         ) from error
     require_version(path, name, source.schema.metadata)
-    return source.to_table(columns=list(columns) if columns else None, filter=where).to_pandas()
+    present = [name for name in columns or source.schema.names if name in source.schema.names]
+    read = source.to_table(columns=present if columns else None, filter=where).to_pandas(categories=list(categories))
+    return _with_new_columns(read, name, columns)
+
+
+def _with_new_columns(frame: "pd.DataFrame", name: str, columns: Sequence[str] | None) -> "pd.DataFrame":
+    """A table of the previous version with the columns that have come since, without values."""
+    wanted = columns or [column.name for column in table(name).columns]
+    if all(column in frame.columns for column in wanted):
+        return frame
+    known = {column.name for column in table(name).columns if column.nullable}
+    missing = [column for column in wanted if column not in frame.columns and column in known]
+    return frame.assign(**dict.fromkeys(missing))[list(wanted)]
 
 
 def require_version(path: Path, name: str, metadata: Mapping[bytes, bytes] | None) -> None:

@@ -182,3 +182,37 @@ def test_without_ingest_a_brain_is_released_when_it_has_been_quiet(tiny):
 def test_names_with_prefix_are_accepted_everywhere(tiny, read):
     assert dataset(tiny).brain("sub-B01").name == "B01"
     assert {s.sample for s in read().sections} == {"0010", "0020", "0030"}
+
+
+def test_sections_know_which_areas_there_are(tiny, read):
+    areas = read().sections[0].areas
+
+    assert (areas.numbers, dict(areas.by_name)) == ({1}, {"Area 1": 1})
+
+
+def test_a_faulty_table_of_areas_is_a_problem(tiny, read):
+    (tiny.annotations.parent.parent / "desc-areas_dseg.tsv").write_text("index\tname\n1\tA\n1\tB\n")
+
+    brain = read()
+
+    assert brain.sections[0].areas is None
+    assert any("desc-areas_dseg.tsv" in problem and "twice" in problem for problem in brain.problems)
+
+
+def test_positions_along_the_series_are_those_of_the_middles():
+    """Tilted sections cross outside the tissue, so corners say nothing."""
+    import numpy as np
+
+    from cytonet_pipeline.dataset import positions_mm
+
+    tilt = np.radians(10)
+    matrices = []
+    for y_mm in (0.0, 2.0, 5.0):
+        right = np.array([1.0, 0, 0])
+        down = np.array([0, np.sin(tilt) * (y_mm == 2.0), -np.cos(tilt) if y_mm == 2.0 else -1.0])
+        corner = np.array([-8, y_mm, 6]) - 8 * right - 6 * down
+        matrices.append(np.column_stack([right, down, [0, 0, 0], corner]))
+
+    along = positions_mm(matrices, np.tile([8.0, 6.0], (3, 1)))
+
+    np.testing.assert_allclose(np.abs(np.diff(along)), [2, 3], rtol=0.01)

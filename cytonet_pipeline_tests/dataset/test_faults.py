@@ -176,3 +176,31 @@ def test_a_sidecar_gives_its_size_in_any_unit_of_bids(size, unit, um, tiny, read
     tiny.scan("0020").with_suffix(".json").write_text(json.dumps({"PixelSize": size, "PixelSizeUnits": unit}))
 
     assert read().sections[1].pixel_um == (pytest.approx(um) if um else None)
+
+
+def test_a_reflected_matrix(tiny, read):
+    """One row seen from the other side: its patches would lie mirrored in the brain."""
+    rows = tiny.rows()
+    rows[1] |= {name: -rows[1][name] for name in ("m00", "m10", "m20")}
+    tiny.write_matrices(rows)
+
+    reason = the_fault_of(read())
+
+    assert tiny.matrices.name in reason
+    assert "reflected" in reason
+
+
+def test_a_brain_that_is_mirrored_as_a_whole_blames_no_section(tiny, read):
+    mirrored = [row | {name: -row[name] for name in ("m00", "m10", "m20")} for row in tiny.rows()]
+    tiny.write_matrices(mirrored)
+
+    assert all(section.status == "ok" for section in read().sections)
+
+
+def test_a_label_image_beside_contours_of_one_sample_must_be_decided(tiny, read):
+    tiny.annotation("0010").with_suffix(".geojson").write_text("{}")
+
+    section = read().sections[0]
+
+    assert section.status == "rejected"
+    assert "several images could be its annotation" in section.reason

@@ -144,3 +144,15 @@ def test_swapped_masks_of_real_anatomy_are_caught(test_data):
             wrong, refused, doubted = wrong + 1, refused + fit.wrong, doubted + fit.doubtful
     assert doubted == wrong
     assert refused >= 0.95 * wrong
+
+
+@pytest.mark.parametrize("offset", [0, 3_000_000])
+def test_numbers_that_are_not_known_become_nothing_and_are_listed(offset, tmp_path):
+    labels = np.array([[0, 1, 5], [7, 7, 1]], np.uint32) + np.array([[0, 0, offset], [offset, 0, 0]], np.uint32)
+    image = LabelImage.open(write(tmp_path / "a.tif", labels), 3.0, 2.0)
+
+    kept = image.only({1, 5 + offset})
+
+    assert kept.labels.tolist() == [[0, 1, 5 + offset], [0, 0, 1]]
+    assert set(kept.unknown) == {"7", str(7 + offset)}
+    assert image.only(set(labels.ravel().tolist())) is image

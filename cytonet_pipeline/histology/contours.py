@@ -1,0 +1,180 @@
+"""Annotations as contours: GeoJSON polygons of areas, as QuPath writes them.
+
+A point is looked up in the polygons themselves, so an area is as exact as it was drawn; nothing is rasterised. Vertices
+are full-resolution pixels of the scan, x to the right and y down, from the outer corner of the first pixel; a member
+`"unit"` of the FeatureCollection says `px` (default), `um` or `mm`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely  # type: ignore[import-untyped]
+from shapely.geometry import shape  # type: ignore[import-untyped]
+
+from cytonet_pipeline.dataset import Areas, read_json_value
+from cytonet_pipeline.errors import DataFault, ScanError
+
+EXTENSIONS = (".geojson", ".json")
+_UNITS = ("px", "um", "mm")
+# Polygons may reach beyond the scan by this part of its edge: people draw over the rim.
+_BEYOND = 0.05
+_LARGEST = 2**31 - 1
+
+
+@dataclass(frozen=True, eq=False)
+class Contours:
+    """Areas of a scan as polygons.
+
+    Attributes
+    ----------
+    polygons : list of shapely geometries
+        Polygons with holes, in scan mm.
+    areas : list of int
+        Number of the area of each.
+    unknown : tuple of str
+        Names or numbers that the table of areas lacks; their polygons are left out.
+    """
+
+    path: Path
+    polygons: list[shapely.Geometry]
+    areas: list[int]
+    unknown: tuple[str, ...] = ()
+
+    @classmethod
+    def open(cls, path: Path, width_mm: float, height_mm: float, pixel_um: float, areas: Areas | None) -> "Contours":
+        """Read the contours of a scan whose plane is `width_mm` × `height_mm`.
+
+        Parameters
+        ----------
+        pixel_um : float
+            Edge of a full-resolution pixel.
+        areas : Areas, optional
+            What `desc-areas_dseg.tsv` lists. Without it only numbers are understood, any number.
+
+        Raises
+        ------
+        ScanError
+            The file is no GeoJSON, a feature is no polygon or names no area, or the polygons lie outside the scan.
+        """
+        features, mm = _features(path, pixel_um)
+        polygons, numbers, unknown = [], [], []
+        for name, feature in features:
+            area = _area(feature, areas, f"{path}, {name}")
+            polygon = _polygon(feature, f"{path}, {name}", mm)
+            _require_inside(polygon, width_mm, height_mm, f"{path}, {name}")
+            if isinstance(area, str):
+                unknown.append(area)
+            else:
+                polygons.append(polygon)
+                numbers.append(area)
+        return cls(path, polygons, numbers, tuple(dict.fromkeys(unknown)))
+
+    def at_mm(self, x_mm: np.ndarray | float, y_mm: np.ndarray | float) -> np.ndarray:
+        """The area at points of the scan plane (mm); 0 outside of all. Where polygons overlap the last one counts.
+
+        Returns
+        -------
+        int32 array
+            Of the shape that `x_mm` and `y_mm` broadcast to.
+        """
+        x, y = np.broadcast_arrays(np.asarray(x_mm, np.float64), np.asarray(y_mm, np.float64))
+        found = np.zeros(x.shape, np.int32)
+        for polygon, area in zip(self.polygons, self.areas, strict=True):
+            left, top, right, bottom = polygon.bounds
+            near = (x >= left) & (x <= right) & (y >= top) & (y <= bottom)
+            if near.any():
+                within = found[near]
+                within[shapely.contains_xy(polygon, x[near], y[near])] = area
+                found[near] = within
+        return found
+
+
+def _features(path: Path, pixel_um: float) -> tuple[list[tuple[str, dict[str, Any]]], float]:
+    """Features with a name for messages, and the length of a unit of their coordinates (mm)."""
+    try:
+        content = read_json_value(path)
+    except DataFault as fault:
+        raise ScanError(f"{path}: {fault.what}") from fault
+    unit = content.get("unit", "px") if isinstance(content, dict) else "px"
+    if unit not in _UNITS:
+        raise ScanError(f"{path}: its unit is {unit!r}.", to_fix="write px, um or mm")
+    # QuPath before 0.3 writes a bare list of features, and one feature if one is selected.
+    found = content if isinstance(content, list) else content.get("features", [content])
+    if not isinstance(found, list) or not all(isinstance(f, dict) and f.get("type") == "Feature" for f in found):
+        raise ScanError(
+            f"{path}: is no GeoJSON FeatureCollection.",
+            to_fix="export the annotations from QuPath as GeoJSON, or give a label image",
+        )
+    return [(_name(number, feature), feature) for number, feature in enumerate(found, 1)], _mm(unit, pixel_um)
+
+
+def _mm(unit: str, pixel_um: float) -> float:
+    return {"px": pixel_um / 1000, "um": 1e-3, "mm": 1.0}[unit]
+
+
+def _name(number: int, feature: dict[str, Any]) -> str:
+    said = next((text for text in _names(feature)), "")
+    return f"feature {number}" + (f" ({said})" if said else "")
+
+
+def _names(feature: dict[str, Any]) -> Iterator[str]:
+    """What a feature may call its area: its classification first, then its own name."""
+    properties = feature.get("properties")
+    if not isinstance(properties, dict):
+        return
+    classification = properties.get("classification")
+    for said in (classification.get("name") if isinstance(classification, dict) else None, properties.get("name")):
+        if isinstance(said, str) and said.strip():
+            yield said.strip()
+
+
+def _area(feature: dict[str, Any], areas: Areas | None, place: str) -> int | str:
+    """The number of a feature's area; a name or number as text if the table lacks it."""
+    properties = feature.get("properties")
+    index = properties.get("index") if isinstance(properties, dict) else None
+    if index is not None:
+        if isinstance(index, bool) or not isinstance(index, int) or not 0 < index <= _LARGEST:
+            raise ScanError(f"{place}: its index is {index!r}.", to_fix="write the number of an area, from 1")
+        return index if areas is None or index in areas.numbers else str(index)
+    names = list(_names(feature))
+    if not names:
+        raise ScanError(
+            f"{place}: does not say which area it is.",
+            to_fix="give it a classification in QuPath, or a property index with the area's number",
+        )
+    known = {} if areas is None else areas.by_name
+    return next((known[name] for name in names if name in known), names[0])
+
+
+def _polygon(feature: dict[str, Any], place: str, mm: float) -> shapely.Geometry:
+    geometry = feature.get("geometry")
+    kind = geometry.get("type") if isinstance(geometry, dict) else None
+    if kind not in ("Polygon", "MultiPolygon"):
+        raise ScanError(f"{place}: is a {kind}, not a polygon.", to_fix="close the line, or delete the feature")
+    try:
+        polygon = shapely.transform(shapely.force_2d(shape(geometry)), lambda xy: xy * mm)
+    except Exception as error:  # whatever the file holds instead of numbers
+        raise ScanError(
+            f"{place}: its coordinates cannot be read ({type(error).__name__}: {error!s:.80}).",
+            to_fix="export the annotations again",
+        ) from error
+    if polygon.is_empty or not np.isfinite(polygon.bounds).all():
+        raise ScanError(f"{place}: has no area or a coordinate that is not finite.", to_fix="draw it again")
+    if not polygon.is_valid:
+        # A contour drawn by hand may cross itself: what it encloses an odd number of times is inside.
+        polygon = shapely.make_valid(polygon)
+    shapely.prepare(polygon)
+    return polygon
+
+
+def _require_inside(polygon: shapely.Geometry, width_mm: float, height_mm: float, place: str) -> None:
+    left, top, right, bottom = polygon.bounds
+    spare = _BEYOND * max(width_mm, height_mm)
+    if min(left, top) < -spare or right > width_mm + spare or bottom > height_mm + spare:
+        raise ScanError(
+            f"{place}: reaches to ({right:.1f}, {bottom:.1f}) mm, the scan has {width_mm:.1f} × {height_mm:.1f} mm.",
+            to_fix='give full-resolution pixels of this scan, or say "unit": "um" or "mm" in the FeatureCollection',
+        )

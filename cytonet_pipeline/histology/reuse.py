@@ -1,0 +1,102 @@
+"""What need not be looked at again: rows and thumbnails of sections whose files have not changed since.
+
+A brain has hundreds of sections of gigabytes each. The last inventory is kept beside a digest of everything that each
+row was made from, and a section is opened again only where that differs.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cytonet_pipeline.dataset import Brain, Section
+from cytonet_pipeline.dataset.transforms import follow_warp
+from cytonet_pipeline.errors import StoreError
+from cytonet_pipeline.settings import DatasetBlock
+from cytonet_pipeline.store import atomic_file, beside, digest_array, digest_of, read_table
+
+# Raised by hand when the code of the survey gives other rows.
+_CODE = 1
+_PICTURES = "thumbnails.npz"
+
+
+@dataclass(frozen=True, eq=False)
+class Inventory:
+    """The sections of a brain.
+
+    Attributes
+    ----------
+    rows : DataFrame
+        Table `section_scans`.
+    pictures : dict
+        Thumbnail of each section that could be opened, (H, W) uint8, by sample.
+    """
+
+    rows: pd.DataFrame
+    pictures: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def known(self) -> dict[str, tuple[dict[str, Any], np.ndarray]]:
+        """By digest of the inputs, the row and thumbnail of every section that was opened and is sound.
+
+        What was rejected is looked at again: the reason may have been the disk.
+        """
+        if "inputs" not in self.rows:
+            return {}
+        sound = self.rows[self.rows["status"].isin(["ok", "flagged"]) & self.rows["inputs"].notna()]
+        return {
+            str(row["inputs"]): ({str(k): v for k, v in row.items()}, self.pictures[row["sample"]])
+            for row in sound.to_dict("records")
+            if row["sample"] in self.pictures
+        }
+
+
+def write_pictures(folder: Path, pictures: Mapping[str, np.ndarray]) -> None:
+    """Write the thumbnails of a brain beside its table."""
+    with atomic_file(beside(folder, _PICTURES)) as temporary, temporary.open("wb") as stream:
+        named: Any = {f"sample-{name}": picture for name, picture in pictures.items()}
+        np.savez_compressed(stream, **named)
+
+
+def read_inventory(folder: Path) -> Inventory | None:
+    """The last inventory of a brain; None if there is none that can be used again."""
+    try:
+        rows = read_table(folder / "sections.parquet", "section_scans")
+        with np.load(beside(folder, _PICTURES), allow_pickle=False) as stored:
+            return Inventory(rows, {name.removeprefix("sample-"): stored[name] for name in stored.files})
+    except (StoreError, OSError, ValueError, EOFError, KeyError):
+        return None
+
+
+def inputs_digest(section: Section, brain: Brain, block: DatasetBlock) -> str:
+    """Digest of everything that a section's row is made from: files by name, size and time of change, and settings."""
+    files = [path for path in (section.scan, section.mask, section.annotation) if path is not None]
+    if section.warp is not None:
+        files += follow_warp(section.warp, (brain.root, *block.allowed_roots)).sources
+    areas = section.areas if section.annotation is not None else None
+    return digest_of(
+        {
+            "code": _CODE,
+            "section": [section.brain, section.sample, section.section, section.status, section.reason],
+            "files": [(str(path), *_state(path)) for path in files],
+            "pixel_um": section.pixel_um,
+            "window": block.window_of(section.brain),
+            "matrix": None if section.matrix is None else digest_array(section.matrix),
+            "warp_origin": section.warp_origin,
+            "areas": None if areas is None else [sorted(areas.numbers), sorted(areas.by_name.items())],
+        }
+    )
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """Size and time of change (ns), of an OME-Zarr of its folder and metadata; -1 if it is not there."""
+    try:
+        states = [os.stat(path)]
+        if path.is_dir():
+            states += [entry.stat() for entry in path.rglob("*") if entry.is_file()]
+    except OSError:
+        return -1, -1
+    return sum(s.st_size for s in states), max(s.st_mtime_ns for s in states)
