@@ -17,9 +17,9 @@ from cytonet_pipeline.store import Store, digest_left_in, digest_of, is_current
 # themselves, beside the code that it is about (`lineage.training_set`, `evaluation`); here it only shows in Dagster.
 CODE_VERSIONS = {
     "reference_space": "1",
-    "section_scans": "1",
+    "section_scans": "2",
     "colin27_transforms": "1",
-    "patch_index": "1",
+    "patch_index": "2",
     "training_set": "1",
     "encoder": "1",
     "patch_embeddings": "1",

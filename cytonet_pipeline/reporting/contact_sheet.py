@@ -1,7 +1,11 @@
-"""All sections of a brain at a glance: what was scanned, what is left out, and why."""
+"""All sections of a brain at a glance: what was scanned, what stands out or is left out, and why.
 
+Drawn pixel by pixel with Pillow: the sheet must stay legible where 460 sections share one page, and small enough for an
+asset page, which takes 200 kB of text. What is drawn where is `sheet_layout`'s.
+"""
+
+import io
 import logging
-import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,50 +13,75 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from PIL import Image, ImageDraw
 
 from cytonet_pipeline.dataset import Brain
 from cytonet_pipeline.errors import DataFault
 from cytonet_pipeline.histology import open_scan
-from cytonet_pipeline.reporting.style import bare, legend, new_figure, panels, save
+from cytonet_pipeline.histology.tissue import otsu_classes
+from cytonet_pipeline.reporting.sheet_layout import (
+    MARGIN_PX,
+    PAGE_PX,
+    Box,
+    Layout,
+    cross,
+    fitting,
+    font,
+    lay_out,
+    outline,
+)
+from cytonet_pipeline.store import atomic_file
 
 STATUS_COLORS: Mapping[str, str] = {
-    "ok": "#4D4D4D",
+    "ok": "#9A9A9A",
     "flagged": "#E69F00",
     "rejected": "#D00000",
-    "withdrawn": "#999999",
+    "withdrawn": "#777777",
 }
-THUMBNAIL_PX = 200
-MOST_TILES = 240
-_COLUMNS = 8
+THUMBNAIL_PX = 160
+MOST_TILES = 600
+# As base64 a third longer, and the asset page takes 200 kB.
+MOST_BYTES = 140_000
+_LISTED = 16
+_LINE_PX = 17
+_GREYS = (24, 12, 8, 5)
+_WHITE_ABOVE = 0.96
+_DARKEST = 1.5
+_FADED = 0.35
 
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """One section: its thumbnail (None if it cannot be opened), status and the reason for it."""
+    """One section: its thumbnail (None if it cannot be opened), its status, the reason for it, and that in a word."""
 
     sample: str
     section: int
     status: str
     reason: str
     image: np.ndarray | None
+    label: str = ""
 
 
-def contact_sheet(brain: Brain, sections: pd.DataFrame, path: Path) -> Path:
-    """Draw the contact sheet of a brain into a file.
+def contact_sheet(
+    brain: Brain, sections: pd.DataFrame, path: Path, pictures: Mapping[str, np.ndarray] | None = None
+) -> Path:
+    """Draw the contact sheet of a brain into a PNG.
 
     Parameters
     ----------
     sections : DataFrame
         Table `section_scans` of the brain.
+    pictures : mapping, optional
+        Thumbnails by sample, where they are at hand; otherwise the scans are opened for them.
     """
     shown = chosen_sections(sections)
     title = f"sub-{brain.name}: {len(sections)} sections"
     if len(shown) < len(sections):
         title += f", {len(shown)} shown"
-    return save(draw_contact_sheet(tiles_of(brain, shown), title, Counter(sections["status"])), path)
+    page = draw_contact_sheet(tiles_of(brain, shown, pictures), title, Counter(sections["status"]))
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(small_png(page))
+    return path
 
 
 def chosen_sections(sections: pd.DataFrame, at_most: int = MOST_TILES) -> pd.DataFrame:
@@ -66,56 +95,120 @@ def chosen_sections(sections: pd.DataFrame, at_most: int = MOST_TILES) -> pd.Dat
     return sections.iloc[np.sort(np.concatenate([rest, spaced]))]
 
 
-def tiles_of(brain: Brain, sections: pd.DataFrame) -> list[Tile]:
-    """Open the scans of the given rows of `section_scans`, each only for its thumbnail."""
+def tiles_of(brain: Brain, sections: pd.DataFrame, pictures: Mapping[str, np.ndarray] | None = None) -> list[Tile]:
+    """The tiles of the given rows of `section_scans`, with the thumbnails given or read from the scans."""
     scans = {section.sample: section.scan for section in brain.sections}
-    return [
-        Tile(
-            row["sample"],
-            int(row["section"]),
-            row["status"],
-            row["reason"],
-            _thumbnail(scans.get(row["sample"]), row["pixel_um"]),
-        )
-        for row in sections.to_dict("records")
-    ]
+    tiles = []
+    for row in sections.to_dict("records"):
+        sample = row["sample"]
+        image = _thumbnail(scans.get(sample), row["pixel_um"]) if pictures is None else pictures.get(sample)
+        said = row.get("findings")
+        label = said if isinstance(said, str) and said else "" if row["status"] == "ok" else row["status"]
+        tiles.append(Tile(sample, int(row["section"]), row["status"], row["reason"], image, label))
+    return tiles
 
 
-def draw_contact_sheet(tiles: Sequence[Tile], title: str, counts: Mapping[str, int] | None = None) -> Figure:
-    """Draw one tile a section, outlined in the colour of its status."""
-    columns = min(_COLUMNS, max(1, len(tiles)))
-    rows = max(1, -(-len(tiles) // columns))
-    figure = new_figure(title, max(5.0, 1.55 * columns), 0.9 + 1.6 * rows)
-    axes = panels(figure, rows, columns)
-    for tile, place in zip(tiles, axes, strict=False):
-        _draw_tile(place, tile)
-    for place in axes[len(tiles) :]:
-        place.set_axis_off()
-    counted = counts or Counter(tile.status for tile in tiles)
-    handles = [
-        Patch(facecolor="none", edgecolor=color, linewidth=2.5, label=f"{status} ({counted[status]})")
-        for status, color in STATUS_COLORS.items()
-        if counted.get(status)
-    ]
-    legend(figure, handles, ncols=max(1, len(handles)))
-    return figure
+def draw_contact_sheet(tiles: Sequence[Tile], title: str, counts: Mapping[str, int] | None = None) -> Image.Image:
+    """Draw one tile a section, outlined by its status, and below them why sections stand out."""
+    shape = next((tile.image.shape for tile in tiles if tile.image is not None), (4, 5))
+    odd = [tile for tile in tiles if tile.status != "ok"]
+    layout = lay_out(len(tiles), shape[0] / shape[1])
+    darkest = _darkest(tiles)
+    listed = min(len(odd), _LISTED) + (len(odd) > _LISTED)
+    page = Image.new("RGB", (PAGE_PX, layout.height_px + MARGIN_PX + _LINE_PX * listed), "white")
+    draw = ImageDraw.Draw(page)
+    draw.text((MARGIN_PX, MARGIN_PX), title, "black", font(18, bold=True))
+    _draw_legend(draw, counts or Counter(tile.status for tile in tiles))
+    for number, tile in enumerate(tiles):
+        _draw_tile(page, draw, tile, layout.box(number), layout, darkest)
+    _draw_reasons(draw, odd, layout.height_px)
+    return page
 
 
-def _draw_tile(axes: Axes, tile: Tile) -> None:
-    bare(axes)
-    color = STATUS_COLORS.get(tile.status, "#4D4D4D")
+def small_png(page: Image.Image, most_bytes: int = MOST_BYTES) -> bytes:
+    """A page as PNG, with as many grey values as fit into `most_bytes`."""
+    pixels = np.asarray(page)
+    colored = np.ptp(pixels, axis=2) > 0
+    colors, which = np.unique(pixels[colored], axis=0, return_inverse=True)
+    data = b""
+    for levels in _GREYS:
+        numbers = np.round(pixels[..., 0] / 255 * (levels - 1)).astype(np.uint8)
+        numbers[colored] = levels + which.ravel()
+        shown = Image.fromarray(numbers, "P")
+        greys = np.repeat(np.linspace(0, 255, levels).round().astype(np.uint8)[:, None], 3, axis=1)
+        shown.putpalette(np.concatenate([greys, colors]).tobytes())
+        stream = io.BytesIO()
+        shown.save(stream, format="PNG", optimize=True)
+        data = stream.getvalue()
+        if len(data) <= most_bytes:
+            break
+    return data
+
+
+def _draw_legend(draw: ImageDraw.ImageDraw, counts: Mapping[str, int]) -> None:
+    right = PAGE_PX - MARGIN_PX
+    for status in reversed([status for status in STATUS_COLORS if counts.get(status)]):
+        text = f"{status} {counts[status]}"
+        right -= round(draw.textlength(text, font(13)))
+        draw.text((right, MARGIN_PX + 3), text, "black", font(13))
+        outline(draw, (right - 26, MARGIN_PX + 3, right - 8, MARGIN_PX + 17), STATUS_COLORS[status], status)
+        right -= 44
+
+
+def _draw_tile(
+    page: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, box: Box, layout: Layout, darkest: float
+) -> None:
+    numbers = font(layout.font_px)
+    color = STATUS_COLORS.get(tile.status, STATUS_COLORS["ok"])
+    draw.text((box[0] + 1, box[1] - layout.label_px), f"{tile.section}", "black", numbers)
     if tile.image is not None:
-        axes.imshow(tile.image, cmap="gray", vmin=0, vmax=255, alpha=0.35 if tile.status == "withdrawn" else 1.0)
+        picture = Image.fromarray(_stretched(tile, darkest))
+        picture.thumbnail((box[2] - box[0] - 4, box[3] - box[1] - 4), Image.Resampling.BOX)
+        left = (box[0] + box[2] - picture.width) // 2
+        page.paste(picture, (left, (box[1] + box[3] - picture.height) // 2))
     else:
-        axes.text(0.5, 0.6, "no picture", transform=axes.transAxes, ha="center", va="center", color=color)
-    for spine in axes.spines.values():
-        spine.set(visible=True, color=color, linewidth=1.0 if tile.status == "ok" else 3.0)
-    axes.set_title(f"{tile.section}", fontsize=8, pad=2)
-    if tile.reason:
-        said = textwrap.shorten(tile.reason, 90, placeholder=" …")
-        box = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 1.0}
-        text = textwrap.fill(said, 26)
-        axes.text(0.5, 0.03, text, transform=axes.transAxes, ha="center", va="bottom", fontsize=5.5, bbox=box)
+        middle = ((box[0] + box[2]) // 2, (box[1] + box[3]) // 2)
+        draw.text(middle, fitting(draw, "no picture", numbers, layout.tile_px), color, numbers, anchor="mm")
+    if tile.status == "rejected":
+        cross(draw, box, color)
+    outline(draw, box, color, tile.status)
+    if tile.label and layout.has_labels:
+        said = fitting(draw, tile.label, numbers, layout.tile_px - 8)
+        place = ((box[0] + box[2]) // 2, box[3] - 4)
+        draw.rectangle(draw.textbbox(place, said, numbers, anchor="mb"), fill="white")
+        draw.text(place, said, "black", numbers, anchor="mb")
+
+
+def _draw_reasons(draw: ImageDraw.ImageDraw, odd: Sequence[Tile], top: int) -> None:
+    for line, tile in enumerate(odd[:_LISTED]):
+        y = top + line * _LINE_PX
+        outline(draw, (MARGIN_PX, y + 2, MARGIN_PX + 12, y + 13), STATUS_COLORS[tile.status], tile.status)
+        text = fitting(draw, f"{tile.section}  {tile.reason}", font(12), PAGE_PX - 3 * MARGIN_PX - 20)
+        draw.text((MARGIN_PX + 20, y), text, "black", font(12))
+    if len(odd) > _LISTED:
+        text = f"and {len(odd) - _LISTED} more: column reason of sections.parquet"
+        draw.text((MARGIN_PX + 20, top + _LISTED * _LINE_PX), text, "black", font(12))
+
+
+def _darkest(tiles: Sequence[Tile]) -> float:
+    """What becomes black, as a share of the slide: one for all, so that a dark section stays a dark one."""
+    dark = [float(np.percentile(tile.image, 2)) / _slide(tile.image) for tile in tiles if tile.image is not None]
+    return max(0.0, 1 - _DARKEST * (1 - float(np.median(dark)))) if dark else 0.0
+
+
+def _slide(image: np.ndarray) -> float:
+    # Not a high percentile: pictures that were moved have a rim that is lighter than their slide.
+    return float(np.median(otsu_classes(image)[1])) or 1.0
+
+
+def _stretched(tile: Tile, darkest: float) -> np.ndarray:
+    """A thumbnail whose slide is white: noise of the slide would take most of the file."""
+    assert tile.image is not None
+    grey = (tile.image / _slide(tile.image) - darkest) / max(_WHITE_ABOVE - darkest, 0.05)
+    grey = np.clip(grey, 0, 1)
+    if tile.status == "withdrawn":
+        grey = 1 - _FADED * (1 - grey)
+    return np.round(grey * 255).astype(np.uint8)
 
 
 def _thumbnail(scan: Path | None, pixel_um: float | None) -> np.ndarray | None:

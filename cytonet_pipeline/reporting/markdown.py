@@ -34,9 +34,12 @@ def picture(source: Path | Figure, max_bytes: int = 200_000, alt: str = "") -> s
     ValueError
         Not even a thumbnail fits.
     """
-    image = _image_of(source)
     prefix, suffix = f"![{alt or _name_of(source)}](data:image/png;base64,", ")"
     room = max_bytes - len(prefix.encode()) - len(suffix)
+    ready = _ready_made(source)
+    if ready and len(ready) <= room:
+        return prefix + ready + suffix
+    image = _image_of(source)
     # No asset page is wider; encoding what would be shrunk anyway takes most of the time.
     image.thumbnail((_WIDEST_PX, _WIDEST_PX))
     while True:
@@ -84,6 +87,16 @@ def _score(rows: pd.DataFrame, score: str) -> str:
     low, high = rows.loc[values.index[0], [f"{score}_low", f"{score}_high"]]
     interval = "" if pd.isna(low) or pd.isna(high) else f" ({low:.3f}–{high:.3f})"
     return f"{values.iloc[0]:.3f}{interval}"
+
+
+def _ready_made(source: Path | Figure) -> str:
+    """A PNG file as it is, if no asset page is narrower: encoding it again would only make it longer."""
+    if not isinstance(source, Path) or source.suffix != ".png":
+        return ""
+    with Image.open(source) as image:
+        if image.format != "PNG" or image.width > _WIDEST_PX:
+            return ""
+    return base64.b64encode(source.read_bytes()).decode("ascii")
 
 
 def _image_of(source: Path | Figure) -> Image.Image:

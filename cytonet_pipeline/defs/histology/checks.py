@@ -14,13 +14,38 @@ from cytonet_pipeline.store import Store, Verdict, read_table
 @dg.asset_check(
     asset="section_scans",
     partitions_def=brains,
-    description="The brain has usable sections, and none of its scans is unreadable or misplaced.",
+    description="The brain has usable sections, and no scan, mask, annotation or matrix of them is faulty.",
 )
 def scans_are_sound(
     context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
 ) -> dg.AssetCheckResult:
-    """A rejected section is an error for people, not for the pipeline: the brain goes on without it."""
-    return _checked(Verdict.read(Store(settings.store).section_scans(context.partition_key)))
+    """A faulty section is an error for people, not for the pipeline: the brain goes on, if need be without it."""
+    return _checked(
+        Verdict.read(Store(settings.store).section_scans(context.partition_key)), dg.AssetCheckSeverity.ERROR
+    )
+
+
+@dg.asset_check(
+    asset="section_scans",
+    partitions_def=brains,
+    description="No section stands out among its neighbours, and the series has no gaps.",
+)
+def sections_are_even(
+    context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
+) -> dg.AssetCheckResult:
+    """A warning: sections that stand out take part; somebody should look at them on the contact sheet."""
+    from cytonet_pipeline.histology import gaps
+
+    path = Store(settings.store).section_scans(context.partition_key) / "sections.parquet"
+    sections = read_table(path, "section_scans")
+    odd = sections[sections["findings"].fillna("") != ""]
+    told = [f"section {row.sample}: {row.reason}" for row in odd.itertuples()] + gaps(sections)
+    return dg.AssetCheckResult(
+        passed=not told,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="\n\n".join(told) or "even",
+        metadata={"sections that stand out": len(odd), "gaps": len(gaps(sections))},
+    )
 
 
 @dg.asset_check(
@@ -56,9 +81,10 @@ def index_keeps_its_contract(
     return dg.AssetCheckResult(passed=True, metadata={"patches": len(rows)})
 
 
-def _checked(verdict: Verdict) -> dg.AssetCheckResult:
+def _checked(verdict: Verdict, remarks: dg.AssetCheckSeverity = dg.AssetCheckSeverity.WARN) -> dg.AssetCheckResult:
+    """The verdict as a check: a failed one is an error, one that is usable with remarks of the severity given."""
     return dg.AssetCheckResult(
         passed=verdict.ok and not verdict.reasons,
-        severity=dg.AssetCheckSeverity.ERROR if not verdict.ok else dg.AssetCheckSeverity.WARN,
+        severity=dg.AssetCheckSeverity.ERROR if not verdict.ok else remarks,
         description="\n\n".join(verdict.reasons) or "sound",
     )

@@ -7,6 +7,7 @@ brain does not take a whole backfill with it.
 import logging
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,8 @@ from cytonet_pipeline.store import (
     Verdict,
     atomic_folder,
     beside,
-    digest_array,
     digest_of,
+    read_stamp,
     read_table,
     write_json,
     write_stamp,
@@ -35,11 +36,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CORTEX_POINTS_FOR_QC = 4000
+_TOLD_OF_INDEX = [
+    "brain", "ref_x_mm", "ref_y_mm", "ref_z_mm", "annotated_area", "cortex_fraction", "obliquity_deg", "split", "order",
+]  # fmt: skip
 
 
 def take_inventory(settings: Settings, brain_name: str, *, recompute: bool = False) -> Verdict:
-    """Survey all sections of a brain: `sections.parquet` and a contact sheet."""
-    return _step(currency.section_scans(settings, brain_name), _inventory, settings, brain_name, recompute)
+    """Survey the sections of a brain: `sections.parquet` and a contact sheet; unchanged sections are not opened."""
+    work = partial(_inventory, afresh=recompute)
+    return _step(currency.section_scans(settings, brain_name), work, settings, brain_name, recompute)
 
 
 def resolve_transforms(settings: Settings, brain_name: str, *, recompute: bool = False) -> Verdict:
@@ -48,8 +53,9 @@ def resolve_transforms(settings: Settings, brain_name: str, *, recompute: bool =
 
 
 def index_patches(settings: Settings, brain_name: str, *, recompute: bool = False) -> Verdict:
-    """Sample the cortex of a brain into `part-*.parquet`."""
-    return _step(currency.patch_index(settings, brain_name), _index, settings, brain_name, recompute)
+    """Sample the cortex of a brain into `part-*.parquet`; rows that would come out the same are kept."""
+    work = partial(_index, afresh=recompute)
+    return _step(currency.patch_index(settings, brain_name), work, settings, brain_name, recompute)
 
 
 Work = Callable[[Settings, "Brain", Path], Verdict]
@@ -72,33 +78,51 @@ def _step(result: currency.Result, work: Work, settings: Settings, brain_name: s
     return verdict
 
 
-def _inventory(settings: Settings, brain: "Brain", folder: Path) -> Verdict:
-    from cytonet_pipeline.histology import survey
+def _inventory(settings: Settings, brain: "Brain", folder: Path, *, afresh: bool) -> Verdict:
+    from cytonet_pipeline import histology
     from cytonet_pipeline.reporting.contact_sheet import contact_sheet
 
-    sections = survey(brain, settings.experiments.dataset)
+    stored = _of_this_program(Store(settings.store).section_scans(brain.name), "section_scans")
+    earlier = histology.read_inventory(stored) if stored is not None and not afresh else None
+    inventory = histology.take_inventory(brain, settings.experiments.dataset, earlier)
+    sections = inventory.rows
     write_table(folder / "sections.parquet", sections, "section_scans", {"brain": brain.name})
-    contact_sheet(brain, sections, beside(folder, "contact_sheet.png"))
+    histology.write_pictures(folder, inventory.pictures)
+    contact_sheet(brain, sections, beside(folder, "contact_sheet.png"), inventory.pictures)
     counts = sections["status"].value_counts().to_dict()
     usable = sections["status"].isin(["ok", "flagged"])
     figures = {
         "sections": len(sections),
         **{f"sections {status}": int(counts.get(status, 0)) for status in ("ok", "flagged", "rejected", "withdrawn")},
         "annotated sections": int((usable & sections["annotation_path"].notna()).sum()),
+        "masks derived from the reference": int((usable & sections["mask_path"].isna()).sum()),
         "scans GB": round(float(sections["bytes"].sum()) / 1e9, 3),
         "median tissue fraction": _median(sections.loc[usable, "tissue_fraction"]),
         "median focus": _median(sections.loc[usable, "focus"]),
+        "median staining": _median(sections.loc[usable, "staining"]),
+        "gaps in the series": len(histology.gaps(sections)),
     }
-    faults = sections.loc[sections["status"] == "rejected"]
-    reasons = [f"section {row.sample}: {row.reason}" for row in faults.itertuples()]
-    digest = digest_of(sections.astype(object).where(sections.notna(), None).values.tolist())
+    reasons = _faults_of_sections(sections)
+    # Times of change are among the inputs: a file that was only touched must not make everything after it again.
+    told = sections.drop(columns="inputs")
+    digest = digest_of(told.astype(object).where(told.notna(), None).values.tolist())
     if not usable.any():
         return Verdict("failed", (f"sub-{brain.name}: no usable section.", *brain.problems, *reasons), "", figures)
     return Verdict("ok", tuple(reasons), digest, figures)
 
 
+def _faults_of_sections(sections: "pd.DataFrame") -> list[str]:
+    """What is wrong with the files of sections, rejected or not; not how a section compares with others."""
+    rejected = sections["status"] == "rejected"
+    told = sections["reason"].where(rejected, sections["remarks"].fillna(""))
+    told = told.where(sections["status"] != "withdrawn", "")
+    return [f"section {sample}: {text}" for sample, text in zip(sections["sample"], told, strict=True) if text]
+
+
 def _transforms(settings: Settings, brain: "Brain", folder: Path) -> Verdict:
     from cytonet_pipeline.patches import cortex_points
+    from cytonet_pipeline.patches.annotated_points import annotated_points
+    from cytonet_pipeline.patches.outlines import cortex_outlines
     from cytonet_pipeline.registration import ReferenceSpace, measure_chain, resolve_chain
     from cytonet_pipeline.reporting.transform_figure import transform_figure
 
@@ -110,16 +134,19 @@ def _transforms(settings: Settings, brain: "Brain", folder: Path) -> Verdict:
     chain = resolve_chain(brain)
     chain.write(folder)
     points_mm = cortex_points(brain, sections, chain, CORTEX_POINTS_FOR_QC)
-    quality = measure_chain(chain, reference, points_mm)
+    annotated = annotated_points(brain, sections, chain, CORTEX_POINTS_FOR_QC)
+    quality = measure_chain(chain, reference, points_mm, annotated=annotated)
     problems = list(quality.problems)
     if not quality.passed:
         # Once more beside the other brains' chains: handing over another one's is a mistake that can be named.
         others = _chains_of_others(settings, brain.name)
-        quality = measure_chain(chain, reference, points_mm, others=others)
+        quality = measure_chain(chain, reference, points_mm, annotated=annotated, others=others)
         problems = [*_same_as(chain.to_reference, others, brain), *quality.problems]
     write_json(folder / "quality.json", quality.as_dict())
-    transform_figure(chain, reference, points_mm, quality, beside(folder, "transform.png"))
-    return Verdict("ok" if quality.passed else "failed", tuple(problems), chain.digest, _scalars(quality.as_dict()))
+    outlines_mm = cortex_outlines(brain, sections, chain)
+    transform_figure(chain, reference, points_mm, quality, beside(folder, "transform.png"), outlines_mm)
+    reasons = (*problems, *quality.notes)
+    return Verdict("ok" if quality.passed else "failed", reasons, chain.digest, _scalars(quality.as_dict()))
 
 
 def _chains_of_others(settings: Settings, brain_name: str) -> "dict[str, PointTransform]":
@@ -145,35 +172,40 @@ def _same_as(transform: "PointTransform", others: "dict[str, PointTransform]", b
     return [f"sub-{brain.name}: {brain.to_reference} is the transform of {' and '.join(owners)}."] if owners else []
 
 
-def _index(settings: Settings, brain: "Brain", folder: Path) -> Verdict:
-    import pandas as pd
-
-    from cytonet_pipeline.patches import build_index, write_index
+def _index(settings: Settings, brain: "Brain", folder: Path, *, afresh: bool) -> Verdict:
+    from cytonet_pipeline.patches import index_brain, read_parts
     from cytonet_pipeline.registration import BrainChain, ReferenceSpace
     from cytonet_pipeline.reporting.index_figure import index_figure
 
     store = Store(settings.store)
-    block = settings.experiments.dataset
     _require(store.section_scans(brain.name), "section scans")
     _require(store.colin27_transforms(brain.name), "transforms")
     sections = read_table(store.section_scans(brain.name) / "sections.parquet", "section_scans")
     chain = BrainChain.read(store.colin27_transforms(brain.name))
     reference = ReferenceSpace.load(settings.reference)
-    index = build_index(brain, sections, chain, reference, block)
-    write_index(folder, index, block.model_dump(mode="json"))
-    digest = digest_array(pd.util.hash_pandas_object(index, index=False).to_numpy())
+    block = settings.experiments.dataset
+    earlier = None if afresh else _of_this_program(store.patch_index(brain.name), "patch_index")
+    digest = index_brain(folder, brain, sections, chain, reference, block, earlier=earlier)
+    index = read_parts(folder, columns=_TOLD_OF_INDEX)
     index_figure(index, beside(folder, "patches.png"))
     if index.empty:
         return Verdict.failed(f"sub-{brain.name}: no patch in the cortex; look at its masks and at {folder.parent}.")
+    annotated = index["annotated_area"] > 0
     figures = {
         "patches": len(index),
-        "annotated patches": int((index["annotated_area"] > 0).sum()),
-        "areas annotated": int(index.loc[index["annotated_area"] > 0, "annotated_area"].nunique()),
+        "annotated patches": int(annotated.sum()),
+        "areas annotated": int(index.loc[annotated, "annotated_area"].nunique()),
         "median cortex fraction": _median(index["cortex_fraction"]),
         "median obliquity deg": _median(index["obliquity_deg"]),
         **{f"patches {split}": int(n) for split, n in index["split"].value_counts().items()},
     }
     return Verdict("ok", (), digest, figures)
+
+
+def _of_this_program(folder: Path, step: str) -> Path | None:
+    """A result that was made by the present code of its step, whatever it was made from; None if there is none."""
+    stamp = read_stamp(folder)
+    return folder if stamp is not None and stamp.get("code") == currency.CODE_VERSIONS[step] else None
 
 
 def _require(folder: Path, what: str) -> None:
