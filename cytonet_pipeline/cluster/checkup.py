@@ -12,7 +12,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -253,5 +253,7 @@ def _shared_folder(store: Path) -> Iterator[Path]:
         yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
-        for folder in made:
-            folder.rmdir()
+        # The job may not have let go of it yet; an empty folder harms nobody.
+        with suppress(OSError):
+            for folder in made:
+                folder.rmdir()

@@ -164,6 +164,8 @@ class SlurmQueue:
     def find(self, name: str) -> list[JobState]:
         """Jobs of a name, also those that have ended, the latest last.
 
+        Accounting learns of a job seconds after the queue; a site whose queue forgets at once could hide one as long.
+
         Raises
         ------
         TransportDown

@@ -109,6 +109,7 @@ class SshTransport:
             *("-o", "ServerAliveCountMax=3", "-o", f"ControlPersist={idle_s}"),
             # The user's own configuration may forward ports and screens; none of that belongs here.
             *("-o", "ClearAllForwardings=yes", "-o", "ForwardX11=no", "-o", "ForwardAgent=no", "-o", "LogLevel=ERROR"),
+            *("-o", "RemoteCommand=none"),
         ]
         self._connect_s = connect_s
         folder = folder or private_folder()
@@ -122,6 +123,7 @@ class SshTransport:
         self._connect()
         # Should the connection have gone meanwhile, ssh would make one of its own: a proxy that only fails forbids it.
         never = ["-o", "ControlMaster=no", "-o", "ProxyCommand=false", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR"]
+        never += ["-o", "RemoteCommand=none"]
         # One word for the remote shell, which takes it apart again.
         command = [*self._ssh(), *never, "-T", "--", self.host, shlex.join(argv)]
         try:

@@ -64,7 +64,7 @@ class Accounting:
                     *(f"--pid-file={self.folder}/run/mariadbd.pid", "--skip-networking"),
                     *("--innodb-buffer-pool-size=64M", "--innodb-flush-log-at-trx-commit=0"),
                 ],
-                env={**os.environ, "PATH": PATH},
+                env=self._variables,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -102,6 +102,11 @@ class Accounting:
             self._database.send_signal(signal.SIGTERM)
             self._database.wait(30)
 
+    @property
+    def _variables(self) -> dict[str, str]:
+        # Two databases would take each other's temporary tables for their own.
+        return {**os.environ, "PATH": PATH, "TMPDIR": str(self.folder / "run")}
+
     def _listens(self) -> bool:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
@@ -111,9 +116,7 @@ class Accounting:
         return self._run("mariadb", "--no-defaults", "-uroot", "-S", str(place), "-e", statement, check=False)
 
     def _run(self, *command: str, check: bool = True) -> int:
-        ran = subprocess.run(
-            command, env={**os.environ, "PATH": PATH}, capture_output=True, stdin=subprocess.DEVNULL, timeout=120
-        )
+        ran = subprocess.run(command, env=self._variables, capture_output=True, stdin=subprocess.DEVNULL, timeout=120)
         if check and ran.returncode:
             raise RuntimeError(f"{' '.join(command)}: {ran.stdout.decode()}{ran.stderr.decode()}")
         return ran.returncode

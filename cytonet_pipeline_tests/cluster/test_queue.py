@@ -270,7 +270,8 @@ def test_a_forgotten_job_is_known_to_accounting_and_its_outage_ends_nothing(slur
     forgetful = tmp_path / "bin"
     forgetful.mkdir()
     job_id = SlurmQueue(transport(cluster)).submit("#!/bin/sh\n#SBATCH --job-name=past -o /dev/null\nexit 4\n")
-    until(lambda: "FAILED" in cluster.slurm("sacct", "-nPXj", job_id, "-o", "State").stdout, 20)
+    # The database learns of a job bit by bit; the queue remembers it for longer than that takes.
+    until(lambda: "FAILED" in cluster.slurm("sacct", "-nPX", "--name=past", "-o", "State").stdout, 60)
     _break(forgetful / "squeue", "slurm_load_jobs error: Invalid job id specified")
     queue = SlurmQueue(transport(cluster, PATH=f"{forgetful}:{os.environ['PATH']}"))
 

@@ -149,6 +149,16 @@ def test_an_unknown_host_key_is_never_accepted(sshd):  # noqa: F811
     assert sshd.logins() == 0
 
 
+def test_what_a_person_has_set_for_logins_by_hand_does_not_disturb(sshd):  # noqa: F811
+    """Many have such lines for a cluster: straight into tmux, with a forwarded port, over a connection of their own."""
+    with sshd.config.open("a") as config:
+        config.write(f" RemoteCommand tmux attach\n RequestTTY force\n LocalForward {sshd.port} localhost:22\n")
+        config.write(f" ExitOnForwardFailure yes\n ControlMaster auto\n ControlPath {sshd.folder}/mine-%C\n")
+
+    assert sshd.transport().run(["echo", "x"]) == Finished(0, "x\n", "")
+    assert not list(sshd.folder.glob("mine-*"))
+
+
 def test_a_machine_that_is_away_is_a_state(sshd):  # noqa: F811
     sshd.stop()
 
