@@ -96,18 +96,37 @@ class EncoderBlock(_Strict):
     held_out: str | None = Field(None, description="the unseen brain; default: that of the dataset block")
     samples: int | None = Field(None, ge=1, description="patches of the training set, by `order`; default: all")
     brain_floor: float = Field(0.5, ge=0, le=1, description="least share of a brain, of its equal share")
+    init_from: str | None = Field(
+        None, description="weights to continue from: an encoder, encoder@version, or a path to encoder.safetensors"
+    )
     steps: int = Field(600, ge=0)
     batch_size: int = Field(512, ge=2)
     projection_dim: int = Field(128, ge=2)
     seed: int = 0
     processes: int = Field(1, ge=1, description="ranks of the local launcher; Slurm takes nodes × GPUs")
     precision: Literal["auto", "float32", "bf16"] = "auto"
+    activation_checkpointing: bool = Field(False, description="recompute activations on the way back: less memory")
+    chunk_size: int | None = Field(None, ge=2, description="samples a rank that go through the network at once")
+    compile: bool = Field(False, description="torch.compile; needs a C compiler")
+    loading: Literal["packed", "scans"] = "packed"
+    shuffle_buffer: int = Field(8192, ge=2, description="samples, over all ranks, mixed at a time; `loading: scans`")
+    workers: int = Field(2, ge=0, description="loader threads a rank; 0: the training reads its patches itself")
     checkpoint_every: int = Field(100, ge=1)
     watch_every: int = Field(100, ge=1, description="steps between looks at the validation sections")
     loss: LossBlock = LossBlock()
     augmentation: AugmentationBlock = AugmentationBlock()
     optimizer: OptimizerBlock = OptimizerBlock()
     retired: bool = False
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "EncoderBlock":
+        if self.init_from is not None and self.method not in TRAINED:
+            raise ValueError(f"init_from: a {self.method} encoder is not trained, so it continues from nothing")
+        if self.compile and self.activation_checkpointing:
+            raise ValueError("compile and activation_checkpointing exclude each other")
+        if self.loading == "scans" and self.shuffle_buffer < self.batch_size:
+            raise ValueError(f"shuffle_buffer {self.shuffle_buffer} holds less than a batch of {self.batch_size}")
+        return self
 
     def work_px(self, patch_um: float) -> int:
         """Edge of the network's input in pixels."""

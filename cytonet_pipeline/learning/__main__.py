@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with told_to_dagster() as tell:
             tell({"state": "started", "folder": str(options.folder)})
-            code = run(options.folder, options.data, _device(options.device), options.packed)
+            code = run(options.folder, options.data, _device(options.device), options.packs, workers=options.workers)
             tell({"state": "ended", "exit_code": code, **_figures(options.folder)})
             return code
     except CytonetError as error:
@@ -56,8 +56,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU where there is one"
     )
+    packs = os.environ.get("CYTONET_PACKS")
     parser.add_argument(
-        "--packed", type=Path, metavar="DIR", help="folder of packed patches; default: `packed` in the store"
+        "--packs", "--packed", type=Path, metavar="DIR", default=Path(packs) if packs else None,
+        help="folder of packed patches, best on the node's own disk; default: CYTONET_PACKS, or `packed` in the store",
+    )  # fmt: skip
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="loader threads a rank; default: `workers` of the experiments entry"
     )
     return parser
 

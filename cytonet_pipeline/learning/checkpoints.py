@@ -1,11 +1,13 @@
 """Checkpoints: everything that a training needs to go on as if it had never stopped.
 
-safetensors and JSON only: a pickle can run code. A checkpoint is written beside its name and renamed; the last two are
-kept, so that a damaged one costs an interval and not a training.
+safetensors and JSON only: a pickle can run code. A checkpoint is written beside its name and renamed; the last two and
+the best are kept, so that a damaged one costs an interval and not a training; `cytonet gc` clears up behind an encoder
+that has been collected.
 """
 
 import json
 import logging
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from cytonet_pipeline.store import atomic_file
 
 KEPT = 2
 _log = logging.getLogger(__name__)
+_DAMAGED = (OSError, ValueError, KeyError, safetensors.SafetensorError)
 
 
 def save_checkpoint(
@@ -28,8 +31,9 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     fingerprint: str,
     state: dict[str, Any],
+    best: int | None = None,
 ) -> Path:
-    """Write a checkpoint after `step` steps and delete those before the last two.
+    """Write a checkpoint after `step` steps and delete those that are neither the best nor among the last two.
 
     Parameters
     ----------
@@ -37,16 +41,23 @@ def save_checkpoint(
         Digest of the configuration and the patches.
     state : dict
         What else the loop needs, JSON values.
+    best : int, optional
+        Step of the best checkpoint.
     """
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in values.items()}
-    metadata = {"step": str(step), "fingerprint": fingerprint, "state": json.dumps(state)}
-    path = folder / f"step-{step:08d}.safetensors"
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    metadata = {"step": str(step), "fingerprint": fingerprint, "state": json.dumps(state), "sum": _sum_of(tensors)}
+    path = _path(folder, step)
     with atomic_file(path) as temporary:
-        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary, metadata)
-    for old in _paths(folder)[:-KEPT]:
-        old.unlink(missing_ok=True)
+        save_file(tensors, temporary, metadata)
+    # Later ones are damaged, or this training would have gone on from them.
+    sound = [p for p in _paths(folder) if p <= path]
+    kept = {*sound[-KEPT:], *([_path(folder, best)] if best is not None else [])}
+    for other in _paths(folder):
+        if other not in kept:
+            other.unlink(missing_ok=True)
     return path
 
 
@@ -68,10 +79,10 @@ def restore_checkpoint(
     for path in reversed(_paths(folder)):
         try:
             tensors, metadata = _read(path)
-        except (OSError, ValueError, safetensors.SafetensorError) as error:
+        except _DAMAGED as error:
             _log.warning("%s: damaged (%s); taking the one before", path, error)
             continue
-        if metadata.get("fingerprint") != fingerprint:
+        if metadata["fingerprint"] != fingerprint:
             raise TrainingError(
                 f"{path}: belongs to another configuration or training set.",
                 to_fix=f"delete {folder} to start from the beginning, or restore the encoder's folder",
@@ -81,13 +92,40 @@ def restore_checkpoint(
     return 0, {}
 
 
+def backbone_at(folder: Path, step: int) -> dict[str, torch.Tensor] | None:
+    """The backbone's weights in the checkpoint after `step` steps; None if it has gone or is damaged."""
+    try:
+        tensors, _ = _read(_path(folder, step))
+    except _DAMAGED as error:
+        _log.warning("%s: not readable (%s)", _path(folder, step), error)
+        return None
+    prefix = "model.encoder.backbone."
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _path(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:08d}.safetensors"
+
+
 def _paths(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*.safetensors"))
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     with safetensors.safe_open(path, "pt") as opened:
-        return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
+        metadata = opened.metadata() or {}
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    if metadata["sum"] != _sum_of(tensors):
+        raise ValueError("its checksum does not fit")
+    return tensors, metadata
+
+
+def _sum_of(tensors: dict[str, torch.Tensor]) -> str:
+    total = 0
+    for name in sorted(tensors):
+        content = memoryview(tensors[name].reshape(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
+        total = zlib.crc32(content, zlib.crc32(name.encode(), total))
+    return f"{total:08x}"
 
 
 def _load(tensors: dict[str, torch.Tensor], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

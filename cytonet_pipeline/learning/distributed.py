@@ -41,6 +41,11 @@ def process_group(device: torch.device) -> Iterator[None]:
         dist.destroy_process_group()
 
 
+def local_rank() -> int:
+    """Number of this process on its machine, from 0 (torchrun's LOCAL_RANK)."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
 def wait_for_all() -> None:
     """Return when every rank has come here."""
     if world_size() > 1:
@@ -49,11 +54,7 @@ def wait_for_all() -> None:
 
 def any_rank(flag: bool, device: torch.device) -> bool:
     """Whether the flag is set on at least one rank; every rank gets the same answer."""
-    if world_size() == 1:
-        return flag
-    said = torch.tensor([float(flag)], device=device)
-    dist.all_reduce(said, op=dist.ReduceOp.MAX)
-    return bool(said.item() > 0)
+    return highest(int(flag), device) > 0
 
 
 def summed(values: torch.Tensor) -> torch.Tensor:
@@ -64,9 +65,23 @@ def summed(values: torch.Tensor) -> torch.Tensor:
     return values
 
 
-def summed_with_gradient(values: torch.Tensor) -> torch.Tensor:
-    """Sum over ranks through which gradients flow back to every rank."""
-    return _Sum.apply(values) if world_size() > 1 else values  # type: ignore[no-untyped-call]
+def gathered(values: torch.Tensor) -> torch.Tensor:
+    """Values of all ranks, which hold equally many, along a new first axis; without gradient."""
+    values = values.detach().contiguous()
+    parts = [torch.empty_like(values) for _ in range(world_size())]
+    if world_size() == 1:
+        return values[None]
+    dist.all_gather(parts, values)
+    return torch.stack(parts)
+
+
+def highest(number: int, device: torch.device) -> int:
+    """The highest of the ranks' numbers; every rank gets the same answer."""
+    if world_size() == 1:
+        return number
+    said = torch.tensor([number], device=device)
+    dist.all_reduce(said, op=dist.ReduceOp.MAX)
+    return int(said.item())
 
 
 @dataclass(frozen=True)
@@ -122,13 +137,3 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         return summed(gradient.contiguous())[ctx.layout.own], None
-
-
-class _Sum(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: torch.Tensor) -> torch.Tensor:
-        return summed(values)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
-        return summed(gradient.contiguous())

@@ -90,9 +90,16 @@ def read_metadata(path_or_folder: Path | str) -> dict[str, Any]:
     try:
         with safetensors.safe_open(path, "pt") as opened:
             texts = opened.metadata() or {}
-        return {key: json.loads(text) for key, text in texts.items() if key != "format"}
+        return {key: _value(text) for key, text in texts.items() if key != "format"}
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise _unreadable(path, error) from error
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text  # Of somebody else's file.
 
 
 def load_encoder(path_or_folder: Path | str) -> Encoder:
@@ -121,6 +128,29 @@ def load_encoder(path_or_folder: Path | str) -> Encoder:
     except (KeyError, RuntimeError, safetensors.SafetensorError) as error:
         raise _unreadable(path, error) from error
     return encoder.eval()
+
+
+def load_backbone(encoder: Encoder, path: Path) -> None:
+    """Put a file's weights into an encoder, and its normalisation, where the file says one: it goes with the weights.
+
+    Raises
+    ------
+    TrainingError
+        The file is damaged or has another backbone's weights.
+    """
+    metadata = read_metadata(path)
+    try:
+        encoder.backbone.load_state_dict(load_file(path))
+    except (RuntimeError, safetensors.SafetensorError) as error:
+        raise TrainingError(
+            f"{path}: does not hold the weights of a {encoder.name} with one grey channel ({_first_line(error)}).",
+            to_fix="name an encoder of the same backbone in init_from",
+        ) from error
+    encoder.mean, encoder.std = metadata.get("mean", encoder.mean), metadata.get("std", encoder.std)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
 
 
 def _weights_path(path_or_folder: Path | str) -> Path:
@@ -168,5 +198,9 @@ class SmallBackbone(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Mean and maximum of each of the last maps: (N, 256)."""
-        maps = self.layers(images)
+        return self.pooled(self.layers(images))
+
+    @staticmethod
+    def pooled(maps: torch.Tensor) -> torch.Tensor:
+        """Mean and maximum of maps (N, C, H, W): (N, 2 C)."""
         return torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], 1)

@@ -7,11 +7,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cytonet_pipeline.errors import TrainingError
 from cytonet_pipeline.settings import DatasetBlock, EncoderBlock
 from cytonet_pipeline.store import digest_array, digest_of, read_record, read_table
+
+# Keys of an experiments entry that change nothing but the speed.
+WITHOUT_EFFECT = frozenset({"workers"})
+_NAMES = ("brain", "sample", "role")
+_DECISIVE = ("patch_id", "role", "ref_x_mm", "ref_y_mm", "ref_z_mm", "annotated_area")
 
 
 class EncoderFolder:
@@ -20,6 +26,8 @@ class EncoderFolder:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path).absolute()
         self.weights = self.path / "encoder.safetensors"
+        self.best = self.path / "best.safetensors"
+        self.first = self.path / "init.safetensors"
         self.classifier = self.path / "classifier.safetensors"
         self.record = self.path / "encoder.json"
         self.history = self.path / "history.parquet"
@@ -28,7 +36,7 @@ class EncoderFolder:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The resolved configuration: `encoder`, `version`, `block`, `dataset`."""
+        """The resolved configuration: `encoder`, `version`, `block`, `dataset`, and `init_from` where there is one."""
         if not (self.path / "config.json").exists():
             raise TrainingError(
                 f"{self.path}: not the folder of an encoder, it has no config.json.",
@@ -68,10 +76,24 @@ class EncoderFolder:
 
     @cached_property
     def patches(self) -> pd.DataFrame:
-        """The training set's patches, in schema `training_patches`."""
-        return read_table(self.path / "patches.parquet", "training_patches")
+        """The training set's patches, in schema `training_patches`; names as categories: ten million rows are meant."""
+        patches = read_table(self.path / "patches.parquet", "training_patches", categories=_NAMES)
+        # Sorted, so that a code does not depend on which name came first.
+        return patches.assign(
+            **{n: patches[n].cat.reorder_categories(sorted(patches[n].cat.categories)) for n in _NAMES}
+        )
 
     def fingerprint(self) -> str:
-        """Digest of all that a checkpoint depends on: the configuration and the patches."""
-        relevant = self.patches[["patch_id", "role", "annotated_area"]]
-        return digest_of([self.config, digest_array(pd.util.hash_pandas_object(relevant, index=False).to_numpy())])
+        """Digest of all that a checkpoint depends on: the configuration and the patches, not how they are read."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        block = {key: value for key, value in self.config["block"].items() if key not in WITHOUT_EFFECT}
+        patches = {name: digest_array(_plain(self.patches[name])) for name in _DECISIVE}
+        return digest_of([{**self.config, "block": block}, patches])
+
+
+def _plain(column: pd.Series) -> np.ndarray:
+    """A column as numbers; of a name its place among the sorted ones."""
+    return (column.cat.codes if isinstance(column.dtype, pd.CategoricalDtype) else column).to_numpy()

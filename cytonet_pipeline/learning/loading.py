@@ -1,16 +1,21 @@
-"""Batches on their way from the pack to the device, read ahead by a thread."""
+"""Batches on their way from the pack or the scans to the device, read ahead by threads.
+
+What a batch holds is a function of its step, so neither the number of threads nor their timing can change it: a thread
+is told a step and puts the result where it is waited for.
+"""
 
 import time
-from collections import deque
-from collections.abc import Generator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
-from cytonet_pipeline.learning.packing import PackedPatches
+from cytonet_pipeline.learning.from_scans import SectionPatches
 from cytonet_pipeline.learning.sampling import Batch, BatchSampler
+from cytonet_pipeline.learning.sources import PatchSource
 
 _AHEAD = 3
 
@@ -24,26 +29,126 @@ class LoadedBatch:
     waited_s: float
 
 
+@dataclass(frozen=True)
+class Plan:
+    """Which batches a rank is going to see.
+
+    Attributes
+    ----------
+    start, steps : int
+        First step, and the end of the training.
+    """
+
+    sampler: BatchSampler
+    start: int
+    steps: int
+    rank: int
+    world_size: int
+
+    def batch(self, step: int) -> Batch:
+        """Give this rank's part of a step."""
+        return self.sampler.batch(step).of_rank(self.rank, self.world_size)
+
+
 def load_batches(
-    pack: PackedPatches, sampler: BatchSampler, start: int, steps: int, rank: int, world_size: int, *, pinned: bool
+    source: PatchSource, plan: Plan, *, workers: int, buffer_steps: int, pinned: bool
 ) -> Generator[LoadedBatch, None, None]:
-    """Yield the batches of steps `start` to `steps`; pinned memory travels to a GPU while it computes."""
+    """Yield the batches of a plan.
 
-    def load(step: int) -> tuple[Batch, torch.Tensor]:
-        batch = sampler.batch(step).of_rank(rank, world_size)
-        patches = torch.from_numpy(np.ascontiguousarray(pack.read(batch.rows)))
-        return batch, patches.pin_memory() if pinned else patches
-
-    # One thread: the sampler remembers the permutation of an epoch, and order must not depend on timing.
-    pool = ThreadPoolExecutor(1)
+    Parameters
+    ----------
+    source : PatchSource
+        `SectionPatches` are read in the order of the sections, `buffer_steps` steps at a time.
+    workers : int
+        Reading threads; 0: nothing is read before it is asked for.
+    buffer_steps : int
+        Steps whose patches are mixed with each other.
+    pinned : bool
+        Page-locked memory travels to a GPU while it computes.
+    """
+    readers: Executor = ThreadPoolExecutor(workers) if workers else _AtOnce()
+    # One thread that waits for the readers; among them it could wait for itself.
+    gatherer: Executor = ThreadPoolExecutor(1) if workers else _AtOnce()
+    pixels: Callable[[int], Future[np.ndarray]]
+    if isinstance(source, SectionPatches):
+        pixels = _Spans(source, plan, buffer_steps, readers, gatherer, ahead=workers > 0).pixels
+    else:
+        # Inside the thread: a new epoch's permutation takes seconds for millions of patches.
+        pixels = lambda step: readers.submit(lambda: source.read(plan.batch(step).rows))  # noqa: E731
+    waiting: list[Future[np.ndarray]] = []
+    upcoming = iter(range(plan.start, plan.steps))
     try:
-        waiting: deque[Future[tuple[Batch, torch.Tensor]]] = deque()
-        upcoming = iter(range(start, steps))
-        for _ in range(start, steps):
-            while len(waiting) < _AHEAD and (step := next(upcoming, None)) is not None:
-                waiting.append(pool.submit(load, step))
+        for step in range(plan.start, plan.steps):
             began = time.monotonic()
-            batch, patches = waiting.popleft().result()
-            yield LoadedBatch(batch, patches, time.monotonic() - began)
+            while len(waiting) < (_AHEAD if workers else 1) and (ahead := next(upcoming, None)) is not None:
+                waiting.append(pixels(ahead))
+            patches = torch.from_numpy(waiting.pop(0).result())
+            batch = plan.batch(step)
+            waited_s = time.monotonic() - began
+            yield LoadedBatch(batch, patches.pin_memory() if pinned else patches, waited_s)
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        readers.shutdown(wait=True, cancel_futures=True)
+        gatherer.shutdown(wait=True, cancel_futures=True)
+
+
+class _Spans:
+    """Patches of some steps at a time, read section by section into one buffer; the next span is read meanwhile."""
+
+    def __init__(
+        self,
+        source: SectionPatches,
+        plan: Plan,
+        buffer_steps: int,
+        readers: Executor,
+        gatherer: Executor,
+        *,
+        ahead: bool,
+    ) -> None:
+        self._source, self._plan, self._length = source, plan, buffer_steps
+        self._readers, self._gatherer, self._ahead = readers, gatherer, ahead
+        self._spans: dict[int, _Span] = {}
+
+    def pixels(self, step: int) -> Future[np.ndarray]:
+        """The patches of a step, gathered once they have been read; steps are asked for in order."""
+        number = step // self._length
+        for span in range(number, number + 2 if self._ahead else number + 1):
+            if span not in self._spans and span * self._length < self._plan.steps:
+                self._spans[span] = self._begin(span)
+        self._spans = {span: begun for span, begun in self._spans.items() if span >= number}
+        return self._gatherer.submit(self._spans[number].gather, step)
+
+    def _begin(self, number: int) -> "_Span":
+        first = max(number * self._length, self._plan.start)
+        steps = range(first, min((number + 1) * self._length, self._plan.steps))
+        rows = [self._plan.batch(step).rows for step in steps]
+        flat = np.concatenate(rows)
+        order = np.argsort(self._source.section_of[flat], kind="stable")
+        buffer = np.empty((len(flat), self._source.edge_px, self._source.edge_px), dtype=np.uint8)
+        place = np.empty(len(flat), dtype=np.int64)
+        place[order] = np.arange(len(flat))
+        places = np.split(place, np.cumsum([len(part) for part in rows])[:-1])
+        readings = [
+            self._readers.submit(self._source.read_part, part, buffer) for part in self._source.parts(flat[order])
+        ]
+        return _Span(buffer, dict(zip(steps, places, strict=True)), readings)
+
+
+@dataclass(frozen=True, eq=False)
+class _Span:
+    buffer: np.ndarray
+    places: dict[int, np.ndarray]
+    readings: list[Future[int]]
+
+    def gather(self, step: int) -> np.ndarray:
+        for reading in self.readings:
+            reading.result()
+        return self.buffer[self.places[step]]
+
+
+class _AtOnce(Executor):
+    """Does what it is given before it returns."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future

@@ -1,5 +1,6 @@
 """Laying out an encoder's folder before its training, and looking whether all is there after it."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cytonet_pipeline.errors import TrainingError
-from cytonet_pipeline.learning.folder import EncoderFolder
+from cytonet_pipeline.learning.folder import WITHOUT_EFFECT, EncoderFolder
 from cytonet_pipeline.lineage import resolve_training_set
 from cytonet_pipeline.settings import TRAINED, WITHOUT_WEIGHTS, DatasetBlock, EncoderBlock, Settings
 from cytonet_pipeline.store import Store, atomic_folder, read_record, read_table, write_record, write_table
@@ -16,7 +17,8 @@ from cytonet_pipeline.store import Store, atomic_folder, read_record, read_table
 def prepare(settings: Settings, store: Store, encoder: str) -> Path:
     """Lay out the folder of the version that the last training set decided on.
 
-    A folder that is there already is left as it is, with its checkpoints: the version names what it holds.
+    A folder that is there already is left as it is, with its checkpoints: the version names what it holds. Only keys
+    that change nothing but the speed (`workers`) are taken over.
 
     Returns
     -------
@@ -30,6 +32,7 @@ def prepare(settings: Settings, store: Store, encoder: str) -> Path:
     """
     wanted = store.wanted_version(encoder)
     if wanted is not None and (store.encoder(encoder, wanted) / "config.json").exists():
+        _refresh(store.encoder(encoder, wanted), settings.encoder(encoder))
         return store.encoder(encoder, wanted)
     resolved, patches = resolve_training_set(encoder, settings, store)
     if resolved.version != wanted:
@@ -44,6 +47,13 @@ def prepare(settings: Settings, store: Store, encoder: str) -> Path:
         folder, encoder, wanted, block, settings.experiments.dataset, resolved.sections, patches, resolved.record
     )
     return folder
+
+
+def _refresh(folder: Path, block: EncoderBlock) -> None:
+    config = read_record(folder / "config.json")
+    now = {key: getattr(block, key) for key in WITHOUT_EFFECT}
+    if {key: config["block"].get(key) for key in now} != now:
+        write_record(folder / "config.json", {**config, "block": {**config["block"], **now}})
 
 
 def write_encoder_folder(
@@ -77,6 +87,10 @@ def write_encoder_folder(
             "block": block.model_dump(mode="json"),
             "dataset": dataset.model_dump(mode="json"),
         }
+        if given := record.get("init_from"):
+            # A copy: the training can be moved, and the ancestor deleted.
+            shutil.copyfile(given["path"], temporary / "init.safetensors")
+            config["init_from"] = {key: given[key] for key in ("encoder", "version", "digest", "path")}
         write_record(temporary / "config.json", config)
 
 

@@ -2,8 +2,13 @@
 
 Each brain is walked through in permutations of its own; a batch takes a stated share of it. So a patch is seen again
 only after all others of its brain, and a small brain is not lost beside a large one.
+
+Reading from the scans (`Shuffle`), a permutation keeps neighbours together: blocks of a section come in random order,
+and only within a window of it the patches are mixed. The window is cut from the permutation, not filled by a reader, so
+that any batch can be named without those before it.
 """
 
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +16,9 @@ import pandas as pd
 
 from cytonet_pipeline.learning.draws import keys
 from cytonet_pipeline.patches import brain_shares
+from cytonet_pipeline.patches.curve import morton_of
+
+BLOCK = 16
 
 
 @dataclass(frozen=True)
@@ -34,40 +42,61 @@ class Batch:
         return Batch(self.step, self.rows[rank::world_size], self.sample_keys[rank::world_size])
 
 
+@dataclass(frozen=True)
+class Shuffle:
+    """How patches are mixed that are read from the scans.
+
+    Attributes
+    ----------
+    block : (N,) int64 array
+        Block of each row: a few neighbours on one section, see `blocks_of`.
+    buffer : int
+        Samples of all brains together that are mixed with each other.
+    """
+
+    block: np.ndarray
+    buffer: int
+
+
 class BatchSampler:
-    """Batches of a training.
+    """Batches of a training. Safe between threads.
 
     Parameters
     ----------
     patch_id : (N,) uint64 array
         Patches of the training set.
-    brains : (N,) array
+    brains : (N,) array or Series
         Brain of each.
     eligible : (N,) bool array
         Rows that may be drawn.
     brain_floor : float
         How far the shares of the brains go from natural (0) to equal (1), see `patches.brain_shares`.
+    shuffle : Shuffle, optional
+        Keeps neighbours together; default: every permutation is as likely.
     """
 
     def __init__(
         self,
         patch_id: np.ndarray,
-        brains: np.ndarray,
+        brains: np.ndarray | pd.Series,
         eligible: np.ndarray,
         *,
         batch_size: int,
         steps: int,
         brain_floor: float,
         seed: int,
+        shuffle: Shuffle | None = None,
     ) -> None:
-        self._patch_id, self._seed = patch_id, seed
-        names = np.unique(brains[eligible])
-        self._rows = [np.flatnonzero(eligible & (brains == name)) for name in names]
-        counts = pd.Series([len(rows) for rows in self._rows], index=names)
+        self._patch_id, self._seed, self._shuffle = patch_id, seed, shuffle
+        codes, names = pd.factorize(brains, sort=True)
+        drawn = np.unique(codes[eligible])
+        self._rows = [np.flatnonzero(eligible & (codes == code)) for code in drawn]
+        counts = pd.Series([len(rows) for rows in self._rows], index=[str(names[code]) for code in drawn])
         self.shares = {str(name): float(share) for name, share in brain_shares(counts, brain_floor).items()}
         self._quota = _quotas(np.array(list(self.shares.values())), batch_size, steps)
         self._before = np.cumsum(self._quota, axis=0) - self._quota
         self._orders: dict[tuple[int, int], np.ndarray] = {}
+        self._ordering = threading.Lock()
 
     def batch(self, step: int) -> Batch:
         """The batch of a step, over all ranks."""
@@ -85,11 +114,44 @@ class BatchSampler:
         return rows, epoch
 
     def _order(self, brain: int, epoch: int) -> np.ndarray:
-        if (brain, epoch) not in self._orders:
-            rows = self._rows[brain]
-            self._orders = {key: order for key, order in self._orders.items() if key[0] != brain or key[1] >= epoch - 1}
-            self._orders[brain, epoch] = rows[np.argsort(keys("order", self._seed, epoch, self._patch_id[rows]))]
-        return self._orders[brain, epoch]
+        # A memo and nothing else: which thread fills it, and when, changes no order.
+        with self._ordering:
+            if (brain, epoch) not in self._orders:
+                recent = {key: order for key, order in self._orders.items() if key[0] != brain or key[1] >= epoch - 1}
+                self._orders = {**recent, (brain, epoch): self._permuted(brain, epoch)}
+            return self._orders[brain, epoch]
+
+    def _permuted(self, brain: int, epoch: int) -> np.ndarray:
+        rows = self._rows[brain]
+        own = keys("order", self._seed, epoch, self._patch_id[rows])
+        if self._shuffle is None:
+            return rows[np.argsort(own)]
+        by_block = np.argsort(keys("block", self._seed, epoch, self._shuffle.block[rows]), kind="stable")
+        share = list(self.shares.values())[brain]
+        window = np.empty(len(rows), dtype=np.int64)
+        window[by_block] = np.arange(len(rows)) // max(1, round(share * self._shuffle.buffer))
+        return rows[np.lexsort((own, window))]
+
+
+def blocks_of(section: np.ndarray, x_px: np.ndarray, y_px: np.ndarray) -> np.ndarray:
+    """Cut each section's patches into blocks of `BLOCK` neighbours along the Morton curve.
+
+    Parameters
+    ----------
+    section, x_px, y_px : (N,) integer arrays
+        Section and centre of each patch.
+
+    Returns
+    -------
+    (N,) int64 array
+        Number of each patch's block.
+    """
+    order = np.lexsort((morton_of(x_px, y_px), section))
+    starts = np.flatnonzero(np.diff(section[order], prepend=-1))
+    within = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
+    block = np.empty(len(order), dtype=np.int64)
+    block[order] = np.cumsum(within % BLOCK == 0) - 1
+    return block
 
 
 def _quotas(shares: np.ndarray, batch_size: int, steps: int) -> np.ndarray:

@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from cytonet_pipeline.learning.distributed import summed_with_gradient
+from cytonet_pipeline.learning.distributed import gathered, summed
 
 
 class SyncedBatchNorm(_BatchNorm):
@@ -23,19 +25,11 @@ class SyncedBatchNorm(_BatchNorm):
         """Normalise (B, C, …); in training with the mean and variance of all ranks' samples."""
         if not self.training:
             return super().forward(input)
-        input = input.to(self.weight.dtype)
-        axes = [axis for axis in range(input.dim()) if axis != 1]
-        shape = [1, -1] + [1] * (input.dim() - 2)
-        own = input.new_full((1,), input.numel() / input.shape[1])
-        sums = summed_with_gradient(torch.cat([input.sum(axes), own]))
-        count = sums[-1].detach()
-        mean = sums[:-1] / count
-        centred = input - mean.view(shape)
-        # A second exchange instead of E[x²] - E[x]², which cancels where the mean is large.
-        variance = summed_with_gradient((centred**2).sum(axes)) / count
-        self._track(mean.detach(), variance.detach(), count)
-        scale = torch.rsqrt(variance + self.eps) * self.weight
-        return centred * scale.view(shape) + self.bias.view(shape)
+        with torch.autocast(input.device.type, enabled=False):
+            wide = input.to(self.weight.dtype)
+            output, mean, variance, count = _Normalise.apply(wide, self.weight, self.bias, self.eps)  # type: ignore[no-untyped-call]
+        self._track(mean, variance, count)
+        return output.to(input.dtype)
 
     def _track(self, mean: torch.Tensor, variance: torch.Tensor, count: torch.Tensor) -> None:
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
@@ -44,6 +38,50 @@ class SyncedBatchNorm(_BatchNorm):
         momentum = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
         self.running_mean.lerp_(mean, momentum)
         self.running_var.lerp_(variance * count / (count - 1), momentum)
+
+
+class _Normalise(torch.autograd.Function):
+    """One exchange on the way there (mean, squares, count), one on the way back (two sums)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        axes = _axes(input)
+        own_variance, own_mean = torch.var_mean(input, axes, correction=0)
+        own_count = input.new_full((1,), input.numel() / input.shape[1])
+        # Joined as Chan, Golub & LeVeque (1979) do: E[x²] - E[x]² would cancel where the mean is large.
+        told = gathered(torch.cat([own_mean, own_variance, own_count])).double()
+        channels = input.shape[1]
+        means, variances, counts = told[:, :channels], told[:, channels:-1], told[:, -1:]
+        count = counts.sum()
+        mean = (means * counts).sum(0) / count
+        variance = ((variances + (means - mean) ** 2) * counts).sum(0) / count
+        mean, variance, count = mean.to(input.dtype), variance.to(input.dtype), count.to(input.dtype)
+        ctx.save_for_backward(input, weight, mean, variance, count)
+        ctx.eps = eps
+        ctx.mark_non_differentiable(mean, variance, count)
+        output = functional.batch_norm(input, mean, variance, weight, bias, training=False, eps=eps)
+        return output, mean, variance, count
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor, *_: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
+        input, weight, mean, variance, count = ctx.saved_tensors
+        _, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+            gradient, input, weight, mean, variance, None, None, False, ctx.eps, [False, True, True]
+        )
+        # Own sums are the gradients of weight and bias, which DDP averages; those of all ranks reach every input.
+        along, constant = summed(torch.stack([of_weight, of_bias])) / count
+        shape = [1, -1] + [1] * (input.dim() - 2)
+        inverse = torch.rsqrt(variance + ctx.eps)
+        centred = (input - mean.view(shape)).mul_((-along * inverse).view(shape))
+        of_input = centred.add_(gradient).sub_(constant.view(shape)).mul_((weight * inverse).view(shape))
+        return of_input, of_weight, of_bias, None
+
+
+def _axes(input: torch.Tensor) -> list[int]:
+    return [axis for axis in range(input.dim()) if axis != 1]
 
 
 def synchronised(model: nn.Module, device: torch.device) -> nn.Module:

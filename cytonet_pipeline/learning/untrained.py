@@ -11,26 +11,27 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from cytonet_pipeline.learning.augmentation import central_crop
 from cytonet_pipeline.learning.encoders import Encoder, new_encoder
 from cytonet_pipeline.learning.folder import EncoderFolder
-from cytonet_pipeline.learning.grey_values import grey_statistics
-from cytonet_pipeline.learning.packing import PackedPatches
+from cytonet_pipeline.learning.grey_values import first_by_order, grey_statistics
+from cytonet_pipeline.learning.sources import PatchSource
 
 _BATCHES = 16
 _BATCH_SIZE = 512
+# Large patches go through the network a few at a time.
+_BATCH_PIXELS = 1 << 27
 
 
-def random_encoder(folder: EncoderFolder, pack: PackedPatches, device: torch.device) -> Encoder:
+def random_encoder(folder: EncoderFolder, source: PatchSource, device: torch.device) -> Encoder:
     """Random weights; BatchNorm statistics are plain averages over the first training patches by `order`."""
-    patches = folder.patches
-    encoder = new_encoder(folder.block.backbone, *grey_statistics(pack, patches, folder.work_px), folder.block.seed).to(
-        device
-    )
+    patches, work_px = folder.patches, folder.work_px
+    statistics = grey_statistics(source, patches, work_px)
+    encoder = new_encoder(folder.block.backbone, *statistics, folder.block.seed).to(device)
     for layer in encoder.modules():
         if isinstance(layer, _BatchNorm):
             layer.momentum = None
-    rows = np.flatnonzero((patches["role"] == "train").to_numpy())
-    rows = rows[np.argsort(patches["order"].to_numpy()[rows], kind="stable")]
+    batch_size = max(2, min(_BATCH_SIZE, _BATCH_PIXELS // work_px**2))
+    rows = first_by_order(patches, _BATCHES * batch_size)
     encoder.train()
     with torch.no_grad():
-        for part in np.array_split(rows[: _BATCHES * _BATCH_SIZE], max(1, min(_BATCHES, len(rows) // _BATCH_SIZE))):
-            encoder(central_crop(torch.from_numpy(pack.read(part)).to(device), folder.work_px))
+        for part in np.array_split(rows, max(1, len(rows) // batch_size)):
+            encoder(central_crop(torch.from_numpy(source.read(part)).to(device), work_px))
     return encoder.eval()

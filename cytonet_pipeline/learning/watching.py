@@ -1,6 +1,7 @@
 """What a training is watched for: does it learn areas, does it collapse, does it give away the brain.
 
 On patches of validation sections that it does not train on, without augmentation, on features (not on projections).
+Every rank computes a part of the features, rank 0 the measures.
 """
 
 import numpy as np
@@ -9,6 +10,8 @@ import torch
 from torch.nn import functional
 
 from cytonet_pipeline.learning.augmentation import central_crop
+from cytonet_pipeline.learning.distributed import Layout, rank, world_size
+from cytonet_pipeline.learning.encoders import Encoder
 from cytonet_pipeline.learning.losses import DistanceWeightedContrastiveLoss
 from cytonet_pipeline.learning.measures import (
     effective_rank,
@@ -17,13 +20,14 @@ from cytonet_pipeline.learning.measures import (
     same_brain_excess,
     uniformity,
 )
-from cytonet_pipeline.learning.packing import PackedPatches
+from cytonet_pipeline.learning.sources import PatchSource
 from cytonet_pipeline.settings import LossBlock
 
 CAP = 2000
 COLLAPSED_RANK = 5.0
 COLLAPSED_COSINE = 0.95
 _CHUNK = 500
+_CHUNK_PIXELS = 1 << 26
 
 
 class Watch:
@@ -35,10 +39,13 @@ class Watch:
         The training set. Without validation sections the measures that need no labels look at training patches.
     """
 
-    def __init__(self, patches: pd.DataFrame, pack: PackedPatches, work_px: int, loss: LossBlock) -> None:
+    def __init__(
+        self, patches: pd.DataFrame, source: PatchSource, work_px: int, loss: LossBlock, autocast: torch.autocast
+    ) -> None:
         validation = (patches["role"] == "validation").to_numpy()
         annotated = (patches["annotated_area"] > 0).to_numpy()
-        self._pack, self._work_px = pack, work_px
+        self._source, self._work_px, self._autocast = source, work_px, autocast
+        self._chunk = max(1, min(_CHUNK, _CHUNK_PIXELS // source.edge_px**2))
         self._order = patches["order"].to_numpy()
         self._rows = self._first(validation if validation.any() else ~validation)
         self._gallery = self._first(~validation & annotated)
@@ -49,38 +56,51 @@ class Watch:
         like = DistanceWeightedContrastiveLoss(transfer=loss.transfer, length_mm=loss.length_mm, distance=loss.distance)
         self._weights = like.weight_of(like.distance_between(positions, positions)).fill_diagonal_(0)
 
-    def look(self, encoder: torch.nn.Module, device: torch.device) -> dict[str, float]:
-        """Columns of the history, from the encoder as it is; it is left in the mode it was in."""
+    def look(self, encoder: Encoder, device: torch.device) -> dict[str, float]:
+        """Columns of the history, from the encoder as it is; it is left in the mode it was in.
+
+        Every rank calls it; those after the first get nothing.
+        """
+        scored = bool(self._scored.any()) and len(self._gallery) > 0
         training = encoder.training
         encoder.eval()
         features = self._features(encoder, self._rows, device)
-        brains = self._brains[self._rows]
+        gallery = self._features(encoder, self._gallery, device) if scored else features[:0]
+        encoder.train(training)
+        return self._measures(features, gallery, scored=scored) if rank() == 0 else {}
+
+    def _measures(self, features: torch.Tensor, gallery: torch.Tensor, *, scored: bool) -> dict[str, float]:
         seen = {
             "effective_rank": effective_rank(features),
             "mean_cosine": mean_cosine(features),
             "alignment": self._alignment(features),
             "uniformity": uniformity(features),
-            "same_brain_excess": same_brain_excess(features, brains),
+            "same_brain_excess": same_brain_excess(features, self._brains[self._rows]),
         }
-        if self._scored.any() and len(self._gallery):
-            gallery = self._features(encoder, self._gallery, device)
+        if scored:
             wanted = self._labels[self._rows[self._scored]]
             said = knn_predict(gallery, self._labels[self._gallery], features[torch.from_numpy(self._scored)])
             seen["knn_accuracy"] = float((said == wanted).double().mean())
-        encoder.train(training)
         return seen
 
     def _first(self, wanted: np.ndarray) -> np.ndarray:
         rows = np.flatnonzero(wanted)
         return rows[np.argsort(self._order[rows], kind="stable")[:CAP]]
 
-    def _features(self, encoder: torch.nn.Module, rows: np.ndarray, device: torch.device) -> torch.Tensor:
-        parts = []
-        with torch.no_grad():
-            for start in range(0, len(rows), _CHUNK):
-                patches = torch.from_numpy(self._pack.read(rows[start : start + _CHUNK])).to(device)
-                parts.append(encoder(central_crop(patches, self._work_px)).float().cpu())
-        return torch.cat(parts)
+    def _features(self, encoder: Encoder, rows: np.ndarray, device: torch.device) -> torch.Tensor:
+        own = np.array_split(rows, world_size())[rank()]
+        parts = [
+            self._part(encoder, own[start : start + self._chunk], device) for start in range(0, len(own), self._chunk)
+        ]
+        # A rank without rows must know how wide a feature is.
+        features = torch.cat(parts) if parts else torch.empty(0, encoder.feature_dim, device=device)
+        return Layout.of(features).gather(features).cpu()
+
+    def _part(self, encoder: Encoder, rows: np.ndarray, device: torch.device) -> torch.Tensor:
+        patches = torch.from_numpy(self._source.read(rows)).to(device)
+        with torch.no_grad(), self._autocast:
+            features: torch.Tensor = encoder(central_crop(patches, self._work_px))
+        return features.float()
 
     def _alignment(self, features: torch.Tensor) -> float:
         """Mean squared distance on the sphere of patches that are near each other, weighted by g."""

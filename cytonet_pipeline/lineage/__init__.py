@@ -1,5 +1,6 @@
 """Lineage: which sections, transforms and patches an encoder may see, has seen, and would see now."""
 
+from cytonet_pipeline.lineage.ancestry import ancestors_of
 from cytonet_pipeline.lineage.compare import compare, would_change
 from cytonet_pipeline.lineage.queries import Use, encoders_of, find_training_set, sections_of
 from cytonet_pipeline.lineage.training_set import (
@@ -14,6 +15,7 @@ __all__ = [
     "CODE_VERSION",
     "TrainingSet",
     "Use",
+    "ancestors_of",
     "compare",
     "encoders_of",
     "find_training_set",

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from cytonet_pipeline.lineage.training_set import TrainingSet, read_training_set, resolve_training_set
-from cytonet_pipeline.settings import Settings
+from cytonet_pipeline.settings import EncoderBlock, Settings
 from cytonet_pipeline.store import Store
 
 _CHANGES = {
@@ -23,6 +23,7 @@ _CHANGES = {
 }
 # More sections than these are counted, not named.
 _MOST_NAMED = 8
+_PLAIN = (str, bool, int, float, type(None))
 
 
 def compare(a: TrainingSet, b: TrainingSet) -> list[str]:
@@ -37,11 +38,13 @@ def compare(a: TrainingSet, b: TrainingSet) -> list[str]:
     lines += _counts(a.record.get("patches_by_role", {}), b.record.get("patches_by_role", {}))
     if not lines and a.record.get("patch_ids_digest") != b.record.get("patch_ids_digest"):
         lines.append("patches: other ones, as many")
-    before, after = _flat(a.record.get("config", {})), _flat(b.record.get("config", {}))
+    before, after = (_flat(_with_defaults(t.record.get("config", {}))) for t in (a, b))
     keys = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
     lines += [f"setting {key}: {before.get(key)} → {after.get(key)}" for key in keys]
     if a.record.get("code_version") != b.record.get("code_version"):
         lines.append(f"code version: {a.record.get('code_version')} → {b.record.get('code_version')}")
+    if (old := _beginning(a)) != (new := _beginning(b)):
+        lines.append(f"begins with: {old} → {new}")
     return lines
 
 
@@ -116,6 +119,22 @@ def _by_brain(keys: list[tuple[str, str]]) -> dict[str, list[tuple[str, str]]]:
 def _counts(before: dict[str, int], after: dict[str, int]) -> list[str]:
     roles = [role for role in sorted({*before, *after}) if before.get(role, 0) != after.get(role, 0)]
     return [f"{role} patches: {before.get(role, 0):,} → {after.get(role, 0):,}" for role in roles]
+
+
+def _beginning(training_set: TrainingSet) -> str:
+    given = training_set.record.get("init_from")
+    if given is None:
+        return "random weights"
+    named = f"{given['encoder']}@{given['version']}" if given["encoder"] else given["path"]
+    return f"{named} (weights {given['digest']})"
+
+
+def _with_defaults(config: dict[str, Any]) -> dict[str, Any]:
+    """A record from before a key existed means its default."""
+    if "encoder" not in config:
+        return config
+    defaults = {key: f.default for key, f in EncoderBlock.model_fields.items() if isinstance(f.default, _PLAIN)}
+    return {**config, "encoder": {**defaults, **config["encoder"]}}
 
 
 def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

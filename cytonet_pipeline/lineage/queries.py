@@ -1,13 +1,15 @@
 """Questions to the store alone: what has an encoder seen, and which encoders have seen a section."""
 
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pyarrow.dataset
 
 from cytonet_pipeline.errors import StoreError
+from cytonet_pipeline.lineage.ancestry import seen_before
 from cytonet_pipeline.lineage.training_set import TrainingSet, read_training_set
-from cytonet_pipeline.store import Store, read_table
+from cytonet_pipeline.store import Store, read_record, read_table
 
 
 class Use(NamedTuple):
@@ -55,7 +57,8 @@ def encoders_of(brain: str, sample: str, store: Store) -> list[Use]:
     -------
     list of Use
         Sorted by encoder and version; `current` says whether evaluation uses that version. Empty if no encoder knows
-        the section.
+        the section. `inherited`: it was kept from the encoder itself, but the weights that it continues from had been
+        trained on it.
     """
     this = (pyarrow.dataset.field("brain") == brain) & (pyarrow.dataset.field("sample") == sample)
     uses = []
@@ -67,8 +70,16 @@ def encoders_of(brain: str, sample: str, store: Store) -> list[Use]:
             if not (folder / "encoder.json").exists():
                 continue
             found = read_table(folder / "sections.parquet", "training_sections", columns=["role"], where=this)
-            uses += [Use(encoder, version, role, version == current) for role in found["role"]]
+            roles = list(found["role"])
+            if "train" not in roles and seen_before(_record_of(folder), brain, sample):
+                roles = ["inherited"]
+            uses += [Use(encoder, version, role, version == current) for role in roles]
     return uses
+
+
+def _record_of(folder: Path) -> dict[str, Any]:
+    path = folder / "training_set.json"
+    return read_record(path) if path.exists() else {}
 
 
 def find_training_set(name: str, store: Store) -> TrainingSet:

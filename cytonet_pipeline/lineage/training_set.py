@@ -13,9 +13,10 @@ import pandas as pd
 
 import cytonet_pipeline
 from cytonet_pipeline.errors import StoreError, TrainingError
+from cytonet_pipeline.lineage.ancestry import find_ancestor, require_no_leak
 from cytonet_pipeline.lineage.brains import IndexedBrain, brains_in, read_brain
 from cytonet_pipeline.patches import assign_splits, take_subset
-from cytonet_pipeline.settings import Settings
+from cytonet_pipeline.settings import EncoderBlock, Settings
 from cytonet_pipeline.store import (
     Store,
     atomic_folder,
@@ -32,11 +33,14 @@ from cytonet_pipeline.store import (
 CODE_VERSION = "1"
 
 _SEE_LABELS = frozenset({"supcon", "scratch"})
-# Settings that change no weight: when a brain is taken, where scans may lie, what stands in each section's row.
+# Settings that change no weight: when a brain is taken, where scans may lie, what stands in each section's row. What
+# `init_from` names is digested by itself.
 _NOT_IN_VERSION = {
-    "encoder": {"retired", "held_out"},
+    "encoder": {"retired", "held_out", "init_from", "workers"},
     "dataset": {"quiet_minutes", "allowed_roots", "window", "held_out"},
 }
+# Keys that came later: at their default they leave versions as they were before.
+_LATER = ("activation_checkpointing", "chunk_size", "compile", "loading", "shuffle_buffer")
 _IN_VERSION = [
     "brain", "sample", "role", "digest", "pixel_um", "window_low", "window_high", "mask_digest", "transform_digest",
     "patches_digest", "n_training_patches",
@@ -75,7 +79,8 @@ def resolve_training_set(encoder: str, settings: Settings, store: Store) -> tupl
     Raises
     ------
     TrainingError
-        No brain offers a training section; the message says why for each.
+        No brain offers a training section, and why; or the weights to continue from are missing, or have seen what
+        this encoder is tested on.
     """
     held_out = settings.held_out(encoder)
     brains, left_out = _sound_brains(store)
@@ -86,8 +91,9 @@ def resolve_training_set(encoder: str, settings: Settings, store: Store) -> tupl
     seen = sections.join(trained, on=["brain", "sample"])["n"].fillna(0).astype(np.int64)
     sections = table("training_sections").validate(sections.assign(n_training_patches=seen))
     sections = sections[[c.name for c in table("training_sections").columns]]
-    record = _record(encoder, sections, patches, settings, held_out) | {"left_out": left_out}
-    record["warnings"] = _warnings(sections, held_out, left_out)
+    ancestor = _ancestor(encoder, sections, settings, store)
+    record = _record(encoder, sections, patches, settings, held_out, ancestor) | {"left_out": left_out}
+    record["warnings"] = _warnings(sections, held_out, left_out, ancestor)
     return TrainingSet(encoder, record["version"], sections, record), patches
 
 
@@ -137,10 +143,12 @@ def _sections_with_roles(brains: list[IndexedBrain], settings: Settings, held_ou
     block = settings.experiments.dataset
     frames = []
     for brain in brains:
-        roles = assign_splits(brain.name, brain.positions_mm, block, held_out, with_validation=True)
+        roles = assign_splits(
+            brain.name, brain.positions_mm, block, held_out, reach_mm=brain.reach_mm, with_validation=True
+        )
         low, high = block.window_of(brain.name) or (np.nan, np.nan)
         frames.append(
-            brain.sections.drop(columns="position_mm").assign(
+            brain.sections.drop(columns=["position_mm", "reach_mm"]).assign(
                 role=brain.sections["sample"].map(roles), window_low=float(low), window_high=float(high)
             )
         )
@@ -165,6 +173,15 @@ def _training_patches(
     )
 
 
+def _ancestor(encoder: str, sections: pd.DataFrame, settings: Settings, store: Store) -> dict[str, Any] | None:
+    given = settings.encoder(encoder).init_from
+    if given is None:
+        return None
+    ancestor = find_ancestor(given, store)
+    require_no_leak(encoder, ancestor, sections)
+    return ancestor
+
+
 def _require_training(encoder: str, patches: pd.DataFrame, left_out: dict[str, str]) -> None:
     if (patches["role"] == "train").any():
         return
@@ -177,7 +194,12 @@ def _require_training(encoder: str, patches: pd.DataFrame, left_out: dict[str, s
 
 
 def _record(
-    encoder: str, sections: pd.DataFrame, patches: pd.DataFrame, settings: Settings, held_out: str
+    encoder: str,
+    sections: pd.DataFrame,
+    patches: pd.DataFrame,
+    settings: Settings,
+    held_out: str,
+    ancestor: dict[str, Any] | None,
 ) -> dict[str, Any]:
     config: dict[str, Any] = {
         "encoder": settings.encoder(encoder).model_dump(mode="json"),
@@ -189,7 +211,12 @@ def _record(
         "patch_ids": _patch_ids_digest(patches),
     }
     relevant = {part: _without(config[part], skipped) for part, skipped in _NOT_IN_VERSION.items()}
+    relevant["encoder"] = _without_later_defaults(relevant["encoder"])
+    inherited = {} if ancestor is None else {"init_from": ancestor}
+    if ancestor is not None:
+        digests["init_from"] = ancestor["digest"]
     return {
+        **inherited,
         "encoder": encoder,
         "version": digest_of([encoder, relevant, held_out, digests, CODE_VERSION]),
         "config": config,
@@ -224,8 +251,12 @@ def _patch_ids_digest(patches: pd.DataFrame) -> str:
     )
 
 
-def _warnings(sections: pd.DataFrame, held_out: str, left_out: dict[str, str]) -> list[str]:
+def _warnings(
+    sections: pd.DataFrame, held_out: str, left_out: dict[str, str], ancestor: dict[str, Any] | None
+) -> list[str]:
     warnings = [f"left out: {reason}" for reason in left_out.values()]
+    if ancestor is not None and ancestor["sections_seen"] is None:
+        warnings.append(f"nobody knows what {ancestor['given']} was trained on: it may have seen the test sections")
     if held_out not in set(sections["brain"]):
         warnings.append(f"the unseen brain {held_out} is not in the store: there will be no scores on it")
     for brain, rows in sections.groupby("brain"):
@@ -238,3 +269,11 @@ def _warnings(sections: pd.DataFrame, held_out: str, left_out: dict[str, str]) -
 
 def _without(block: dict[str, Any], skipped: set[str]) -> dict[str, Any]:
     return {key: value for key, value in block.items() if key not in skipped}
+
+
+def _without_later_defaults(block: dict[str, Any]) -> dict[str, Any]:
+    defaults = {key: EncoderBlock.model_fields[key].default for key in _LATER}
+    if block["loading"] == "packed":
+        # Nothing reads it.
+        defaults["shuffle_buffer"] = block["shuffle_buffer"]
+    return {key: value for key, value in block.items() if key not in defaults or value != defaults[key]}

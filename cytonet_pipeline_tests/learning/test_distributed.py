@@ -1,6 +1,7 @@
 """Several ranks against one process: the same loss, the same gradient, the same batch statistics."""
 
 import os
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -10,11 +11,17 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
+from cytonet_pipeline.learning.chunking import chunked_backward, pieces
+from cytonet_pipeline.learning.encoders import new_encoder
 from cytonet_pipeline.learning.losses import DistanceWeightedContrastiveLoss, SupervisedContrastiveLoss
-from cytonet_pipeline.learning.synced_batchnorm import synchronised
+from cytonet_pipeline.learning.recomputation import checkpoint_activations
+from cytonet_pipeline.learning.synced_batchnorm import SyncedBatchNorm, synchronised
 
-# Nine samples on two ranks: gloo gathers only equal sizes.
-SIZES = (5, 4)
+CPU = torch.device("cpu")
+FITTED = 16
+
+# On ranks of unequal numbers: gloo gathers only equal sizes.
+SAMPLES = 9
 
 
 def network():
@@ -26,7 +33,7 @@ def network():
 
 def batch():
     torch.manual_seed(1)
-    n = sum(SIZES)
+    n = SAMPLES
     return torch.rand(n, 1, 8, 8).double() * 3, torch.rand(n, 3).double() * 20, torch.arange(n) % 3
 
 
@@ -54,35 +61,115 @@ def gradients(model, name, images, positions, brains):
     }
 
 
-def rank_of(rank, folder):
+def rank_of(rank, folder, sizes):
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=len(SIZES))
-    start = sum(SIZES[:rank])
-    own = slice(start, start + SIZES[rank])
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=len(sizes))
+    start = sum(sizes[:rank])
+    own = slice(start, start + sizes[rank])
     images, positions, brains = batch()
     for name in losses():
-        model = DistributedDataParallel(synchronised(network(), torch.device("cpu")), broadcast_buffers=False)
+        model = parallel(network())
         result = gradients(model, name, images[own], positions[own], brains[own])
         torch.save(result, f"{folder}/{name}-{rank}.pt")
+    torch.save(fitted(rank, len(sizes)), f"{folder}/fitted-{rank}.pt")
+    torch.save(narrow(), f"{folder}/narrow-{rank}.pt")
     dist.destroy_process_group()
 
 
-@pytest.fixture(scope="module")
-def two_ranks(tmp_path_factory):
+def parallel(model):
+    return DistributedDataParallel(synchronised(model, CPU), broadcast_buffers=False)
+
+
+@pytest.fixture(scope="module", params=[(5, 4), (2, 3, 2, 2)], ids=["two ranks", "four ranks"])
+def ranks(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    mp.spawn(rank_of, args=(str(folder),), nprocs=len(SIZES))
-    return folder
+    mp.spawn(rank_of, args=(str(folder), request.param), nprocs=len(request.param))
+    return folder, len(request.param)
 
 
 @pytest.mark.parametrize("name", ["k", "i", "supcon"])
-@pytest.mark.parametrize("rank", range(len(SIZES)))
-def test_two_ranks_compute_what_one_process_computes(two_ranks, name, rank):
-    """Each rank owns its anchors; DDP averages, so a share of the loss must count twice."""
+def test_ranks_compute_what_one_process_computes(ranks, name):
+    """Each rank owns its anchors; DDP averages, so a share of the loss must count as often as there are ranks."""
+    folder, count = ranks
     alone = gradients(network(), name, *batch())
 
-    together = torch.load(f"{two_ranks}/{name}-{rank}.pt", weights_only=True)
+    for rank in range(count):
+        together = torch.load(f"{folder}/{name}-{rank}.pt", weights_only=True)
+        assert together.keys() == alone.keys()
+        for key, value in alone.items():
+            torch.testing.assert_close(
+                together[key].double(), value.double(), rtol=1e-9, atol=1e-12, msg=f"{key} differs"
+            )
 
-    assert together.keys() == alone.keys()
-    for key, value in alone.items():
-        torch.testing.assert_close(together[key].double(), value.double(), rtol=1e-9, atol=1e-12, msg=f"{key} differs")
+
+def fitted(rank, world_size):
+    """Loss, gradients and buffers of an encoder that recomputes its activations and takes its batch in two pieces."""
+    encoder = new_encoder("small", 0.5, 0.2, 0).double()
+    synchronised(encoder, CPU)
+    checkpoint_activations(encoder.backbone)
+    model = DistributedDataParallel(encoder, broadcast_buffers=False)
+    images, positions = fitted_batch()
+    parts = [torch.from_numpy(part) for part in pieces(FITTED, world_size, rank, FITTED // world_size // 2)]
+    own, places = images[rank::world_size], positions[rank::world_size][torch.cat(parts)]
+    loss = losses()["i"]
+    chunked_backward(
+        model,
+        [lambda part=part: own[part] for part in parts],
+        lambda output: loss(functional.normalize(output.double(), dim=1), places, torch.zeros(len(places)).long()),
+        nullcontext(),
+    )
+    return told(loss, encoder)
+
+
+def fitted_batch():
+    torch.manual_seed(2)
+    return torch.rand(FITTED, 1, 16, 16).double(), torch.rand(FITTED, 3).double() * 20
+
+
+def told(loss, encoder):
+    gradient = {name: p.grad.clone() for name, p in encoder.named_parameters()}
+    return {"loss": loss.logged, **gradient, **{name: b.clone() for name, b in encoder.named_buffers()}}
+
+
+def test_recomputation_and_pieces_across_ranks_are_those_of_one_process(ranks):
+    """A piece is what all ranks put through the network at the same time."""
+    folder, count = ranks
+    images, positions = fitted_batch()
+    encoder = new_encoder("small", 0.5, 0.2, 0).double()
+    of_piece = torch.arange(FITTED) // count % 2
+    order = torch.cat([torch.nonzero(of_piece == piece)[:, 0] for piece in (0, 1)])
+    output = torch.cat([encoder(images[of_piece == piece]) for piece in (0, 1)])
+    loss = losses()["i"]
+    loss(functional.normalize(output, dim=1), positions[order], torch.zeros(FITTED).long()).backward()
+    alone = told(loss, encoder)
+
+    for rank in range(count):
+        together = torch.load(f"{folder}/fitted-{rank}.pt", weights_only=True)
+        assert together.keys() == alone.keys()
+        for key, value in alone.items():
+            # The pieces are embedded in float32 between the two passes.
+            torch.testing.assert_close(
+                together[key].double(), value.double(), rtol=1e-4, atol=1e-6, msg=f"{key} differs"
+            )
+
+
+def narrow():
+    """A normalisation of bf16 values far from 0: the mean must not eat the variance."""
+    layer = SyncedBatchNorm(3)
+    values = (1000 + torch.arange(24.0).reshape(4, 3, 2) % 5).bfloat16().requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = layer(values)
+    output.float().square().sum().backward()
+    return {"output": output.detach(), "variance": layer.running_var}
+
+
+def test_values_of_low_precision_far_from_zero_are_normalised(ranks):
+    folder, count = ranks
+    values = (1000 + torch.arange(24.0).reshape(4, 3, 2) % 5).bfloat16()
+    expected = functional.batch_norm(values.float(), None, None, training=True)
+
+    for rank in range(count):
+        found = torch.load(f"{folder}/narrow-{rank}.pt", weights_only=True)
+        assert found["output"].dtype == torch.bfloat16
+        torch.testing.assert_close(found["output"].float(), expected, atol=0.01, rtol=0.01)

@@ -2,10 +2,10 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -14,16 +14,18 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from cytonet_pipeline.errors import StoreError, TrainingError
-from cytonet_pipeline.learning.encoders import SmallBackbone
+from cytonet_pipeline.learning.encoders import SmallBackbone, read_metadata
 from cytonet_pipeline.learning.folder import EncoderFolder
 from cytonet_pipeline.learning.loop import Training
 from cytonet_pipeline.learning.packing import pack
 from cytonet_pipeline.learning.prepare import finish
 from cytonet_pipeline.learning.progress_file import ProgressFile
 from cytonet_pipeline.learning.run import CONTINUE, DONE, run
-from cytonet_pipeline.store import read_record, read_table, write_record
+from cytonet_pipeline.learning.watching import Watch
+from cytonet_pipeline.store import read_record, read_table, write_record, write_table
 
 CPU = torch.device("cpu")
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(autouse=True)
@@ -39,8 +41,23 @@ def train(folder, tiny):
     return run(folder, tiny.data, CPU)
 
 
-def same_weights(a, b):
-    one, other = load_file(a / "encoder.safetensors"), load_file(b / "encoder.safetensors")
+def source_of(folder, tiny):
+    return pack(EncoderFolder(folder), tiny.data)
+
+
+class After:
+    """A wish to stop that comes after so many steps."""
+
+    def __init__(self, steps):
+        self.left = steps
+
+    def __bool__(self):
+        self.left -= 1
+        return self.left <= 0
+
+
+def same_weights(a, b, other="encoder.safetensors"):
+    one, other = load_file(a / "encoder.safetensors"), load_file(b / other)
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
@@ -114,32 +131,48 @@ def test_another_seed_gives_other_weights(tiny):
     assert not same_weights(*folders)
 
 
-def test_a_killed_training_goes_on_bit_for_bit(tiny):
+KILLED = """
+import sys, os, signal
+from cytonet_pipeline.learning import __main__
+from cytonet_pipeline.learning.loop import Training
+step, last = Training._step, int(sys.argv.pop())
+def killed(self, loaded):
+    if loaded.batch.step == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, loaded)
+Training._step = killed
+sys.exit(__main__.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("loading", "workers", "kills"),
+    [("packed", 2, (3, 9)), ("packed", 0, (6,)), ("scans", 2, (7,)), ("scans", 0, (5,))],
+)
+def test_a_killed_training_goes_on_bit_for_bit(tiny, loading, workers, kills):
     """SIGKILL, as the out-of-memory killer sends it: nothing is cleaned up."""
-    whole = tiny.folder("whole", steps=60, watch_every=60)
+    options = {"loading": loading, "shuffle_buffer": 96, "checkpoint_every": 2, "workers": workers}
+    whole, killed = tiny.folder("whole", **options), tiny.folder("killed", **options)
     train(whole, tiny)
-    killed = tiny.folder("killed", steps=60, watch_every=60)
-    command = [sys.executable, "-m", "cytonet_pipeline.learning", str(killed), "--data", str(tiny.data)]
-    child = subprocess.Popen([*command, "--threads", "1"], env={**os.environ, "OMP_NUM_THREADS": "1"})
-    deadline = time.monotonic() + 60
-    while not list((killed / "checkpoints").glob("step-*")) and time.monotonic() < deadline:
-        time.sleep(0.005)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    assert not (killed / "encoder.json").exists()
-    assert list((killed / "checkpoints").glob("step-*"))
+    for step in kills:
+        arguments = [str(killed), "--data", str(tiny.data), "--threads", "1", str(step)]
+        ended = subprocess.run([sys.executable, "-c", KILLED, *arguments], env=ONE_THREAD, capture_output=True)
+        assert ended.returncode == -signal.SIGKILL
+        assert not (killed / "encoder.json").exists()
+        assert list((killed / "checkpoints").glob("step-*"))
 
     assert train(killed, tiny) == DONE
 
     assert same_weights(whole, killed)
-    assert finish(killed)["problems"] == finish(whole)["problems"]
-    assert len(read_table(killed / "history.parquet", "history")) == 60
+    assert finish(killed)["best"] == finish(whole)["best"]
+    assert [run["after_step"] for run in finish(killed)["runs"]] == [0, *(step // 2 * 2 for step in kills)]
+    assert len(read_table(killed / "history.parquet", "history")) == 12
 
 
 def test_a_signal_ends_the_step_and_asks_to_be_continued(tiny):
     whole, stopped = tiny.folder("whole"), tiny.folder("stopped")
     train(whole, tiny)
-    training = Training(EncoderFolder(stopped), pack(EncoderFolder(stopped), tiny.data), CPU)
+    training = Training(EncoderFolder(stopped), source_of(stopped, tiny), CPU)
 
     outcome = training.run(stop=True, told=lambda **_: None)
 
@@ -149,24 +182,26 @@ def test_a_signal_ends_the_step_and_asks_to_be_continued(tiny):
     assert same_weights(whole, stopped)
 
 
-def test_sigterm_makes_the_run_exit_with_75(tiny, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_makes_the_run_exit_with_75(tiny, monkeypatch, number):
     folder = tiny.folder()
     step = Training._step
 
-    def interrupted(self, loaded, rate):
+    def interrupted(self, loaded):
         if loaded.batch.step == 5:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, loaded, rate)
+            os.kill(os.getpid(), number)
+        return step(self, loaded)
 
     monkeypatch.setattr(Training, "_step", interrupted)
 
     assert train(folder, tiny) == CONTINUE
     assert json.loads((folder / "progress.json").read_text())["state"] == "interrupted"
+    assert [p.stem for p in sorted((folder / "checkpoints").iterdir())][-1] == "step-00000006"
     with pytest.raises(TrainingError, match="not finished"):
         finish(folder)
 
 
-def test_a_signal_while_packing_leaves_no_half_pack_and_asks_to_be_continued(tiny, monkeypatch):
+def test_a_signal_while_packing_leaves_no_half_shard_and_asks_to_be_continued(tiny, monkeypatch):
     folder = tiny.folder()
     said = ProgressFile.say
 
@@ -178,26 +213,140 @@ def test_a_signal_while_packing_leaves_no_half_pack_and_asks_to_be_continued(tin
     monkeypatch.setattr(ProgressFile, "say", interrupted)
 
     assert train(folder, tiny) == CONTINUE
-    assert list((tiny.store / "packed").iterdir()) == []
+    assert list((tiny.store / "packed").rglob("*shard*")) == []
 
 
-def test_a_truncated_checkpoint_costs_one_interval(tiny):
-    whole, folder = tiny.folder("whole"), tiny.folder("cut")
-    train(whole, tiny)
-    train(folder, tiny)
-    (folder / "encoder.json").unlink()
+@pytest.mark.parametrize("left", [0, 5, 300, 0.5, -1])
+def test_a_checkpoint_cut_short_costs_one_interval(tiny, trained_once, left):
+    """In its length, its header, its tensors, or by one byte."""
+    folder = copied(trained_once, tiny)
     last = sorted((folder / "checkpoints").glob("step-*"))[-1]
-    last.write_bytes(last.read_bytes()[:-100])
+    whole = last.read_bytes()
+    last.write_bytes(whole[: int(left * len(whole)) if isinstance(left, float) else left])
 
     assert train(folder, tiny) == DONE
-    assert same_weights(whole, folder)
+    assert same_weights(trained_once, folder)
 
 
-def test_two_checkpoints_are_kept(tiny):
-    folder = tiny.folder()
+def test_a_checkpoint_with_other_bytes_is_recognised(tiny, trained_once, caplog):
+    """A block that a file system lost is full of zeros; safetensors does not look."""
+    folder = copied(trained_once, tiny)
+    last = sorted((folder / "checkpoints").glob("step-*"))[-1]
+    content = bytearray(last.read_bytes())
+    content[-5000:-4000] = bytes(1000)
+    last.write_bytes(content)
+
+    assert train(folder, tiny) == DONE
+    assert "checksum" in caplog.text
+    assert same_weights(trained_once, folder)
+
+
+def test_checkpoints_after_the_one_that_was_taken_do_not_outlive_the_next(tiny, trained_once):
+    """Otherwise damaged ones would count as the last two, and the sound ones be deleted."""
+    folder = copied(trained_once, tiny)
+    for path in (folder / "checkpoints").iterdir():
+        path.write_bytes(b"damaged")
+
+    training = Training(EncoderFolder(folder), source_of(folder, tiny), CPU)
+    training.run(stop=True, told=lambda **_: None)
+
+    assert [p.stem for p in (folder / "checkpoints").iterdir()] == ["step-00000001"]
+
+
+@pytest.fixture
+def trained_once(tiny):
+    folder = tiny.folder("whole")
+    train(folder, tiny)
+    return folder
+
+
+def copied(folder, tiny):
+    """The same training as a folder that has not finished."""
+    copy = tiny.store / "encoders" / "copy" / "v1"
+    shutil.copytree(folder, copy)
+    (copy / "encoder.json").unlink()
+    return copy
+
+
+def test_the_last_two_checkpoints_and_the_best_are_kept(tiny, monkeypatch):
+    folder = tiny.folder(watch_every=2)
+    look = Watch.look
+    accuracies = iter([0.1, 0.9, 0.3, 0.2, 0.9, 0.4])
+    monkeypatch.setattr(Watch, "look", lambda *given: {**look(*given), "knn_accuracy": next(accuracies)})
     train(folder, tiny)
 
-    assert [p.stem for p in sorted((folder / "checkpoints").iterdir())] == ["step-00000008", "step-00000012"]
+    kept = [p.stem for p in sorted((folder / "checkpoints").iterdir())]
+    record = finish(folder)
+
+    assert kept == ["step-00000004", "step-00000008", "step-00000012"]
+    assert record["best"] == {"step": 4, "knn_accuracy": 0.9, "file": "best.safetensors"}
+
+
+def test_the_best_state_is_that_of_its_step_also_after_a_kill(tiny, monkeypatch):
+    """A look after the last checkpoint is forgotten by the kill, and done again."""
+    folder, short = tiny.folder(watch_every=2), tiny.folder("short", watch_every=2)
+    look = Watch.look
+    seen = []
+
+    def looked(*given):
+        seen.append(0.9 if len(seen) == 1 else 0.1)
+        return {**look(*given), "knn_accuracy": seen[-1]}
+
+    monkeypatch.setattr(Watch, "look", looked)
+    train(folder, tiny)
+    training = Training(EncoderFolder(short), source_of(short, tiny), CPU)
+    seen.clear()
+    training.run(After(4), told=lambda **_: None)
+
+    at_step_4 = {f"model.encoder.backbone.{k}": v for k, v in load_file(folder / "best.safetensors").items()}
+    kept = load_file(sorted((short / "checkpoints").iterdir())[-1])
+    assert all(torch.equal(kept[name], value) for name, value in at_step_4.items())
+    assert read_metadata(folder / "best.safetensors")["step"] == 4
+    assert not same_weights(folder, folder, other="best.safetensors")
+
+
+def test_without_annotated_validation_sections_there_is_no_best_state(tiny):
+    bare = tiny.patches.assign(annotated_area=np.int32(0))
+    folder = type(tiny)(tiny.data, tiny.store, tiny.sections, bare).folder()
+    train(folder, tiny)
+
+    assert finish(folder)["best"] is None
+    assert not (folder / "best.safetensors").exists()
+
+
+@pytest.mark.parametrize("column", ["patch_id", "ref_x_mm", "annotated_area"])
+def test_a_training_set_that_changed_under_a_checkpoint_is_refused(tiny, trained_once, column):
+    folder = copied(trained_once, tiny)
+    patches = read_table(folder / "patches.parquet", "training_patches")
+    patches.loc[7, column] = patches[column].max() + 1
+    write_table(folder / "patches.parquet", patches, "training_patches")
+
+    with pytest.raises(TrainingError, match="another configuration or training set"):
+        train(folder, tiny)
+
+
+def test_another_number_of_threads_is_allowed_and_reported(tiny, caplog):
+    folder = tiny.folder()
+    Training(EncoderFolder(folder), source_of(folder, tiny), CPU).run(stop=True, told=lambda **_: None)
+    torch.set_num_threads(2)
+
+    assert train(folder, tiny) == DONE
+
+    record = finish(folder)
+    assert "threads 1 → 2; not bit for bit" in caplog.text
+    assert any("after step 1: goes on with threads 1 → 2" in warning for warning in record["warnings"])
+    assert [run["threads"] for run in record["runs"]] == [1, 2]
+
+
+def test_another_number_of_workers_changes_nothing_and_is_no_warning(tiny):
+    whole, folder = tiny.folder("whole"), tiny.folder("other", workers=0)
+    train(whole, tiny)
+    Training(EncoderFolder(folder), source_of(folder, tiny), CPU).run(stop=True, told=lambda **_: None)
+
+    assert run(folder, tiny.data, CPU, workers=3) == DONE
+
+    assert same_weights(whole, folder)
+    assert not any("goes on with" in warning for warning in finish(folder)["warnings"])
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(tiny):
@@ -216,11 +365,11 @@ def test_a_loss_that_is_not_finite_names_step_and_patches_and_keeps_the_last_che
     folder = tiny.folder(checkpoint_every=2)
     step = Training._step
 
-    def poisoned(self, loaded, rate):
+    def poisoned(self, loaded):
         if loaded.batch.step == 5:
             with torch.no_grad():
                 self.model.encoder.backbone.layers[0].weight[0] = torch.nan
-        return step(self, loaded, rate)
+        return step(self, loaded)
 
     monkeypatch.setattr(Training, "_step", poisoned)
 

@@ -2,11 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from cytonet_pipeline.learning.optimizers import LARS, learning_rate, make_optimizer
+from cytonet_pipeline.learning.optimizers import LARS, learning_rate, make_optimizer, set_learning_rate
 from cytonet_pipeline.settings import OptimizerBlock
 
 
@@ -58,3 +59,28 @@ def test_a_lars_step_is_a_share_of_the_weights_whatever_the_gradient():
         optimizer.step()
 
         assert math.isclose((weight - 2).norm().item(), 0.01 * 6, rel_tol=1e-4)
+
+
+def test_lars_is_its_published_formula_for_weights_and_plain_momentum_for_biases_and_normalisations():
+    """Written again in NumPy (You, Gitman & Ginsburg 2017, algorithm 1; momentum on the scaled update)."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)).double()
+    block = OptimizerBlock(name="lars", learning_rate=0.3, weight_decay=0.02)
+    optimizer = make_optimizer(model, block)
+    ours = {name: p.detach().numpy().copy() for name, p in model.named_parameters()}
+    momentum = {name: np.zeros_like(value) for name, value in ours.items()}
+    for rate in (0.1, 0.3, 0.2):
+        set_learning_rate(optimizer, rate)
+        optimizer.zero_grad()
+        model(torch.rand(8, 5).double()).pow(2).sum().backward()
+        for name, p in model.named_parameters():
+            update = p.grad.numpy().copy()
+            if name in ("0.weight", "2.weight"):
+                update += 0.02 * ours[name]
+                update *= 1e-3 * np.linalg.norm(ours[name]) / np.linalg.norm(update)
+            momentum[name] = 0.9 * momentum[name] + update
+            ours[name] = ours[name] - rate * momentum[name]
+        optimizer.step()
+
+    for name, p in model.named_parameters():
+        np.testing.assert_allclose(p.detach().numpy(), ours[name], rtol=1e-12, atol=1e-15, err_msg=name)

@@ -1,12 +1,18 @@
 """Packs: patches read once from the scans, shared, whole or not there at all."""
 
+import itertools
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
-from cytonet_pipeline.errors import ScanError, TrainingError
+from cytonet_pipeline.errors import ScanError, StoreError, TrainingError
 from cytonet_pipeline.histology import open_scan
 from cytonet_pipeline.learning.folder import EncoderFolder
-from cytonet_pipeline.learning.packing import pack
+from cytonet_pipeline.learning.from_scans import SectionPatches
+from cytonet_pipeline.learning.packing import open_pack, pack
 from cytonet_pipeline.learning.scans import SectionScans, read_by_section
 
 
@@ -47,19 +53,7 @@ def test_a_scan_that_cannot_be_read_leaves_no_pack(tiny):
     with pytest.raises(ScanError, match=r"gone\.tif"):
         pack(folder, tiny.data)
 
-    assert list((tiny.store / "packed").iterdir()) == []
-
-
-def test_a_damaged_pack_is_read_again(tiny):
-    folder = EncoderFolder(tiny.folder())
-    pack(folder, tiny.data)
-    (file,) = (tiny.store / "packed").glob("*/patches.npy")
-    whole = file.read_bytes()
-    file.write_bytes(whole[:1000])
-
-    pack(folder, tiny.data)
-
-    assert file.read_bytes() == whole
+    assert list((tiny.store / "packed").rglob("*shard*")) == []
 
 
 def test_the_intensity_window_of_a_section_is_used(tiny):
@@ -83,3 +77,111 @@ def test_the_intensity_window_of_a_section_is_used(tiny):
 def test_a_section_that_the_table_does_not_know_is_named(tiny):
     with pytest.raises(TrainingError, match="sub-B77, sample 0001"):
         SectionScans(tiny.data, tiny.sections)("B77", "0001")
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    """Shards of 50 patches."""
+    monkeypatch.setattr("cytonet_pipeline.learning.shards.SHARD_BYTES", 50 * 28**2)
+
+
+def shards_of(tiny):
+    return sorted((tiny.store / "packed").glob("*/shard-?????.npy"))
+
+
+def test_packing_goes_on_with_the_shards_that_are_missing(tiny, small_shards):
+    folder = EncoderFolder(tiny.folder())
+    told = []
+
+    def stop_after_half(done, total):
+        told.append(done)
+        if done > total / 2:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        pack(folder, tiny.data, report=stop_after_half)
+    before = {path: path.stat().st_mtime_ns for path in shards_of(tiny)}
+    told.clear()
+    packed = pack(folder, tiny.data, report=lambda done, total: told.append(done))
+
+    assert 3 < len(before) < len(shards_of(tiny))
+    assert all(path.stat().st_mtime_ns == written for path, written in before.items())
+    assert told[0] > len(before) * 40
+    assert told[-1] == len(folder.patches)
+    rows = np.arange(len(folder.patches))
+    assert (packed.read(rows) == SectionPatches(folder, tiny.data, packed.edge_px).read(rows)).all()
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "gone", "sums"])
+def test_a_damaged_shard_is_found_when_it_is_read_and_made_again(tiny, small_shards, damage, caplog):
+    folder = EncoderFolder(tiny.folder())
+    rows = np.arange(len(folder.patches))
+    whole = pack(folder, tiny.data).read(rows)
+    victim = shards_of(tiny)[2]
+    content = bytearray(victim.read_bytes())
+    content[-2000] ^= 1
+    if damage == "flipped":
+        victim.write_bytes(content)
+    if damage == "cut":
+        victim.write_bytes(content[:-100])
+    if damage == "gone":
+        victim.unlink()
+    if damage == "sums":
+        victim.with_suffix(".sums.npy").write_bytes(b"")
+
+    again = open_pack(folder, tiny.data).read(rows)
+
+    assert (again == whole).all()
+    assert "shard 2 is damaged" in caplog.text
+    assert (open_pack(folder, tiny.data).read(rows) == whole).all()
+
+
+def test_a_disk_that_returns_other_bytes_every_time_is_given_up(tiny, small_shards, monkeypatch):
+    packed = pack(EncoderFolder(tiny.folder()), tiny.data)
+    sums = itertools.count()
+    monkeypatch.setattr("cytonet_pipeline.learning.shards.zlib.crc32", lambda data: next(sums))
+
+    with pytest.raises(StoreError, match="comes back damaged"):
+        packed.read(np.arange(3))
+
+
+def test_processes_that_pack_at_once_share_the_work(tiny, small_shards):
+    """Nodes with a common file system; nodes with disks of their own find every shard free."""
+    folder = tiny.folder()
+    code = (
+        "import sys; from pathlib import Path\n"
+        "import cytonet_pipeline.learning.shards as shards; shards.SHARD_BYTES = 50 * 28**2\n"
+        "from cytonet_pipeline.learning.folder import EncoderFolder\n"
+        "from cytonet_pipeline.learning import packing\n"
+        "write, mine = packing.PackedPatches.write, []\n"
+        "packing.PackedPatches.write = lambda self, shard, *told: (mine.append(shard), write(self, shard, *told))\n"
+        "packing.pack(EncoderFolder(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))\n"
+        "print(*mine)"
+    )
+    arguments = [sys.executable, "-c", code, str(folder), str(tiny.data), str(tiny.store / "shared")]
+    nodes = [
+        subprocess.Popen(
+            arguments,
+            env={**os.environ, "GROUP_RANK": str(n), "GROUP_WORLD_SIZE": "2"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for n in range(2)
+    ]
+    written = [[int(shard) for shard in node.communicate(timeout=120)[0].split()] for node in nodes]
+
+    count = len(list((tiny.store / "shared").glob("*/shard-?????.npy")))
+    assert sorted(written[0] + written[1]) == list(range(count))
+    assert [node.returncode for node in nodes] == [0, 0]
+
+
+def test_the_packs_of_a_node_lie_where_the_environment_says(tiny, tmp_path):
+    folder = tiny.folder(steps=1)
+    command = [sys.executable, "-m", "cytonet_pipeline.learning", str(folder), "--data", str(tiny.data)]
+
+    subprocess.run(
+        command, env={**os.environ, "CYTONET_PACKS": str(tmp_path / "nvme")}, check=True, capture_output=True
+    )
+
+    assert list((tmp_path / "nvme").glob("*/shard-*.npy"))
+    assert not (tiny.store / "packed").exists()
