@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cytonet_pipeline.reporting.style import PALETTE, new_figure, panels, save
@@ -26,7 +27,12 @@ _CURVES = (
     ("data_wait_share", "waiting for data", "share of time"),
 )
 _LIMITS = {"effective_rank": 5.0, "mean_cosine": 0.95, "same_brain_excess": 1.0}
+# From 0 on a plain axis: a logarithmic one would magnify what is next to nothing.
+_SHARES = frozenset({"dropped_anchors", "data_wait_share"})
 _COLUMNS = 4
+# Curves with more points are drawn pale, with their running mean over a 25th of them.
+_NOISY = 100
+_SMOOTHED = 25
 # Above this ratio of largest to smallest a logarithmic axis shows more.
 _WIDE = 30
 
@@ -45,14 +51,34 @@ def draw_curves(history: pd.DataFrame, title: str) -> Figure:
     axes = panels(figure, rows, columns)
     for place, (column, name, unit) in zip(axes, shown, strict=False):
         known = history.dropna(subset=[column])
-        marker = "o" if len(known) < 15 else ""
-        place.plot(known["step"], known[column], color=PALETTE[0], marker=marker, markersize=3)
+        _draw(place, known["step"], known[column], noisy=len(known) > _NOISY and column != "learning_rate")
         if column in _LIMITS:
             place.axhline(_LIMITS[column], color="#999999", linewidth=0.8, linestyle="--")
-        if known[column].min() > 0 and known[column].max() > _WIDE * known[column].min():
+        if column in _SHARES:
+            place.set_ylim(bottom=0)
+        elif known[column].min() > 0 and known[column].max() > _WIDE * known[column].min():
             place.set_yscale("log")
+        if column == "knn_accuracy":
+            name = f"{name}\nbest after step {_mark_best(place, known):,}"
         place.set_title(name, fontsize=9)
-        place.set(xlabel="step", ylabel=unit)
+        place.set(xlabel="step", ylabel=unit, xlim=(0, history["step"].max() * 1.02))
     for place in axes[len(shown) :]:
         place.set_axis_off()
     return figure
+
+
+def _draw(place: Axes, steps: pd.Series, values: pd.Series, *, noisy: bool) -> None:
+    if not noisy:
+        place.plot(steps, values, color=PALETTE[0], marker="o" if len(values) < 15 else "", markersize=3)
+        return
+    place.plot(steps, values, color=PALETTE[0], alpha=0.3, linewidth=0.6)
+    window = max(2, len(values) // _SMOOTHED)
+    place.plot(steps, values.rolling(window, center=True, min_periods=1).mean(), color=PALETTE[0])
+
+
+def _mark_best(place: Axes, known: pd.DataFrame) -> int:
+    """Ring the state that `best.safetensors` holds; of equal ones the first."""
+    best = int(known["knn_accuracy"].argmax())
+    step, accuracy = int(known["step"].iloc[best]), float(known["knn_accuracy"].iloc[best])
+    place.plot(step, accuracy, "o", color=PALETTE[1], fillstyle="none", markersize=9)
+    return step
