@@ -23,7 +23,7 @@ from cytonet_pipeline.errors import TrainingError
 from cytonet_pipeline.store import write_json
 
 # torchrun passes on only the signals that it is told of.
-_TORCHRUN_SIGNALS = {"TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"}
+_TORCHRUN_SIGNALS = {"PET_SIGNALS_TO_HANDLE": "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"}
 
 
 @dataclass
