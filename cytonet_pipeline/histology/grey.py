@@ -1,5 +1,7 @@
 """From stored samples to grey values of 8 bit: luminance, one intensity window, dark on light."""
 
+from typing import NamedTuple
+
 import numpy as np
 from tifffile import TiffPage
 
@@ -11,11 +13,23 @@ _UNSIGNED = 1
 _ROWS_AT_ONCE_PX = 1 << 20
 
 
+class Samples(NamedTuple):
+    """What a scan stores for a pixel: grey values or the three colours first, of so many bits; white may be 0."""
+
+    colour: bool
+    bits: int
+    white_is_zero: bool = False
+
+
 class Greyscale:
     """Turns the samples of one scan into grey values.
 
     Parameters
     ----------
+    samples : Samples
+        What the scan stores.
+    name : str
+        The scan, for messages.
     window : (low, high), optional
         Grey values that become 0 and 255; default: 0 and the largest number that `BitsPerSample` bits can hold.
 
@@ -25,9 +39,9 @@ class Greyscale:
     expects a cell-body stain, dark on light, so an image stored as MinIsWhite is inverted before the window.
     """
 
-    def __init__(self, page: TiffPage, name: str, window: tuple[int, int] | None = None) -> None:
-        self.is_colour = _is_colour(page, name)
-        self.bits = _bits(page, name)
+    def __init__(self, samples: Samples, name: str, window: tuple[int, int] | None = None) -> None:
+        self.is_colour = samples.colour
+        self.bits = samples.bits
         largest = 2**self.bits - 1
         low, high = window or (0, largest)
         if not low < high:
@@ -36,17 +50,17 @@ class Greyscale:
                 to_fix="give the lower grey value first, in `window` of the experiments file",
             )
         values = np.arange(2**self.bits, dtype=np.float64)
-        if page.photometric == _MIN_IS_WHITE:
+        if samples.white_is_zero:
             values = values[::-1]
         scaled = np.floor((values - low) * (255 / (high - low)) + 0.5)
         self._table = np.clip(scaled, 0, 255).astype(np.uint8)
-        self._plain = self.bits == 8 and bool((self._table == np.arange(256)).all())
-        self.key = (low, high, int(page.photometric))
+        self.plain = self.bits == 8 and bool((self._table == np.arange(256)).all())
+        self.key = (low, high, samples)
 
     def __call__(self, samples: np.ndarray) -> np.ndarray:
         """Turn (H, W, S) samples into (H, W) grey values of uint8."""
         grey = luminance(samples[..., :3]) if self.is_colour else samples[..., 0]
-        if self._plain:
+        if self.plain:
             return np.ascontiguousarray(grey)
         return np.take(self._table, grey, mode="clip")
 
@@ -60,6 +74,17 @@ def luminance(colour: np.ndarray) -> np.ndarray:
         red, green, blue = (colour[top : top + step, :, c].astype(np.uint32) for c in range(3))
         grey[top : top + step] = (299 * red + 587 * green + 114 * blue + 500) // 1000
     return grey
+
+
+def samples_of_page(page: TiffPage, name: str) -> Samples:
+    """What a page of a TIFF stores for a pixel.
+
+    Raises
+    ------
+    ScanError
+        It is neither grey values nor RGB of 8 to 16 bit.
+    """
+    return Samples(_is_colour(page, name), _bits(page, name), page.photometric == _MIN_IS_WHITE)
 
 
 def _is_colour(page: TiffPage, name: str) -> bool:

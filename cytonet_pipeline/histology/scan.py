@@ -14,22 +14,26 @@ import numpy as np
 from cytonet_pipeline.dataset import sidecar_pixel_um
 from cytonet_pipeline.errors import DataFault, ScanError
 from cytonet_pipeline.histology.averaging import Boxes, average, averaged
+from cytonet_pipeline.histology.files import forget_file
 from cytonet_pipeline.histology.grey import Greyscale
-from cytonet_pipeline.histology.levels import Level
+from cytonet_pipeline.histology.levels import Level, scratch
 from cytonet_pipeline.histology.mosaic import Mosaic
+from cytonet_pipeline.histology.ngff import ZarrHeader, read_zarr_header
 from cytonet_pipeline.histology.tiff import Header, read_header
-from cytonet_pipeline.histology.tiles import forget_file
+from cytonet_pipeline.histology.tiles import tile_cache
 from cytonet_pipeline.histology.tissue import otsu_classes
 
 # Width and height of a pixel may differ by as much before an image counts as anisotropic.
 _ANISOTROPY = 1e-3
 _ROUNDING = 1e-6
-_REGION_BYTES = 64 << 20
+_REGION_BYTES = 24 << 20
 _BACKGROUND_PX = 512
+# Fewer patches of a section, taken along the curve of the index, lie closer together than bands are wide.
+_BANDS_FROM = 1024
 
 
 def open_scan(path: Path | str, pixel_um: float | None = None, window: tuple[int, int] | None = None) -> "Scan":
-    """Open a scan: TIFF, BigTIFF or OME-TIFF, in tiles or strips, with or without a pyramid.
+    """Open a scan: TIFF, BigTIFF, OME-TIFF or OME-Zarr, in tiles or strips, with or without a pyramid.
 
     Parameters
     ----------
@@ -45,23 +49,29 @@ def open_scan(path: Path | str, pixel_um: float | None = None, window: tuple[int
         The file cannot be read, or nothing says how large its pixels are.
     """
     path = Path(path)
-    header = read_header(path)
-    return Scan(header, pixel_um or _pixel_um(header), Greyscale(header.page, str(path), window), window)
+    header = read_zarr_header(path) if path.is_dir() else read_header(path)
+    return Scan(header, pixel_um or _pixel_um(header), Greyscale(header.samples(), str(path), window), window)
 
 
 class Scan:
     """An open scan. Safe between threads; can be sent to other processes, which open the file themselves."""
 
-    def __init__(self, header: Header, pixel_um: float, grey: Greyscale, window: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self, header: Header | ZarrHeader, pixel_um: float, grey: Greyscale, window: tuple[int, int] | None = None
+    ) -> None:
         self.path = header.path
         self.pixel_um = float(pixel_um)
         self.window = window
         self.bits = grey.bits
         self.compression = header.compression
-        self.bytes = header.state.size
         self.header = header
         self._levels = header.levels
-        self._mosaic = Mosaic(header, grey, lambda: self.background)
+        self._mosaic = Mosaic(str(header.state), self.levels[0], grey, lambda: self.background)
+
+    @property
+    def bytes(self) -> int:
+        """Size on disk."""
+        return self.header.bytes
 
     @property
     def width_px(self) -> int:
@@ -122,7 +132,10 @@ class Scan:
     def read_patches(
         self, xy_px: np.ndarray, size_px: int, pixel_um: float, out: np.ndarray | None = None
     ) -> np.ndarray:
-        """Read many patches, in an order in which neighbours share tiles.
+        """Read many patches; many at once in an order in which neighbours share tiles, few in the order given.
+
+        Of a whole section, patches of 2048 px, each tile is decoded about 1.1 times; in the order of the patch index
+        one by one 1.2 times.
 
         Parameters
         ----------
@@ -139,9 +152,9 @@ class Scan:
         xy_px = np.asarray(xy_px, dtype=np.float64).reshape(-1, 2)
         if out is None:
             out = np.empty((len(xy_px), size_px, size_px), np.uint8)
-        level, _ = self._level_for(pixel_um)
-        chunk = xy_px // (level.factor * np.array([level.chunk_width, level.chunk_height]))
-        for i in np.lexsort((chunk[:, 0], chunk[:, 1])):
+        level, step = self._level_for(pixel_um)
+        order = np.arange(len(xy_px)) if len(xy_px) < _BANDS_FROM else _in_bands(xy_px / level.factor, size_px * step)
+        for i in order.tolist():
             self.read_patch(xy_px[i, 0], xy_px[i, 1], size_px, pixel_um, out=out[i])
         return out
 
@@ -184,8 +197,8 @@ class Scan:
         for level in self._levels:
             if beyond := level.beyond():
                 raise ScanError(
-                    f"{self.path}: truncated, {beyond} of {level.offsets.size} tiles or strips of the level of "
-                    f"{level.width} × {level.height} px lie beyond the end of the file.",
+                    f"{self.path}: truncated, {beyond} tiles or strips of the level of {level.width} × {level.height} "
+                    "px lie beyond the end of the file.",
                     to_fix="copy the scan again from its source",
                 )
         rows, columns = self._levels[0].grid
@@ -224,15 +237,28 @@ class Scan:
 
     def _average(self, level: Level, down: Boxes, right: Boxes, out: np.ndarray) -> None:
         """Average a region into `out`, in bands of rows that fit into memory."""
-        band_bytes = max(1, right.last - right.first) * math.ceil(down.step + 1)
-        rows = max(1, _REGION_BYTES // band_bytes)
+        width = right.last - right.first
+        if down.step == right.step == 1 and down.whole and right.whole:
+            self._mosaic.region(level, down.first, right.first, out)
+            return
+        rows = max(1, int(_REGION_BYTES / (max(1, width) * (down.step + 1))))
         for begin in range(0, down.count, rows):
             band = down.part(begin, min(begin + rows, down.count))
-            region = self._mosaic.region(level, band.first, band.last, right.first, right.last)
+            height = band.last - band.first
+            region = scratch("region", height * width).reshape(height, width)
+            self._mosaic.region(level, band.first, right.first, region)
             out[begin : begin + band.count] = average(region, band, right)
 
 
-def _pixel_um(header: Header) -> float:
+def _in_bands(xy: np.ndarray, edge: float) -> np.ndarray:
+    """An order of patches of `edge` px round `xy`: up and down in bands so wide that one row of patches stays kept."""
+    # Part of the room, because patches of a row do not begin at one height.
+    width = max(edge, 0.6 * (tile_cache().budget_bytes / edge - edge))
+    band = xy[:, 0] // width
+    return np.lexsort((np.where(band % 2, -xy[:, 1], xy[:, 1]), band))
+
+
+def _pixel_um(header: Header | ZarrHeader) -> float:
     """Pixel size without one given: the sidecar's, else the file's own."""
     try:
         beside = sidecar_pixel_um(header.path)

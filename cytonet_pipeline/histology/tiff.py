@@ -1,24 +1,27 @@
 """Reading the header of a TIFF without trusting it: which pages are levels of its pyramid, and what it says of itself.
 
-Pages are parsed by `tifffile`; this module decides which ones, ends loops between them, and turns every foreign
-exception into a `ScanError` that names the file. Pixels are `levels`' business.
+Directories are read by `ifd` and interpreted by `page`; this module decides which ones, ends loops between them, and
+turns every foreign exception into a `ScanError` that names the file. Pixels are `tiff_levels`' business.
 """
 
-import math
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tifffile import TiffFile, TiffPage
+from tifffile import TiffPage
 
 from cytonet_pipeline.errors import ScanError
-from cytonet_pipeline.histology.levels import COMPRESSIONS, Level, level_of
+from cytonet_pipeline.histology.files import FileState
+from cytonet_pipeline.histology.grey import Samples, samples_of_page
+from cytonet_pipeline.histology.ifd import Directory, read_directory, read_form
+from cytonet_pipeline.histology.levels import whole_factor
+from cytonet_pipeline.histology.page import page_of
 from cytonet_pipeline.histology.pixel_size import said_pixel_um
-from cytonet_pipeline.histology.tiles import FileState
+from cytonet_pipeline.histology.tiff_levels import COMPRESSIONS, TiffLevel, level_of
 
 # A pyramid of factors of two has at most 17 levels above 100,000 px; a page beyond these is something else.
 _MOST_PAGES = 64
+_SUBIFDS = 330
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,13 +29,18 @@ class Header:
     """What is known of a TIFF before a pixel is read. `levels` begins with the full resolution."""
 
     state: FileState
-    levels: tuple[Level, ...]
+    levels: tuple[TiffLevel, ...]
     said_um: tuple[float, float] | None
 
     @property
     def path(self) -> Path:
         """The file."""
         return self.state.path
+
+    @property
+    def bytes(self) -> int:
+        """Size of the file."""
+        return self.state.size
 
     @property
     def page(self) -> TiffPage:
@@ -44,6 +52,16 @@ class Header:
         """Compression of the full resolution, in words."""
         return COMPRESSIONS[int(self.page.compression)]
 
+    def samples(self) -> Samples:
+        """How grey values are made of what is stored.
+
+        Raises
+        ------
+        ScanError
+            Such samples are not read.
+        """
+        return samples_of_page(self.page, str(self.path))
+
 
 def read_header(path: Path) -> Header:
     """Read the header of a TIFF, BigTIFF or OME-TIFF.
@@ -54,18 +72,14 @@ def read_header(path: Path) -> Header:
         The file is missing or no TIFF, or announces what it cannot hold.
     """
     if path.is_dir():
-        raise ScanError(
-            f"{path}: is a folder; OME-Zarr is not read yet.", to_fix="convert the scan to OME-TIFF with tiles"
-        )
+        raise ScanError(f"{path}: is a folder, not a TIFF.", to_fix="give a TIFF here, or name an OME-Zarr .ome.zarr")
     try:
         state = FileState.of(path)
-        # The switches keep tifffile from reading vendors' formats, which would parse every page.
-        with TiffFile(path, _multifile=False, is_lsm=False, is_scanimage=False, is_ndpi=False) as tif:
-            page = tif.pages.first
-            levels = (level_of(page, state, 1), *_reduced_levels(tif, page, state))
-            for level in levels:
-                level.page.init_decode()
-            return Header(state, levels, said_pixel_um(page))
+        form, offset = read_form(state)
+        first = read_directory(state, form, offset)
+        page = page_of(first, first=True)
+        levels = (level_of(page, first, 1), *_reduced_levels(first, page))
+        return Header(state, levels, said_pixel_um(page))
     except ScanError:
         raise
     except FileNotFoundError:
@@ -79,62 +93,53 @@ def read_header(path: Path) -> Header:
         ) from error
 
 
-def _reduced_levels(tif: TiffFile, first: TiffPage, state: FileState) -> list[Level]:
+def _reduced_levels(first: Directory, page: TiffPage) -> list[TiffLevel]:
     """The coarser levels, finest first. A page that cannot be read or is something else is no level."""
-    levels: dict[int, Level] = {}
-    for page in _other_pages(tif, first):
+    levels: dict[int, TiffLevel] = {}
+    for directory in _other_directories(first):
         try:
-            factor = reduction(first, page)
+            other = page_of(directory, first=False)
+            factor = reduction(page, other)
             if factor and factor not in levels:
-                levels[factor] = level_of(page, state, factor)
-        except (ScanError, TypeError, ValueError):
+                levels[factor] = level_of(other, directory, factor)
+        except Exception:  # a damaged page is no level; the full resolution can still be read
             continue
     return [levels[factor] for factor in sorted(levels)]
 
 
 def reduction(first: TiffPage, page: TiffPage) -> int:
-    """By which whole number a page is the reduced first page; 0 if it is not.
-
-    Labels, macro photographs and thumbnails of arbitrary size stand among the pages of slide scanners: only a page
-    whose both edges are the same whole part of the full ones, rounded up or down, is a level.
-    """
+    """By which whole number a page is the reduced first page; 0 if it is not."""
     kind = ("dtype", "bitspersample", "samplesperpixel", "photometric")
     if any(getattr(first, name) != getattr(page, name) for name in kind):
         return 0
-    factor = round(first.imagewidth / page.imagewidth)
-    edges = ((first.imagewidth, page.imagewidth), (first.imagelength, page.imagelength))
-    fits = all(math.floor(full / factor) <= part <= math.ceil(full / factor) for full, part in edges if factor)
-    return factor if factor >= 2 and fits else 0
+    return whole_factor((first.imagelength, first.imagewidth), (page.imagelength, page.imagewidth))
 
 
-def _other_pages(tif: TiffFile, first: TiffPage) -> Iterator[TiffPage]:
-    """Pages that may be levels: the first page's SubIFDs, then the chain of pages, each place in the file once."""
+def _other_directories(first: Directory) -> Iterator[Directory]:
+    """Directories of pages that may be levels: the first one's SubIFDs, then the chain, each place in the file once."""
     seen = {first.offset}
-    subifds = [offset for offset in (first.subifds or ()) if isinstance(offset, int)][:_MOST_PAGES]
-    for number, offset in enumerate((*subifds, *_chain(tif, first.offset)), start=1):
-        if offset in seen:
-            continue
-        seen.add(offset)
-        try:
-            tif.filehandle.seek(offset)
-            yield TiffPage(tif, index=number)
-        except Exception:  # a damaged page is no level; the full resolution can still be read
-            continue
+    for offset in first.numbers(_SUBIFDS, _MOST_PAGES).tolist():
+        if offset not in seen:
+            seen.add(offset)
+            try:
+                yield read_directory(first.state, first.form, offset)
+            except ScanError:
+                continue
+    for directory in _chain(first):
+        if directory.offset not in seen:
+            yield directory
 
 
-def _chain(tif: TiffFile, offset: int) -> Iterator[int]:
-    """Offsets of the pages after the one at `offset`; ends at a loop, at damage, or after many pages."""
-    form, handle = tif.tiff, tif.filehandle
-    seen = {offset}
+def _chain(directory: Directory) -> Iterator[Directory]:
+    """The pages after one; ends at a loop, at damage, or after many pages."""
+    state, form, seen = directory.state, directory.form, {directory.offset}
     for _ in range(_MOST_PAGES):
-        try:
-            handle.seek(offset)
-            (entries,) = struct.unpack(form.tagnoformat, handle.read(form.tagnosize))
-            handle.seek(offset + form.tagnosize + entries * form.tagsize)
-            (offset,) = struct.unpack(form.offsetformat, handle.read(form.offsetsize))
-        except (struct.error, OSError, ValueError, OverflowError):
-            return
-        if offset == 0 or offset in seen or offset >= handle.size:
+        offset = directory.next_offset
+        if offset in seen or not 0 < offset < state.size:
             return
         seen.add(offset)
-        yield offset
+        try:
+            directory = read_directory(state, form, offset)
+        except ScanError:
+            return
+        yield directory

@@ -1,132 +1,144 @@
-"""What one process keeps of all its scans: a few open files and 64 MiB of decoded tiles.
+"""Decoded tiles that one process keeps of all its scans: 64 MiB, the least recently used ones make room.
 
-Both are shared by every scan of the process and safe between threads. Files are read by position (`pread`), so that no
-thread and no forked worker moves another's place in a file.
+Keeping a tile costs a part of what decoding it does, because it goes to memory that no processor cache holds. Random
+patches of thousands of scans never meet a tile again, patches in index order meet most of them. So tiles that pass by
+are counted, kept or not, and they are kept only while more than one in ten is met again: with fewer, decoding those
+again costs less than keeping all.
 """
 
+import itertools
 import os
 import threading
 from collections import OrderedDict
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 
-from cytonet_pipeline.errors import ScanError
-
-CACHE_BYTES = 64 << 20
-OPEN_FILES = 64
-
-
-class FileState(NamedTuple):
-    """A file as it was when its header was read; another state is another file."""
-
-    path: Path
-    size: int
-    mtime_ns: int
-
-    @classmethod
-    def of(cls, path: Path) -> "FileState":
-        """State of a file now."""
-        state = os.stat(path)
-        return cls(path, state.st_size, state.st_mtime_ns)
+DEFAULT_BYTES = 64 << 20
+_WORTH_KEEPING = 0.1
+# Over so many tiles the share of those met again is averaged: about twenty patches of 2048 px.
+_REMEMBERED = 1024
+# While no tile is kept, one in four is counted for all.
+_COUNTED = 4
 
 
-class _Descriptor:
-    """An open file that closes itself when nobody reads from it any more."""
+class TileCache:
+    """Least recently used decoded tiles, bounded by their bytes. Safe between threads.
 
-    def __init__(self, state: FileState) -> None:
-        self.number = os.open(state.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    Keys are whole numbers: `first_key` of a picture, plus the number of the tile in it.
 
-    def __del__(self) -> None:
-        if hasattr(self, "number"):
-            os.close(self.number)
+    Parameters
+    ----------
+    budget_bytes : int
+        Bytes of all tiles together. One tile that is larger than that is kept alone: an image in one strip would
+        otherwise be decoded again for every patch.
+    """
 
-
-class _Pool:
-    def __init__(self) -> None:
+    def __init__(self, budget_bytes: int = DEFAULT_BYTES) -> None:
+        self.budget_bytes = budget_bytes
         self._lock = threading.Lock()
-        self._open: OrderedDict[FileState, _Descriptor] = OrderedDict()
-        self._tiles: OrderedDict[object, np.ndarray] = OrderedDict()
-        self._tile_bytes = 0
+        # A tile that passed by without being kept takes its place in the queue all the same, as None.
+        self._queue: OrderedDict[int, tuple[int, np.ndarray | None]] = OrderedDict()
+        self._queue_bytes = 0
+        self._held_bytes = 0
+        self._share_met_again = 1.0
 
-    def descriptor(self, state: FileState) -> _Descriptor:
-        with self._lock:
-            if state in self._open:
-                self._open.move_to_end(state)
-                return self._open[state]
-            opened = _Descriptor(state)
-            if FileState.of(state.path) != state:
-                raise ScanError(f"{state.path}: changed while it was being read.", to_fix="run again when it is whole")
-            self._open[state] = opened
-            while len(self._open) > OPEN_FILES:
-                # A thread that still reads from it holds its own reference: the file closes after that.
-                self._open.popitem(last=False)
-            return opened
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the tiles that are kept now."""
+        return self._held_bytes
 
-    def forget(self, state: FileState) -> None:
-        with self._lock:
-            self._open.pop(state, None)
+    @property
+    def worth_keeping(self) -> bool:
+        """Whether tiles are met again often enough."""
+        return self._share_met_again > _WORTH_KEEPING
 
-    def tile(self, key: object) -> np.ndarray | None:
+    def find(self, keys: Sequence[int]) -> list[np.ndarray | None]:
+        """The tiles that are kept, None for the others."""
+        queue, count = self._queue, len(keys)
+        nothing_kept = not self.worth_keeping and not self._held_bytes
+        found: list[np.ndarray | None] = [None] * count
+        looked_at = [(i, key) for i, key in enumerate(keys) if not (nothing_kept and key % _COUNTED)]
+        met = 0
         with self._lock:
-            found = self._tiles.get(key)
-            if found is not None:
-                self._tiles.move_to_end(key)
-            return found
+            for i, key in looked_at:
+                entry = queue.get(key)
+                if entry is not None:
+                    met += 1
+                    queue.move_to_end(key)
+                    found[i] = entry[1]
+            if looked_at:
+                weight = min(1.0, count / _REMEMBERED)
+                self._share_met_again += weight * (met / len(looked_at) - self._share_met_again)
+        return found
 
-    def keep(self, key: object, tile: np.ndarray) -> None:
+    def keep(self, key: int, tile: np.ndarray) -> None:
+        """Keep a decoded tile; from now on it is read-only."""
+        if not tile.flags.owndata:
+            # A view would keep all of what it was cut from.
+            tile = tile.copy()
+        tile.flags.writeable = False
         with self._lock:
-            if key in self._tiles:
+            self._enter(key, tile.nbytes, tile)
+
+    def pass_by(self, keys: Sequence[int], tile_bytes: int) -> None:
+        """Note tiles that were decoded and not kept."""
+        with self._lock:
+            for key in keys:
+                if not key % _COUNTED:
+                    self._enter(key, _COUNTED * tile_bytes, None)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._queue.clear()
+            self._queue_bytes = self._held_bytes = 0
+            self._share_met_again = 1.0
+
+    def _enter(self, key: int, tile_bytes: int, tile: np.ndarray | None) -> None:
+        known = self._queue.get(key)
+        if known is not None:
+            if known[1] is not None:
                 return
-            self._tiles[key] = tile
-            self._tile_bytes += tile.nbytes
-            # The newest stays even if it is larger than all that is allowed: an image in one strip would
-            # otherwise be decoded again for every patch.
-            while self._tile_bytes > CACHE_BYTES and len(self._tiles) > 1:
-                self._tile_bytes -= self._tiles.popitem(last=False)[1].nbytes
+            self._queue_bytes -= known[0]
+        self._queue[key] = (tile_bytes, tile)
+        self._queue_bytes += tile_bytes
+        self._held_bytes += tile_bytes if tile is not None else 0
+        while self._queue_bytes > self.budget_bytes and len(self._queue) > 1:
+            size, gone = self._queue.popitem(last=False)[1]
+            self._queue_bytes -= size
+            self._held_bytes -= size if gone is not None else 0
 
 
-_pool = _Pool()
+_numbers = itertools.count()
+_first_keys: dict[str, int] = {}
+
+
+def first_key(picture: str) -> int:
+    """A number for a picture, by its name, from which on its tiles are numbered; the same for the same name."""
+    found = _first_keys.get(picture)
+    # More tiles than 2⁴⁰ no picture has.
+    return found if found is not None else _first_keys.setdefault(picture, next(_numbers) << 40)
+
+
+_cache = TileCache()
+
+
+def tile_cache() -> TileCache:
+    """The decoded tiles of this process."""
+    return _cache
+
+
+def set_tile_budget(budget_bytes: int) -> None:
+    """Let this process keep at most so many bytes of decoded tiles; what it has kept is forgotten."""
+    global _cache
+    _cache = TileCache(budget_bytes)
 
 
 def _start_afresh() -> None:
     # A thread of the parent may have held the lock in the moment of the fork.
-    global _pool
-    _pool = _Pool()
+    set_tile_budget(_cache.budget_bytes)
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_start_afresh)
-
-
-def read_bytes(state: FileState, offset: int, count: int) -> bytes:
-    """Read `count` bytes at `offset`; fewer at the end of the file.
-
-    Raises
-    ------
-    ScanError
-        The file has changed since its header was read.
-    """
-    descriptor = _pool.descriptor(state)
-    parts = []
-    while count > 0 and (part := os.pread(descriptor.number, count, offset)):
-        parts.append(part)
-        offset, count = offset + len(part), count - len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def cached_tile(key: object) -> np.ndarray | None:
-    """A decoded tile, if this process still has it."""
-    return _pool.tile(key)
-
-
-def keep_tile(key: object, tile: np.ndarray) -> None:
-    """Keep a decoded tile; the least recently used ones make room."""
-    tile.flags.writeable = False
-    _pool.keep(key, tile)
-
-
-def forget_file(state: FileState) -> None:
-    """Close a file unless somebody is reading from it."""
-    _pool.forget(state)

@@ -175,19 +175,6 @@ def test_a_tile_that_the_file_leaves_out_is_slide(section_picture, tmp_path):
         assert (scan.read_patch(32, 32, 64, 1.0) == 240).all()
 
 
-def test_memory_for_decoded_tiles_is_bounded(write_scan, monkeypatch):
-    from cytonet_pipeline.histology import tiles
-
-    pool = tiles._Pool()
-    monkeypatch.setattr(tiles, "_pool", pool)
-    monkeypatch.setattr(tiles, "CACHE_BYTES", 100_000)
-    scan = open_scan(write_scan(np.zeros((1000, 1000), np.uint8), tile=(64, 64)), 1.0)
-
-    scan.read_patch(500, 500, 100, 10.0)
-
-    assert sum(tile.nbytes for tile in pool._tiles.values()) == pool._tile_bytes <= 100_000
-
-
 def test_a_file_that_changes_under_an_open_scan_is_noticed(section_picture, write_scan):
     path = write_scan(section_picture)
     scan = open_scan(path, 1.0)
