@@ -128,7 +128,7 @@ def _follow(
 ) -> Iterator[Told]:
     submitted = time.monotonic()
     began: float | None = None
-    with progress.task(f"job {job_id}") as line:
+    with progress.task("looking around on the cluster") as line:
         while not (place / "seen.json").exists():
             state = queue.states([job_id])[job_id] or JobState(job_id)
             waited_s = time.monotonic() - submitted
