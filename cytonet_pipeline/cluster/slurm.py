@@ -6,7 +6,6 @@ where the queue has forgotten it.
 """
 
 import logging
-import pwd
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,38 +13,17 @@ from pathlib import Path
 from typing import TypeVar
 
 from cytonet_pipeline.cluster import job as records
-from cytonet_pipeline.cluster.attempt import CONTINUE, TRAINING, Attempt, last_attempt, read_json, reserve
+from cytonet_pipeline.cluster.attempt import TRAINING, Attempt, last_attempt, read_json, reserve
+from cytonet_pipeline.cluster.endings import ending_of, remedy_for
 from cytonet_pipeline.cluster.profile import ClusterProfile
-from cytonet_pipeline.cluster.queue import SlurmQueue
+from cytonet_pipeline.cluster.queue import SlurmQueue, queue_of
 from cytonet_pipeline.cluster.script import Job, render
 from cytonet_pipeline.cluster.states import JobState, Phase
-from cytonet_pipeline.cluster.transport import transport_of
 from cytonet_pipeline.errors import SubmissionRefused, TransportDown
 from cytonet_pipeline.store import write_text
 
 _log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
-
-_ENDINGS = {
-    Phase.TIMEOUT: "ran into its walltime (TIMEOUT)",
-    Phase.NODE_FAIL: "lost a node (NODE_FAIL)",
-    Phase.OUT_OF_MEMORY: "ran out of memory (OUT_OF_MEMORY)",
-    Phase.PREEMPTED: "was preempted by another job (PREEMPTED)",
-    Phase.CANCELLED: "was cancelled (CANCELLED)",
-    Phase.BOOT_FAIL: "did not start, its nodes did not boot (BOOT_FAIL)",
-    Phase.DEADLINE: "could not end before its deadline (DEADLINE)",
-    Phase.FAILED: "failed (FAILED)",
-}
-_REMEDIES = {
-    Phase.TIMEOUT: "raise walltime or signal_before_s in the cluster profile and run again",
-    Phase.NODE_FAIL: "run again",
-    Phase.OUT_OF_MEMORY: "ask for more memory (directives: {mem: …}) or more nodes in the cluster profile; run again",
-    Phase.PREEMPTED: "run again, or ask for another partition or QOS in the cluster profile",
-    Phase.CANCELLED: "run again if it should go on",
-    Phase.BOOT_FAIL: "run again; tell the site if it happens twice",
-    Phase.DEADLINE: "take the deadline out of the cluster profile's directives, or give it more time",
-}
-_GOES_ON = "; it goes on from the last checkpoint"
 
 
 @dataclass(frozen=True)
@@ -101,6 +79,7 @@ class SlurmAttempt(Attempt):
         """See `Attempt.poll`; asks the queue with growing pauses, and writes down what it says."""
         record = self.record
         if record.get("state") == "ended":
+            self._note_end(record)
             return int(record["exit_code"])
         if time.monotonic() < self._ask_at and not self._stirred():
             return None
@@ -133,36 +112,12 @@ class SlurmAttempt(Attempt):
 
     def ending(self) -> str:
         """How it ended, as the end of a sentence that starts with the attempt."""
-        record = self.record
-        if record.get("refused"):
-            return f"was not submitted: {record['refused']}"
-        phase = Phase(record.get("phase", Phase.UNKNOWN))
-        if phase in (Phase.COMPLETED, Phase.UNKNOWN) or self.poll() == CONTINUE:
-            told = [record.get("lost") or f"ended with exit code {record.get('exit_code')}"]
-        else:
-            told = [_ENDINGS.get(phase, f"ended as {phase}")]
-        if phase is Phase.CANCELLED:
-            told.append(_canceller(record.get("cancelled_for"), record.get("by")))
-        if phase is Phase.FAILED:
-            signal = record.get("signal")
-            told.append(f"with signal {signal}" if signal else f"with exit code {record.get('exit_code')}")
-        told += [f"after {_duration(record['elapsed_s'])}"] if record.get("elapsed_s") else []
-        told += [f"on {record['nodes']}"] if record.get("nodes") else []
-        return " ".join(filter(None, told)) + self._fault(phase)
+        self.poll()
+        return ending_of(self.record, self.place)
 
     def remedy(self) -> str:
         """What to do about an attempt that failed."""
-        told = _REMEDIES.get(Phase(self.record.get("phase", Phase.UNKNOWN)))
-        return told + _GOES_ON if told else super().remedy()
-
-    def _fault(self, phase: Phase) -> str:
-        """What the job's script found in its first minute."""
-        fault = self.place / "fault.txt"
-        if fault.exists():
-            return f": {fault.read_text(encoding='utf-8').strip()}"
-        if phase is Phase.FAILED and not (self.place / "events.jsonl").exists():
-            return f": its nodes never wrote to {self.place}, so they cannot see the store, or may not write there"
-        return ""
+        return remedy_for(self.record) or super().remedy()
 
     def _stirred(self) -> bool:
         """Whether the job itself has written something since the queue was asked: a look into a file costs nothing."""
@@ -202,6 +157,13 @@ class SlurmAttempt(Attempt):
         lost = "is not known to Slurm any more, and never said how it ended"
         records.write_end(self.place, code, phase=str(Phase.UNKNOWN), lost=lost)
         return code
+
+    def _note_end(self, record: Mapping[str, object]) -> None:
+        """Also news when another run that follows the job has written it down first."""
+        told = f"job {record.get('job_id')} {record.get('phase')}"
+        if self._said and not self._said.startswith(told):
+            self._news.append(told)
+            self._said = told
 
     def _note_outage(self) -> None:
         outage = str(self.queue.outage) if self.queue.outage else ""
@@ -244,7 +206,7 @@ class SlurmLauncher:
     ) -> None:
         self.profile, self.words, self.step, self.ranks = profile, words, step, ranks
         self.environment = dict(environment or {})
-        self.queue = queue or SlurmQueue(transport_of(profile), profile.slurm_prefix)
+        self.queue = queue or queue_of(profile)
         self.patience = patience or Patience()
         self.tell = tell
 
@@ -348,19 +310,3 @@ def training_launcher(data: Path, profile: ClusterProfile, tell: Callable[[str],
 
     environment = {"OMP_NUM_THREADS": str(threads)}
     return SlurmLauncher(profile, words, ranks=ranks, environment=environment, tell=tell)
-
-
-def _canceller(cancelled_for: str | None, by: str | None) -> str:
-    if cancelled_for:
-        return f"for {cancelled_for}"
-    if not by:
-        return "by somebody; Slurm names no one without accounting"
-    try:
-        return f"by {pwd.getpwuid(int(by)).pw_name} (user {by})"
-    except (KeyError, ValueError):
-        return f"by user {by}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

@@ -67,9 +67,10 @@ child=$!
 while kill -0 "$child" 2> /dev/null; do wait "$child"; done
 wait "$child"
 code=$?
+# The launcher's exit code says little; the training's own last word does.
+if [ -n "$asked" ] && [ "$(said state)" = done ]; then code=0; fi
 note end ", \"code\": $code, \"asked\": \"$asked\", \"step\": $(printf %d "$(said step)")"
 
-# The launcher's exit code says little; the training's own last word does.
 if [ "$asked" = USR1 ] && [ "$code" != 0 ] && [ "$(said state)" != failed ]; then
     [ "$(cat "$place/.step" 2> /dev/null)" != "at $(said step)" ] \
         || fail "a whole walltime went by without a checkpoint: raise walltime or lower checkpoint_every"

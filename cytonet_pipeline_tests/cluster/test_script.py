@@ -183,3 +183,14 @@ def test_a_python_that_does_not_run_is_said_in_one_sentence(tmp_path, monkeypatc
 
     assert ran.end() == 1
     assert told in (ran.place / "fault.txt").read_text()
+
+
+def test_a_warning_that_comes_when_the_training_is_done_does_not_start_it_again(tmp_path):
+    """torchrun reports the signal, whatever its ranks have finished meanwhile."""
+    ran = Ran(tmp_path, STAND_IN.replace("say interrupted 7; exit 75", "say done 9; exit 1"))
+    ran.wait_for_training()
+    ran.process.send_signal(signal.SIGUSR1)
+
+    assert ran.end() == 0
+    assert not ran.requeued
+    assert starts(ran.place)[0]["exit_code"] == 0

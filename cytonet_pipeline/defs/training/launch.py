@@ -53,8 +53,10 @@ def launch(context: dg.OpExecutionContext, settings: Settings, encoder: str) -> 
             return
         # Somebody asked it to stop (a shutdown, a batch system): it has written a checkpoint and wants to go on.
         context.log.info(f"attempt {attempt.number} was stopped and goes on")
-    # Asked once more all the same: that its job has ended may not have been written down.
-    launcher.running(folder)
+    # Its job may still be ending, or may have ended unseen: what it took is written down by whoever looks.
+    ending = launcher.running(folder)
+    if ending is not None:
+        follow(context, ending, lambda said: None)
     context.log.info(f"{folder} is finished; nothing to train")
 
 
