@@ -17,8 +17,8 @@ from cytonet_pipeline.cluster.attempt import last_attempt, read_json, read_lines
 from cytonet_pipeline.cluster.states import JobState
 from cytonet_pipeline.store import lock, write_json
 
-# Longer than it takes to notice that the holder of the lock is dead.
-_WAIT_S = 300.0
+# Longer than a submission waits for a cluster that does not answer; that its holder is dead is noticed much sooner.
+_WAIT_S = 3900.0
 _LONGEST_NAME = 60
 
 
@@ -29,7 +29,7 @@ def one_submits(folder: Path) -> Iterator[None]:
     Raises
     ------
     StoreError
-        Another process has held the lock for minutes.
+        Another process has held the lock for more than an hour.
     """
     with lock(folder / "job" / ".submitting.lock", "looking for a job, or submitting one", wait_s=_WAIT_S):
         yield

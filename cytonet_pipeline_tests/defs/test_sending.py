@@ -1,0 +1,54 @@
+"""Which pool a step waits in, and the entry point of steps that a node runs."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from cytonet_pipeline.settings import PROJECT
+
+POOLS = """
+from cytonet_pipeline.defs.evaluation.assets import patch_embeddings
+from cytonet_pipeline.defs.histology.assets import patch_index
+from cytonet_pipeline.defs.training.assets import submit_training
+print(submit_training.pool, patch_embeddings.op.pool, patch_index.op.pool)
+"""
+
+
+@pytest.mark.parametrize(
+    ("cluster", "pools"),
+    [
+        ("local", "local_training local_heavy local_heavy"),
+        ("slurm", "slurm_gpu slurm_gpu local_heavy"),
+    ],
+)
+def test_what_only_waits_for_the_cluster_takes_no_place_of_this_machine(tmp_path, cluster, pools):
+    profile = tmp_path / "profile.yaml"
+    profile.write_text("nodes: 2\nsend: {patch_embeddings: {}}\n")
+    environment = {**os.environ, "CYTONET_CLUSTER": cluster, "CYTONET_CLUSTER_PROFILE": str(profile)}
+
+    ran = subprocess.run(
+        [sys.executable, "-c", POOLS], env=environment, cwd=PROJECT, capture_output=True, text=True, timeout=120
+    )
+
+    assert ran.stdout.strip() == pools, ran.stderr
+
+
+def test_a_step_on_a_node_says_what_is_wrong_without_a_traceback(tmp_path):
+    environment = {**os.environ, "CYTONET_EXPERIMENTS": str(tmp_path / "none.yaml"), "CYTONET_STORE": str(tmp_path)}
+    command = [sys.executable, "-m", "cytonet_pipeline.defs.step", "patch_index", "B01"]
+
+    ran = subprocess.run(command, env=environment, cwd=PROJECT, capture_output=True, text=True, timeout=120)
+
+    assert ran.returncode == 1
+    assert "none.yaml: cannot be read" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_node_needs_no_dagster_for_a_step():
+    script = "import sys, cytonet_pipeline.defs.step; print('dagster' in sys.modules)"
+
+    ran = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, timeout=120)
+
+    assert ran.stdout.strip() == "False", ran.stderr
