@@ -21,11 +21,12 @@ def lineage_encoder(
     name: Annotated[str, typer.Argument(help="Encoder, or encoder@version.")], as_json: AsJson = False
 ) -> None:
     """Which sections an encoder saw, which it must not see, and by which transforms they came to Colin-27."""
-    from cytonet_pipeline.lineage import sections_of
+    from cytonet_pipeline.lineage import ancestors_of, sections_of
     from cytonet_pipeline.store import Store
 
     encoder, _, version = name.partition("@")
-    sections = sections_of(encoder, Store(Settings.from_environment().store), version or None)
+    store = Store(Settings.from_environment().store)
+    sections = sections_of(encoder, store, version or None)
     if as_json:
         typer.echo(sections.to_json(orient="records", indent=2))
         return
@@ -33,6 +34,9 @@ def lineage_encoder(
     show(sections[columns], title=name)
     seen = sections["n_training_patches"]
     out.print(f"{seen.sum()} patches of {(seen > 0).sum()} sections")
+    for ancestor in ancestors_of(encoder, store, version or None):
+        origin = f"{ancestor['encoder']}@{ancestor['version']}" if ancestor["encoder"] else ancestor["path"]
+        out.print(f"continues from {origin} (weights {ancestor['digest']})", soft_wrap=True)
 
 
 @lineage_app.command("section")

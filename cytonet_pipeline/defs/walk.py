@@ -13,7 +13,7 @@ from cytonet_pipeline import progress
 from cytonet_pipeline.defs.currency import is_result_current
 from cytonet_pipeline.defs.instance import bury_dead_runs, tags_of_this_process
 from cytonet_pipeline.defs.partitions import brains
-from cytonet_pipeline.errors import CytonetError, StoreError
+from cytonet_pipeline.errors import ConfigurationError, CytonetError, StoreError
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.store import Store, Verdict
 
@@ -95,6 +95,7 @@ def walk(
     """
     outcome = Outcome()
     bury_dead_runs(instance)
+    encoder_names = ancestors_first(settings, encoder_names)
     instance.add_dynamic_partitions(str(brains.name), list(brain_names))
     planned = [
         (stage, partition) for stage in stages(defs) for partition in _partitions(stage, brain_names, encoder_names)
@@ -109,6 +110,32 @@ def walk(
                 return outcome
         line.to(len(planned), "done")
     return outcome
+
+
+def ancestors_first(settings: Settings, encoder_names: Sequence[str]) -> list[str]:
+    """The same encoders, each after the one that its `init_from` names, if that is among them.
+
+    Raises
+    ------
+    ConfigurationError
+        Encoders continue from one another in a circle.
+    """
+    ordered: list[str] = []
+    waiting = list(encoder_names)
+    while waiting:
+        free = [name for name in waiting if _ancestor(settings, name) not in waiting]
+        if not free:
+            raise ConfigurationError(
+                f"{settings.experiments_file}: {', '.join(waiting)} continue from one another in a circle.",
+                to_fix="let one of them begin without init_from",
+            )
+        ordered += free
+        waiting = [name for name in waiting if name not in free]
+    return ordered
+
+
+def _ancestor(settings: Settings, encoder: str) -> str:
+    return (settings.encoder(encoder).init_from or "").partition("@")[0]
 
 
 def _bring_up_to_date(

@@ -7,6 +7,7 @@ from cytonet_pipeline.histology.reuse import Inventory, read_inventory, write_pi
 from cytonet_pipeline.histology.scan import Scan, open_scan
 from cytonet_pipeline.histology.standing import gaps
 from cytonet_pipeline.histology.survey import survey, take_inventory
+from cytonet_pipeline.histology.tiles import set_tile_budget
 
 __all__ = [
     "Inventory",
@@ -19,6 +20,7 @@ __all__ = [
     "read_inventory",
     "read_mask",
     "scan_digest",
+    "set_tile_budget",
     "survey",
     "take_inventory",
     "write_pictures",

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import shapely  # type: ignore[import-untyped]
-from shapely.geometry import shape  # type: ignore[import-untyped]
+import shapely
+from shapely.geometry import shape
 
 from cytonet_pipeline.dataset import Areas, read_json_value
 from cytonet_pipeline.errors import DataFault, ScanError
