@@ -18,7 +18,7 @@ from cytonet_pipeline.settings import PROJECT, Settings
 
 _BENCHMARKS = PROJECT / "benchmarks"
 # What several of them share.
-_NOT_BENCHMARKS = {"report", "training_set"}
+_NOT_BENCHMARKS = {"report"}
 
 
 class ExportFormat(StrEnum):
