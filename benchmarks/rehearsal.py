@@ -22,10 +22,12 @@ from report import announce, claim
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.store import Store, open_store
 
-# 4.1 a mm³: the synthetic brains have less cortex than real ones, for which the poster's file has 2.5.
+SECTIONS = 4128
+# The synthetic brains have less cortex than real ones, for which the poster's file has 2.5 patches a mm³.
+DENSITY_PER_MM3 = 4.1
 EXPERIMENTS = """
-dataset: {patch_um: 4096, density_per_mm3: 4.1, held_out: B20, gap_mm: 1.0, test_blocks: 8}
-encoders: {}
+dataset: {{patch_um: 4096, density_per_mm3: {density}, held_out: B20, gap_mm: 1.0, test_blocks: 8}}
+encoders: {{}}
 """
 MINUTES, GIB, SECONDS_AFTER_A_CHANGE = 20.0, 6.0, 60.0
 
@@ -45,12 +47,13 @@ def main() -> int:
     """Rehearse, and say whether the claims are kept."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, help="keep everything here: the data set is written once")
-    parser.add_argument("--sections", type=int, default=4128, help="sections of all brains; fewer for a quick look")
+    parser.add_argument("--sections", type=int, default=SECTIONS, help="fewer for a quick look, and fewer patches")
     options = parser.parse_args()
     announce(f"rehearsal of {options.sections} sections")
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.folder or Path(temporary)).absolute()
-        settings = settings_below(folder)
+        # As many patches a section, however few sections.
+        settings = settings_below(folder, DENSITY_PER_MM3 * options.sections / SECTIONS)
         shutil.rmtree(settings.store, ignore_errors=True)
         written = measured("phantom", write_data, settings, options.sections)
         stages = [measured(name, run_step, settings, name) for name in STEPS]
@@ -70,11 +73,11 @@ def main() -> int:
     return 0 if all(kept) else 1
 
 
-def settings_below(folder: Path) -> Settings:
+def settings_below(folder: Path, density_per_mm3: float) -> Settings:
     """Everything in one folder."""
     folder.mkdir(parents=True, exist_ok=True)
     experiments = folder / "rehearsal.yaml"
-    experiments.write_text(EXPERIMENTS, encoding="utf-8")
+    experiments.write_text(EXPERIMENTS.format(density=density_per_mm3), encoding="utf-8")
     data = folder / "poster"
     return Settings(
         data=data / "brains",
