@@ -13,6 +13,8 @@ pytestmark = pytest.mark.xdist_group("ran")
 
 # `make demo`, `make test` and `cytonet ui` have tests of their own, or run these tests.
 _ELSEWHERE = {"demo", "ui"}
+# Minutes, and a cluster: `phantom/test_poster.py` and `cluster/test_checkup.py` do these at their size.
+_TOO_LARGE = {"--scale", "--cluster"}
 
 
 def commands():
@@ -21,7 +23,9 @@ def commands():
         for block in re.findall(r"```bash\n(.*?)```", (PROJECT / document).read_text(), re.S):
             for line in block.splitlines():
                 words = shlex.split(line, comments=True)
-                if words and words[0] in {"cytonet", ".venv/bin/cytonet"} and words[1] not in _ELSEWHERE:
+                if not words or words[0] not in {"cytonet", ".venv/bin/cytonet"} or _TOO_LARGE & {*words}:
+                    continue
+                if words[1] not in _ELSEWHERE:
                     yield pytest.param(words[1:], id=f"{document}: {' '.join(words)}")
 
 
@@ -38,7 +42,20 @@ def test_a_command_of_the_documents_works_as_written(words, ran):
 
 def test_every_command_has_a_help_that_says_what_it_does(ran):
     listed = cytonet("--help", settings=ran.settings, home=ran.home).stdout
-    for command in ("demo", "phantom", "run", "doctor", "lineage", "map", "adopt", "ui"):
+    for command in (
+        "demo",
+        "phantom",
+        "run",
+        "doctor",
+        "lineage",
+        "map",
+        "adopt",
+        "plan",
+        "export",
+        "gc",
+        "bench",
+        "ui",
+    ):
         assert f"\n  {command} " in listed
         assert len(cytonet(command, "--help", settings=ran.settings, home=ran.home).stdout) > 100
 
