@@ -23,6 +23,7 @@ from cytonet_pipeline_tests.conftest import TINY, settings_for
 
 RANKS = Path(__file__).with_name("ranks.py")
 STEPS = 24
+BRAINS = ["B01", "B02", "B20"]
 # Long enough for every step here on a busy machine; a test that waits longer has failed.
 WAIT_S = 150.0
 ONE_RANK = {"nodes": 1, "gpus_per_node": 1, "cpus_per_task": 1}
@@ -41,10 +42,9 @@ def indexed(small_brains, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("indexed")
     settings = settings_for(small_brains, folder / "store")
     with dg.DagsterInstance.ephemeral() as instance:
-        brains = ["B01", "B02", "B20"]
-        instance.add_dynamic_partitions("brain", brains)
+        instance.add_dynamic_partitions("brain", BRAINS)
         assert run_job(settings, "reference", instance).success
-        for brain in brains:
+        for brain in BRAINS:
             assert run_job(settings, "ingest_brain", instance, brain).success
     return settings.store
 
@@ -69,12 +69,13 @@ class SlurmRuns:
         self.home.mkdir()
         (self.home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
         self.instance = dg.DagsterInstance.from_config(str(self.home))
+        self.instance.add_dynamic_partitions("brain", BRAINS)
 
     def write_experiments(self, **block) -> None:
         """Two encoders of a few steps."""
         content = yaml.safe_load(TINY)
         # Few and large steps: enough for features that do not all point one way.
-        small = {"steps": STEPS, "batch_size": 32, "checkpoint_every": 4, "watch_every": STEPS}
+        small = {"steps": STEPS, "batch_size": 32, "checkpoint_every": 2, "watch_every": STEPS}
         small |= {"optimizer": {"learning_rate": 0.03, "warmup_steps": 0}, **block}
         for name in content["encoders"]:
             content["encoders"][name] |= small
@@ -102,7 +103,7 @@ class SlurmRuns:
         (self.control / "alone").touch()
         self.write_profile(**ONE_RANK, **keys)
 
-    def brake(self, seconds: float = 0.5, name: str = "brake") -> None:
+    def brake(self, seconds: float = 3.0, name: str = "brake") -> None:
         """Make every step last so long."""
         (self.control / name).write_text(str(seconds))
 

@@ -175,7 +175,7 @@ def test_a_run_killed_between_sbatch_and_the_id_finds_its_job_by_name(runs):
 
 def test_a_training_whose_node_dies_goes_on_from_its_checkpoint(runs):
     runs.write_profile(gpus_per_node=1, cpus_per_task=1)
-    runs.brake(1.0)
+    runs.brake()
     run = runs.spawn()
     job_id = runs.wait_for_job()
     runs.wait_for_step(4)
