@@ -34,7 +34,7 @@ def follow(context: Context, attempt: "Attempt", watch: Callable[[dict[str, Any]
         Gets what the attempt says of itself, twice a second.
     """
     if attempt.tags():
-        context.instance.add_run_tags(context.run_id, attempt.tags())
+        context.instance.add_run_tags(context.run.run_id, attempt.tags())
     looked = time.monotonic()
     try:
         while attempt.poll() is None:
@@ -57,12 +57,12 @@ def _let_go(context: Context, attempt: "Attempt") -> None:
         context.log.warning(f"this run ends, {attempt.label} goes on; the next run of this asset finds it")
         return
     context.log.info(f"ending {attempt.label}")
-    attempt.terminate(_GRACE_S, f"Dagster run {context.run_id}")
+    attempt.terminate(_GRACE_S, f"Dagster run {context.run.run_id}")
     _tell(context, attempt)
 
 
 def _is_terminated(context: Context) -> bool:
-    run = context.instance.get_run_by_id(context.run_id)
+    run = context.instance.get_run_by_id(context.run.run_id)
     return run is None or run.status in _TERMINATED
 
 
