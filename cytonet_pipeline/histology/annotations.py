@@ -9,6 +9,7 @@ from cytonet_pipeline.histology.contours import Contours
 from cytonet_pipeline.histology.fit import require_fit
 from cytonet_pipeline.histology.labels import LabelImage
 from cytonet_pipeline.histology.scan import Scan
+from cytonet_pipeline.store import digest_file, digest_of
 
 
 def read_mask(section: Section, scan: Scan) -> LabelImage:
@@ -71,6 +72,16 @@ def open_annotation(section: Section, width_mm: float, height_mm: float, pixel_u
         return Contours.open(path, width_mm, height_mm, pixel_um, section.areas)
     image = LabelImage.open(path, width_mm, height_mm)
     return image if section.areas is None else image.only(section.areas.numbers)
+
+
+def annotation_digest(annotation: LabelImage | Contours) -> str:
+    """Digest of what an annotation says: of its bytes, and of what `desc-areas_dseg.tsv` makes of them.
+
+    With another table the same file may name other areas. Areas that it does not name do not count.
+    """
+    by_table = [*(annotation.areas if isinstance(annotation, Contours) else ()), *annotation.unknown]
+    written = digest_file(annotation.path)
+    return digest_of([written, by_table]) if by_table else written
 
 
 def _path(path: Path | None, what: str, section: Section) -> Path:

@@ -102,7 +102,7 @@ def _features(path: Path, pixel_um: float) -> tuple[list[tuple[str, dict[str, An
     if unit not in _UNITS:
         raise ScanError(f"{path}: its unit is {unit!r}.", to_fix="write px, um or mm")
     # QuPath before 0.3 writes a bare list of features, and one feature if one is selected.
-    found = content if isinstance(content, list) else content.get("features", [content])
+    found = content.get("features", [content]) if isinstance(content, dict) else content
     if not isinstance(found, list) or not all(isinstance(f, dict) and f.get("type") == "Feature" for f in found):
         raise ScanError(
             f"{path}: is no GeoJSON FeatureCollection.",

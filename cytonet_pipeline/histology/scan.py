@@ -187,7 +187,7 @@ class Scan:
         return int(np.median(light))
 
     def verify(self) -> None:
-        """Look whether the scan is whole: no tile beyond the end of the file, one tile of each corner decodes.
+        """Look whether the scan is whole: no tile beyond the end of the file; the first, middle and last decode.
 
         Raises
         ------

@@ -12,7 +12,7 @@ from PIL import Image
 from cytonet_pipeline.dataset import SIZE_TOLERANCE, Brain, Section
 from cytonet_pipeline.dataset.transforms import follow_warp
 from cytonet_pipeline.errors import DataFault
-from cytonet_pipeline.histology.annotations import open_annotation, open_mask
+from cytonet_pipeline.histology.annotations import annotation_digest, open_annotation, open_mask
 from cytonet_pipeline.histology.digest import digest_of_header
 from cytonet_pipeline.histology.fit import FIT_PX, require_fit
 from cytonet_pipeline.histology.overview import Overview
@@ -165,7 +165,7 @@ def _labelled(row: dict[str, Any], section: Section, scan: Scan) -> list[str]:
     if section.annotation is not None:
         annotation = open_annotation(section, *plane, scan.pixel_um)
         doubts.append(_misfit(annotation, scan, overview))
-        row["annotation_digest"] = digest_file(section.annotation)
+        row["annotation_digest"] = annotation_digest(annotation)
         if annotation.unknown:
             doubts.append(
                 f"{annotation.path.name} has areas that desc-areas_dseg.tsv does not list: "

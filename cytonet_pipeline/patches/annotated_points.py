@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from cytonet_pipeline.dataset import Brain
+from cytonet_pipeline.dataset.areas import area_table_path
 from cytonet_pipeline.dataset.files import read_tsv
 from cytonet_pipeline.errors import DataFault
 from cytonet_pipeline.patches.sampling import section_generator
@@ -17,7 +18,6 @@ from cytonet_pipeline.registration.hemispheres import AnnotatedPoints
 _MOST_SECTIONS = 50
 # Annotated cortex is a few per cent of a scan's field of view: most places hit nothing.
 _TRIED_PLACES = 20_000
-_TABLE = "derivatives/annotation/desc-areas_dseg.tsv"
 
 
 def annotated_points(brain: Brain, sections: pd.DataFrame, chain: BrainChain, n: int, seed: int = 0) -> AnnotatedPoints:
@@ -56,7 +56,7 @@ def _of_section(
 
 def _hemispheres(brain: Brain) -> dict[int, str]:
     """By index of the area, where the annotations' table tells left from right."""
-    path = brain.root / _TABLE
+    path = area_table_path(brain.root)
     if not path.is_file():
         return {}
     try:
@@ -65,5 +65,7 @@ def _hemispheres(brain: Brain) -> dict[int, str]:
         return {}
     if "hemisphere" not in table:
         return {}
-    told = table[table["hemisphere"].isin(["L", "R"])]
+    # A table with faults is told of elsewhere; what it says of the other areas is still good.
+    table["index"] = pd.to_numeric(table["index"], errors="coerce")
+    told = table[table["hemisphere"].isin(["L", "R"]) & table["index"].notna()]
     return {int(index): hemi for index, hemi in zip(told["index"], told["hemisphere"], strict=True)}

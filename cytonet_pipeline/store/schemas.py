@@ -160,7 +160,7 @@ _SECTION_SCANS = Table(
         Column("mask_path", "string", "cortex mask; null: derived from the reference", nullable=True),
         Column("mask_digest", "string", "digest of the mask's bytes", nullable=True),
         Column("annotation_path", "string", "annotated areas; null: this section is not annotated", nullable=True),
-        Column("annotation_digest", "string", "digest of the annotation's bytes", nullable=True),
+        Column("annotation_digest", "string", "digest of the annotation and the areas it names", nullable=True),
         Column("transform_digest", "string", "digest of the section's placement in the brain", nullable=True),
         Column("status", "string", "whether the section takes part", allowed=_STATUS),
         Column("reason", "string", "why it is flagged, rejected or withdrawn; empty if ok"),

@@ -214,10 +214,12 @@ def test_another_brain_is_untouched(spoilt):
 
 @pytest.fixture(scope="module")
 def misplaced(small_brains, tmp_path_factory):
-    """B01 has a displacement field with a hole, B02 lies half a metre outside the template."""
+    """B01 has a displacement field with a hole, B02 lies half a metre outside the template; an area is listed twice."""
     folder = tmp_path_factory.mktemp("misplaced")
     shutil.copytree(small_brains, folder / "phantom")
     root = folder / "phantom/brains"
+    areas = root / "derivatives/annotation/desc-areas_dseg.tsv"
+    areas.write_text(areas.read_text() + areas.read_text().splitlines()[1] + "\n")
     far = ["m03", "m13", "m23"]
     change_matrices(matrices_of(root, "B02"), lambda rows: rows.assign(**{name: rows[name] + 500.0 for name in far}))
     for path in (root / "derivatives/registration/sub-B01").glob("*MNIColin27*"):
@@ -249,3 +251,13 @@ def test_a_brain_that_is_misplaced_fails_its_check_by_name(misplaced, brain, sai
     assert Verdict.read(misplaced.store.section_scans(brain)).ok
     assert Verdict.read(misplaced.store.colin27_transforms(brain)).status == "failed"
     assert not Verdict.read(misplaced.store.patch_index(brain)).ok
+
+
+@pytest.mark.parametrize("brain", ["B01", "B02"])
+def test_a_faulty_table_of_areas_fails_the_check_of_every_brain_and_stops_none(misplaced, brain):
+    evaluation = misplaced.checks[brain]["scans_are_sound"]
+
+    assert not evaluation.passed
+    for text in ("desc-areas_dseg.tsv", "stands there twice", "number each area once"):
+        assert text in evaluation.description
+    assert Verdict.read(misplaced.store.section_scans(brain)).ok

@@ -135,7 +135,9 @@ def test_a_faulty_feature_is_named_with_its_file(path, broken, said):
     assert fault.value.to_fix
 
 
-@pytest.mark.parametrize("text", ["{", '{"a": 1}', "[1]", '{"features": [{"type": "Point"}]}', '{"unit": "inch"}'])
+@pytest.mark.parametrize(
+    "text", ["{", '"text"', "null", "7", '{"a": 1}', "[1]", '{"features": [{"type": "Point"}]}', '{"unit": "inch"}']
+)
 def test_a_file_that_is_no_geojson_is_refused(path, text):
     path.write_text(text)
 

@@ -11,7 +11,8 @@ from cytonet_pipeline.histology import read_inventory, survey, take_inventory, w
 from cytonet_pipeline.histology import survey as survey_function
 from cytonet_pipeline.settings import DatasetBlock
 from cytonet_pipeline.store import write_table
-from cytonet_pipeline_tests.dataset.tiny import SAMPLES, TinyDataset
+from cytonet_pipeline_tests.dataset.tiny import SAMPLES, TinyDataset, section_picture
+from cytonet_pipeline_tests.histology.zarrs import write_ome_zarr
 
 
 @pytest.fixture
@@ -83,6 +84,34 @@ def test_nothing_is_opened_where_nothing_has_changed(tiny, tmp_path, opened):
 
     assert opened == []
     pd.testing.assert_frame_equal(again.rows, earlier.rows[again.rows.columns], check_dtype=False)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_an_ome_zarr_is_taken_in_like_a_tiff_and_opened_again_only_after_a_change(version, tiny, tmp_path, opened):
+    as_tiff = inventory(tiny)
+    path = tiny.scan("0020").with_suffix(".ome.zarr")
+    levels = [section_picture(seed=20), section_picture(seed=20)[::2, ::2]]
+    tiny.scan("0020").unlink()
+    tiny.scan("0020").with_suffix(".json").unlink()
+    write_ome_zarr(path, levels, version=version, um=100.0)
+    opened.clear()
+
+    found = inventory(tiny)
+    earlier = stored(found, tmp_path / "store")
+    inventory(tiny, earlier)
+
+    row, before = (i.rows.set_index("sample").loc["0020"] for i in (found, as_tiff))
+    assert (row["status"], row["reason"], row["levels"], row["pixel_um"]) == ("ok", "", 2, 100.0)
+    alike = ["width_px", "height_px", "bits", "background", "tissue_fraction", "focus", "mask_digest", "gap_mm"]
+    assert row[alike].tolist() == before[alike].tolist()
+    assert row["path"] == f"sub-B01/micr/{path.name}"
+    assert np.array_equal(found.pictures["0020"], as_tiff.pictures["0020"])
+    assert opened.count(path.name) == 1
+
+    write_ome_zarr(path, [255 - level for level in levels], version=version, um=100.0)
+    again = inventory(tiny, earlier).rows.set_index("sample").loc["0020"]
+    assert opened.count(path.name) == 2
+    assert again["digest"] != row["digest"]
 
 
 def test_a_setting_that_changes_the_pixels_opens_all(tiny, tmp_path, opened):

@@ -1,5 +1,6 @@
 """The inventory: every section has its row, a bad one its reason, and none stops the others."""
 
+import json
 import os
 
 import numpy as np
@@ -108,6 +109,35 @@ def test_an_empty_slide_is_flagged(tiny):
 
     assert row["status"] == "flagged"
     assert "no tissue" in row["reason"]
+
+
+def numbered(tiny, text):
+    """The digest of the annotation under another table of areas."""
+    (tiny.root / "derivatives/annotation/desc-areas_dseg.tsv").write_text(f"index\tname\n{text}")
+    return surveyed(tiny).loc["0010", "annotation_digest"]
+
+
+def test_the_digest_of_a_label_image_follows_the_areas_that_count(tiny):
+    as_listed = numbered(tiny, "1\tArea 1\n")
+
+    assert as_listed == numbered(tiny, "1\tAnother name\n2\tArea 2\n") == digest_file(tiny.annotation("0010"))
+    assert as_listed != numbered(tiny, "2\tArea 2\n")
+
+
+def test_the_digest_of_contours_follows_the_numbers_of_their_areas(tiny):
+    tiny.annotation("0010").unlink()
+    corners = [[40, 30], [100, 30], [100, 90], [40, 90], [40, 30]]
+    feature = {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [corners]},
+        "properties": {"name": "Area 1"},
+    }
+    tiny.annotation("0010").with_suffix(".geojson").write_text(json.dumps([feature]))
+
+    digests = [numbered(tiny, text) for text in ("1\tArea 1\n", "5\tArea 1\n", "1\tArea 9\n", "1\tArea 1\n2\tArea 2\n")]
+
+    assert digests[0] == digests[3]
+    assert len(set(digests)) == 3
 
 
 def test_a_withdrawn_section_keeps_its_row(tiny):

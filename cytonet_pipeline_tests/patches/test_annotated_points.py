@@ -48,6 +48,15 @@ def test_a_table_of_areas_may_tell_left_from_right(annotated_brain):
     assert set(annotated_points(*annotated_brain, n=50).hemispheres) == {"L"}
 
 
+def test_an_index_that_is_no_number_says_nothing_of_the_other_areas(annotated_brain):
+    brain = annotated_brain[0]
+    (brain.root / "derivatives/annotation").mkdir(parents=True)
+    table = brain.root / "derivatives/annotation/desc-areas_dseg.tsv"
+    table.write_text("index\tname\themisphere\n3\thOc1\tL\nx\thOc2\tR\nn/a\thOc3\tR\n")
+
+    assert set(annotated_points(*annotated_brain, n=50).hemispheres) == {"L"}
+
+
 def test_a_broken_annotation_is_passed_over(annotated_brain):
     annotated_brain[0].sections[0].annotation.write_bytes(b"rubbish")
 

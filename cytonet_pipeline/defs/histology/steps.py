@@ -102,12 +102,12 @@ def _inventory(settings: Settings, brain: "Brain", folder: Path, *, afresh: bool
         "median staining": _median(sections.loc[usable, "staining"]),
         "gaps in the series": len(histology.gaps(sections)),
     }
-    reasons = _faults_of_sections(sections)
+    reasons = [*brain.problems, *_faults_of_sections(sections)]
     # Times of change are among the inputs: a file that was only touched must not make everything after it again.
     told = sections.drop(columns="inputs")
     digest = digest_of(told.astype(object).where(told.notna(), None).values.tolist())
     if not usable.any():
-        return Verdict("failed", (f"sub-{brain.name}: no usable section.", *brain.problems, *reasons), "", figures)
+        return Verdict("failed", (f"sub-{brain.name}: no usable section.", *reasons), "", figures)
     return Verdict("ok", tuple(reasons), digest, figures)
 
 
