@@ -94,6 +94,12 @@ def _is_trained(store: Store, encoder: str, version: str) -> bool:
     return (store.encoder(encoder, version) / "encoder.json").exists()
 
 
+def _is_collected(store: Store, encoder: str, version: str) -> bool:
+    # Curves are drawn once the training has been found whole; a record alone is only what it says of itself.
+    curves = store.encoder(encoder, version) / "curves.png"
+    return _is_trained(store, encoder, version) and curves.exists()
+
+
 def _abandoned_trainings(store: Store) -> Iterator[tuple[Path, str]]:
     for encoder, version in _versions(store):
         if not _is_trained(store, encoder, version) and version != store.wanted_version(encoder):
@@ -103,7 +109,7 @@ def _abandoned_trainings(store: Store) -> Iterator[tuple[Path, str]]:
 def _finished_checkpoints(store: Store) -> Iterator[tuple[Path, str]]:
     for encoder, version in _versions(store):
         checkpoints = store.encoder(encoder, version) / "checkpoints"
-        if _is_trained(store, encoder, version) and checkpoints.is_dir() and any(checkpoints.iterdir()):
+        if _is_collected(store, encoder, version) and checkpoints.is_dir() and any(checkpoints.iterdir()):
             yield checkpoints, f"checkpoints of {encoder}, which is trained"
 
 

@@ -21,6 +21,7 @@ def store(tmp_path: Path) -> Store:
         folder = store.encoder("a", version)
         write_text(_made(folder / "encoder.safetensors"), "weights")
         write_json(folder / "encoder.json", {})
+        write_text(folder / "curves.png", "drawn by collect")
         write_text(_made(folder / "checkpoints" / "step-9.safetensors"), "x" * 100)
         write_text(_made(store.training_set(version) / "training_set.json"), "{}")
         for results in (store.patch_embeddings, store.linear_probes, store.umap, store.area_maps):
@@ -50,6 +51,14 @@ def test_it_lists_what_is_not_current_and_what_killed_runs_left(store: Store) ->
         "encoders/b/given-up",
         "training_sets/never",
     }
+
+
+def test_checkpoints_are_kept_until_the_training_has_been_found_whole(store: Store) -> None:
+    """A training that says it is done may have left damaged weights; `collect` looks."""
+    (store.encoder("a", "new") / "curves.png").unlink()
+
+    assert "encoders/a/new/checkpoints" not in _listed(store)
+    assert "encoders/a/old/checkpoints" in _listed(store)
 
 
 def test_packs_are_kept_while_a_training_is_under_way(store: Store) -> None:
