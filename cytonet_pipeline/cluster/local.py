@@ -18,12 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from cytonet_pipeline.cluster.attempt import CONTINUE, TRAINING, Attempt, last_attempt, reserve
-from cytonet_pipeline.cluster.processes import birth_of, is_alive
+from cytonet_pipeline.cluster.processes import birth_of, descendants, is_alive
 from cytonet_pipeline.errors import TrainingError
 from cytonet_pipeline.store import write_json
 
-# torchrun passes on only the signals that it is told of.
-_TORCHRUN_SIGNALS = {"PET_SIGNALS_TO_HANDLE": "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"}
+# torchrun passes on only the signals that it is told of, and kills its ranks after 30 s; a step and its checkpoint may
+# take longer, and how long they may is the business of `terminate`.
+_TORCHRUN = {
+    "PET_SIGNALS_TO_HANDLE": "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1",
+    "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "600",
+}
 
 
 @dataclass
@@ -70,9 +74,17 @@ class LocalAttempt(Attempt):
         deadline = time.monotonic() + grace_s
         while (code := self.poll()) is None:
             if time.monotonic() > deadline:
-                self._signal(signal.SIGKILL)
+                self._kill()
             time.sleep(0.05)
         return code
+
+    def _kill(self) -> None:
+        # torchrun gives each rank a session of its own: the group is only torchrun itself.
+        ranks = descendants(self.pid)
+        self._signal(signal.SIGKILL)
+        for pid in ranks:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
 
     def _signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -130,7 +142,7 @@ class LocalLauncher:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "OMP_NUM_THREADS": str(self.threads), **_TORCHRUN_SIGNALS, **(environment or {})},
+                env={**os.environ, "OMP_NUM_THREADS": str(self.threads), **_TORCHRUN, **(environment or {})},
                 # A group of its own: Ctrl-C and the end of the caller do not reach it.
                 start_new_session=True,
             )

@@ -28,6 +28,21 @@ def is_alive(pid: int, record: Mapping[str, Any]) -> bool:
     return state != "Z" and record.get("born") in (None, born)
 
 
+def descendants(pid: int) -> list[int]:
+    """Processes that a process has started, and those that they have; none where nobody says (other systems)."""
+    parents: dict[int, int] = {}
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (place / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        parents[int(place.name)] = int(fields[1])
+    found = [pid]
+    for each in found:
+        found += [child for child, parent in parents.items() if parent == each]
+    return found[1:]
+
+
 def birth_of(pid: int) -> str | None:
     """When a process started, in ticks since the machine did; None where nobody says (other systems than Linux)."""
     return _status(pid)[1]

@@ -128,6 +128,32 @@ def test_a_training_that_ignores_the_signal_is_ended_by_force(launcher, folder):
     assert attempt.terminate(grace_s=0.1) not in (0, CONTINUE)
 
 
+def test_ranks_in_sessions_of_their_own_are_ended_with_it(launcher, folder):
+    """torchrun gives every rank a session: killing its group leaves them behind."""
+    deaf = folder / "deaf"
+    rank = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)"
+    deaf.write_text(
+        f"#!{sys.executable}\nimport pathlib, signal, subprocess, sys, time\nsignal.signal(15, signal.SIG_IGN)\n"
+        f"rank = subprocess.Popen([sys.executable, '-c', {rank!r}], start_new_session=True)\n"
+        f"pathlib.Path({str(folder / 'rank')!r}).write_text(str(rank.pid) + '.')\ntime.sleep(60)\n"
+    )
+    deaf.chmod(0o755)
+    launcher.python = str(deaf)
+    attempt = launcher.start(launcher.reserve(folder))
+    while not (folder / "rank").exists() or not (folder / "rank").read_text().endswith("."):
+        time.sleep(0.01)
+    rank_pid = int((folder / "rank").read_text()[:-1])
+    record = {"host": os.uname().nodename, "born": birth_of(rank_pid)}
+    assert is_alive(rank_pid, record)
+
+    attempt.terminate(grace_s=0.1)
+
+    deadline = time.monotonic() + 10
+    while is_alive(rank_pid, record) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not is_alive(rank_pid, record)
+
+
 def test_a_training_that_asks_for_it_is_continued(launcher, folder):
     (folder / "requeue").touch()
 
