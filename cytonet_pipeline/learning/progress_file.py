@@ -14,8 +14,8 @@ EVERY_S = 2.0
 class ProgressFile:
     """Rewritten in one piece at most every two seconds; changes of state at once.
 
-    Holds `state` (starting, packing, training, done, interrupted, failed), `step`, `steps`, `loss`,
-    `samples_per_second`, `host`, `pid`, `updated` (seconds since 1970).
+    Holds `state` (starting, packing, training, done, interrupted, failed), `step`, `steps`, the figures of the
+    history's last row (`outcome.shown_of`), `host`, `pid`, `updated` (seconds since 1970).
     """
 
     def __init__(self, path: Path, *, silent: bool = False) -> None:

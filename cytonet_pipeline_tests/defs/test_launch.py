@@ -9,6 +9,7 @@ import pytest
 
 from cytonet_pipeline.cluster.local import LocalLauncher
 from cytonet_pipeline.defs.training import launch as module
+from cytonet_pipeline.defs.training.steps import prepare_encoder
 from cytonet_pipeline.errors import TrainingError
 from cytonet_pipeline.store import Store
 from cytonet_pipeline_tests.conftest import settings_for
@@ -96,14 +97,15 @@ def test_a_training_that_reports_and_finishes_is_a_success(prepared, monkeypatch
 def test_progress_shows_in_dagster_while_the_training_runs(prepared, monkeypatch):
     """Trap 10: what a child reports through Pipes inside a graph is dropped, or arrives at the end."""
     settings, folder = prepared
-    said = {"state": "training", "step": 7, "steps": 9, "loss": 1.5, "updated": time.time() + 60}
+    figures = {"step": 7, "loss": 1.5, "learning_rate": 1e-3, "effective_rank": 9.5, "knn_accuracy": 0.25}
+    said = {"state": "training", "steps": 9, "host": "n1", "pid": 12, "updated": time.time() + 60, **figures}
     write = f"import pathlib; pathlib.Path({str(folder / 'progress.json')!r}).write_text({json.dumps(said)!r})\n"
     train_with(monkeypatch, REPORTING + write + ENCODER.format(folder=str(folder)))
 
     result, _ = follow(settings)
 
     seen = [e.asset_observation_data.asset_observation for e in result.all_events if e.is_asset_observation]
-    assert seen[-1].metadata["loss"].value == 1.5
+    assert {name: value.value for name, value in seen[-1].metadata.items()} == figures
     assert seen[-1].partition == "tiny_cytonet"
 
 
@@ -124,6 +126,20 @@ def test_a_running_training_of_a_killed_run_is_joined_and_not_started_again(prep
 
     assert error is None
     assert [path.name for path in (folder / "job").iterdir()] == ["attempt-1"]
+
+
+def test_a_training_that_runs_is_not_thrown_away_to_be_recomputed(prepared, monkeypatch):
+    """With its folder its record would go, and a second training would be started beside it."""
+    settings, folder = prepared
+    train_with(monkeypatch, "import time; time.sleep(60)")
+    launcher = LocalLauncher(settings.data)
+    running = launcher.start(launcher.reserve(folder), {})
+    try:
+        with pytest.raises(TrainingError, match="waits or runs"):
+            prepare_encoder(settings, "tiny_cytonet", recompute=True)
+        assert launcher.running(folder) is not None
+    finally:
+        running.terminate(grace_s=5)
 
 
 def test_messages_of_an_earlier_attempt_stay(prepared, monkeypatch):

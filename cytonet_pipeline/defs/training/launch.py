@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 _OBSERVE_S = 15.0
 # A shared file system shows what a node has written only after its cache has expired.
 _SETTLE_S = 15.0
-_SHOWN = ("step", "loss", "samples_per_second")
+# What `progress.json` holds beside figures of the training; of those every one becomes a curve in Dagster.
+_NOT_A_FIGURE = frozenset({"pid", "updated", "steps", "packed", "patches"})
 
 
 def launch(context: dg.OpExecutionContext, settings: Settings, encoder: str) -> None:
@@ -112,7 +113,8 @@ def _follow(
 
 def _observe(context: dg.OpExecutionContext, encoder: str, said: dict[str, Any]) -> None:
     """Log how far the training is. Metadata that a child reports through Pipes is dropped inside a graph."""
-    shown = {name: said[name] for name in _SHOWN if isinstance(said.get(name), (int, float))}
+    figures = ((name, value) for name, value in said.items() if name not in _NOT_A_FIGURE)
+    shown = {name: value for name, value in figures if isinstance(value, (int, float))}
     if shown:
         context.log_event(dg.AssetObservation("encoder", partition=encoder, metadata=shown))
 

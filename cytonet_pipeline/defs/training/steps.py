@@ -62,6 +62,7 @@ def prepare_encoder(settings: Settings, encoder: str, *, recompute: bool = False
     store = open_store(settings)
     folder = _wanted_folder(store, encoder)
     if recompute and folder.exists():
+        _require_nobody_trains(settings, encoder, folder)
         shutil.rmtree(folder)
     return prepare(settings, store, encoder)
 
@@ -84,6 +85,19 @@ def collect_encoder(settings: Settings, encoder: str) -> Collected:
     figures = {"version": folder.name, **record.get("figures", {}), "problems": record.get("problems", [])}
     figures |= facts(folder)
     return Collected(folder.name, folder, figures)
+
+
+def _require_nobody_trains(settings: Settings, encoder: str, folder: Path) -> None:
+    """With the folder its job's record would go: nobody would find the job, and a second one would be submitted."""
+    from cytonet_pipeline.cluster.launchers import launcher_of
+
+    attempt = launcher_of(settings, encoder, lambda line: None).running(folder)
+    if attempt is not None:
+        raise TrainingError(
+            f"encoder {encoder}: attempt {attempt.number} ({attempt.label}) waits or runs; it is not thrown away.",
+            looked_for=str(attempt.place),
+            to_fix="run without recompute to join it, or terminate its run first",
+        )
 
 
 def _wanted_folder(store: Store, encoder: str) -> Path:
