@@ -10,6 +10,7 @@ code 75: run it again to continue. Exit codes: 0 done, 75 continue me, 1 a fault
 import argparse
 import logging
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,13 +59,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     packs = os.environ.get("CYTONET_PACKS")
     parser.add_argument(
-        "--packs", "--packed", type=Path, metavar="DIR", default=Path(packs) if packs else None,
-        help="folder of packed patches, best on the node's own disk; default: CYTONET_PACKS, or `packed` in the store",
+        "--packs", "--packed", type=_folder, metavar="DIR", default=packs or None,
+        help="folder of packed patches, best on the node's own disk, as $TMPDIR; default: CYTONET_PACKS, or "
+        "`packed` in the store",
     )  # fmt: skip
     parser.add_argument(
         "--workers", type=int, metavar="N", help="loader threads a rank; default: `workers` of the experiments entry"
     )
     return parser
+
+
+def _folder(text: str) -> Path:
+    """A folder of this node: only here its variables are known."""
+    path = os.path.expanduser(os.path.expandvars(text))
+    if "$" in path:
+        raise argparse.ArgumentTypeError(f"{text}: names a variable that is not set on {socket.gethostname()}")
+    return Path(path)
 
 
 def _device(name: str) -> "torch.device":

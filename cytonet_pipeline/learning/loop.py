@@ -7,6 +7,7 @@ goes on bit for bit on the same number of CPU threads and ranks. Several ranks s
 averages gradients.
 """
 
+import inspect
 import logging
 import time
 from collections.abc import Callable, Generator
@@ -39,6 +40,12 @@ from cytonet_pipeline.learning.watching import Watch, collapse_of
 from cytonet_pipeline.progress import task
 
 _log = logging.getLogger(__name__)
+# Its name before torch 2.13 is deprecated since.
+_BUFFERS = next(
+    name
+    for name in ("forward_sync_buffers", "broadcast_buffers")
+    if name in inspect.signature(DistributedDataParallel).parameters
+)
 Told = Callable[..., None]
 
 
@@ -156,7 +163,8 @@ class Training:
         parallel: nn.Module = self.model
         if world_size() > 1:
             # Batch statistics are synchronised already; broadcasting buffers would only repeat rank 0's.
-            parallel = DistributedDataParallel(self.model, broadcast_buffers=False, gradient_as_bucket_view=True)
+            unneeded: Any = {_BUFFERS: False}
+            parallel = DistributedDataParallel(self.model, gradient_as_bucket_view=True, **unneeded)
         if self.block.compile:
             parallel = torch.compile(parallel)  # type: ignore[assignment]
         return parallel

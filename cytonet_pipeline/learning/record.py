@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from cytonet_pipeline.learning.checkpoints import backbone_at
+from cytonet_pipeline.learning.chunking import pieces
 from cytonet_pipeline.learning.encoders import Encoder, save_encoder
 from cytonet_pipeline.learning.folder import EncoderFolder
 from cytonet_pipeline.learning.outcome import Outcome
@@ -83,7 +84,7 @@ def _save(folder: EncoderFolder, path: Path, encoder: Encoder, **more: Any) -> N
 def _fitting(folder: EncoderFolder, outcome: Outcome) -> dict[str, Any]:
     """How a step went through the network, and what batch normalisation saw of it."""
     block = folder.block
-    seen = min(block.batch_size, (block.chunk_size or block.batch_size) * outcome.figures["ranks"])
+    seen = block.batch_size // len(pieces(block.batch_size, outcome.figures["ranks"], 0, block.chunk_size))
     return {
         "activation_checkpointing": block.activation_checkpointing,
         "chunk_size": block.chunk_size,

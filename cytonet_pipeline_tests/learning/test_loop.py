@@ -422,3 +422,17 @@ def test_the_command_line_explains_itself_and_its_faults(tiny, tmp_path):
     assert fault.returncode == 1
     assert "config.json" in fault.stderr
     assert "Traceback" not in fault.stderr
+
+
+def test_the_folder_of_packs_is_named_by_variables_of_the_node(tmp_path, monkeypatch, capsys):
+    """A job script hands over `$TMPDIR` as it stands; only the node knows what it is."""
+    from cytonet_pipeline.learning.__main__ import _parser
+
+    monkeypatch.setenv("NODE_DISK", str(tmp_path))
+    monkeypatch.delenv("NO_DISK", raising=False)
+    given = ["folder", "--data", "data", "--packs"]
+
+    assert _parser().parse_args([*given, "$NODE_DISK/packs"]).packs == tmp_path / "packs"
+    with pytest.raises(SystemExit):
+        _parser().parse_args([*given, "$NO_DISK/packs"])
+    assert "names a variable that is not set" in capsys.readouterr().err
