@@ -74,6 +74,9 @@ def _beat(path: Path, stopped: threading.Event) -> None:
             os.utime(path)
         except FileNotFoundError:
             return
+        except OSError:
+            # A file system that is away for a moment: whoever stops beating now would lose the lock later.
+            continue
 
 
 def _holder(path: Path) -> str:
