@@ -69,10 +69,17 @@ def _opened(brain: Brain, block: DatasetBlock, known: _Known) -> Iterator[_Opene
 
 def _row(section: Section, brain: Brain, block: DatasetBlock, known: _Known) -> _Opened:
     """A section's row by its own files alone, and its thumbnail if it could be opened."""
-    inputs = inputs_digest(section, brain, block)
-    if inputs in known:
-        return known[inputs]
-    row = _unopened(section, brain, block) | {"inputs": inputs}
+    row = _unopened(section, brain)
+    try:
+        inputs = inputs_digest(section, brain, block)
+        if inputs in known:
+            return known[inputs]
+        row |= {"transform_digest": placement_digest(section, brain, block), "inputs": inputs}
+    except OSError as error:
+        reason = (
+            f"{error.filename or 'a file of its own'}: cannot be read ({error.strerror or error}); look at the disk."
+        )
+        return row | {"status": "rejected", "reason": reason, "transform_digest": None, "inputs": ""}, None
     if section.status != "ok" or section.scan is None:
         return row, None
     picture = None
@@ -98,7 +105,7 @@ def _small(picture: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
 
 
-def _unopened(section: Section, brain: Brain, block: DatasetBlock) -> dict[str, Any]:
+def _unopened(section: Section, brain: Brain) -> dict[str, Any]:
     """The row of a section as far as it is known without opening anything."""
     numbers = dict.fromkeys(("width_px", "height_px", "levels", "bits"), 0)
     return {
@@ -110,7 +117,6 @@ def _unopened(section: Section, brain: Brain, block: DatasetBlock) -> dict[str, 
         "pixel_um": section.pixel_um,
         "mask_path": _written(section.mask, brain),
         "annotation_path": _written(section.annotation, brain),
-        "transform_digest": placement_digest(section, brain, block),
         "status": section.status,
         "reason": section.reason,
         "remarks": "",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _MOST_FOLDED = 0.01
 _MOST_OUTSIDE = 0.05
 _ROUND_TRIP_MM = 0.5
+_MOST_LOST = 0.05
 _SCALE_TOLERANCE = 0.05
 _PAGE = "docs/transforms.md"
 
@@ -98,6 +99,9 @@ def _round_trip(quality: "ChainQuality", chain: BrainChain, why: Explanations) -
     if why.round_trip is not None:
         what = f"the two directions do not belong together: {why.round_trip.mistake}"
         return _said(chain, what, why.round_trip.to_fix, "inverse")
+    if quality.points and quality.round_trip.lost > _MOST_LOST * quality.points:
+        what = f"{quality.round_trip.lost} of {quality.points} cortex points do not come back from MNIColin27"
+        return _said(chain, what, "give the inverse of this transform, or none: it is then computed", "inverse")
     given_mm, rest_mm = quality.round_trip.p95_mm, why.rest.p95_mm if why.rest else 0.0
     if not min(given_mm, rest_mm) > _ROUND_TRIP_MM:
         return ""
@@ -119,7 +123,7 @@ def _scale(quality: "ChainQuality", chain: BrainChain) -> list[str]:
 
 def _small_losses(quality: "ChainQuality", chain: BrainChain) -> list[str]:
     notes = []
-    if quality.round_trip.lost:
+    if 0 < quality.round_trip.lost <= _MOST_LOST * quality.points:
         what = f"{quality.round_trip.lost} of {quality.points} cortex points have no way back: the inverse is undefined"
         notes.append(_said(chain, what, "nothing, if they are few; else register again with more regularisation"))
     if DOUBTFUL_MM < quality.round_trip.p95_mm <= _ROUND_TRIP_MM:

@@ -1,5 +1,6 @@
 """The inventory: every section has its row, a bad one its reason, and none stops the others."""
 
+import importlib
 import json
 import os
 
@@ -65,6 +66,21 @@ def test_a_scan_of_unknown_pixel_size_is_rejected(tiny):
     tiny.scan("0020").with_suffix(".json").unlink()
 
     assert "how large its pixels are" in rejected(tiny)
+
+
+def test_a_warp_on_a_failing_disk_rejects_its_section_alone(tiny, monkeypatch):
+    """An inventory that ended here would take the brain's other sections with it."""
+    module = importlib.import_module("cytonet_pipeline.histology.survey")
+
+    def failing(section, brain, block):
+        if section.sample == "0020":
+            raise OSError(5, "Input/output error", "warp.h5")
+        return placement(section, brain, block)
+
+    placement = module.placement_digest
+    monkeypatch.setattr(module, "placement_digest", failing)
+
+    assert "warp.h5" in rejected(tiny)
 
 
 def test_a_mask_of_another_section_rejects_the_section(tiny):
