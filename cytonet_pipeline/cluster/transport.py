@@ -18,6 +18,8 @@ from cytonet_pipeline.store import lock
 
 _NOT_FOUND = 127
 _SSH_FAILED = 255
+# The process that keeps a connection lies on this machine, so it answers at once or hangs.
+_CONTROL_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -148,9 +150,12 @@ class SshTransport:
         self._stamp.unlink(missing_ok=True)
 
     def _control(self, word: str) -> "subprocess.CompletedProcess[bytes]":
-        return subprocess.run(
-            [*self._ssh(), "-O", word, self.host], stdin=subprocess.DEVNULL, capture_output=True, timeout=20
-        )
+        command = [*self._ssh(), "-O", word, self.host]
+        try:
+            return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_CONTROL_S)
+        except subprocess.TimeoutExpired:
+            # A connection that hangs is none; whoever follows a job must not fall over it.
+            return subprocess.CompletedProcess(command, _SSH_FAILED, b"", b"")
 
     def _ssh(self) -> list[str]:
         return ["ssh", *self._config, "-S", str(self._socket)]

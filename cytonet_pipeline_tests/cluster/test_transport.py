@@ -217,3 +217,16 @@ def test_sockets_lie_in_a_folder_that_is_private(monkeypatch, kind):
 def _master(transport) -> int:
     said = transport._control("check")
     return int((said.stdout + said.stderr).decode().partition("pid=")[2].partition(")")[0])
+
+
+def test_a_connection_that_hangs_counts_as_none(tmp_path, monkeypatch):
+    """An outage is a state: it must not end the run that follows a job."""
+    ssh = tmp_path / "ssh"
+    ssh.write_text("#!/bin/sh\nexec sleep 5\n")
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("cytonet_pipeline.cluster.transport._CONTROL_S", 0.1)
+    hanging = SshTransport("nowhere", folder=tmp_path)
+    hanging._socket.touch()
+
+    assert not hanging.connected()
