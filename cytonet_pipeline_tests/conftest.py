@@ -65,12 +65,16 @@ def small_brains(tmp_path_factory) -> Path:
     from cytonet_pipeline.phantom import write_phantom
     from cytonet_pipeline.store import lock
 
-    # All workers of one session share them: the folder above a worker's own is the session's.
-    mine = tmp_path_factory.getbasetemp()
-    shared = mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine
+    shared = session_folder(tmp_path_factory)
     with lock(shared / "phantom.lock", "writing synthetic brains", wait_s=300):
         write_phantom(shared / "small", brains=("B01", "B02", "B20"), sections=6, seed=1, pixel_um=128.0)
     return shared / "small"
+
+
+def session_folder(tmp_path_factory) -> Path:
+    """A folder that all workers of one session share: the one above a worker's own."""
+    mine = tmp_path_factory.getbasetemp()
+    return mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine
 
 
 def settings_for(brains: Path, store: Path) -> Settings:
@@ -108,10 +112,15 @@ def cytonet(*arguments: str, settings: Settings, home: Path, check: bool = True)
 @pytest.fixture(scope="session")
 def ran(small_brains, tmp_path_factory) -> "Ran":
     """A pipeline that `cytonet run` has brought up on the small brains. Tests read it; none changes it."""
-    folder = tmp_path_factory.mktemp("ran")
+    from cytonet_pipeline.store import lock, write_text
+
+    folder = session_folder(tmp_path_factory) / "ran"
     settings = settings_for(small_brains, folder / "store")
-    output = cytonet("run", settings=settings, home=folder / "dagster")
-    return Ran(settings, folder / "dagster", output.stdout)
+    with lock(folder.parent / "ran.lock", "running the pipeline", wait_s=540):
+        if not (folder / "output.txt").exists():
+            output = cytonet("run", settings=settings, home=folder / "dagster")
+            write_text(folder / "output.txt", output.stdout)
+    return Ran(settings, folder / "dagster", (folder / "output.txt").read_text(encoding="utf-8"))
 
 
 class Ran:
