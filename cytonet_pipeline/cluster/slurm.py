@@ -35,6 +35,8 @@ class Patience:
     longest_s: float = 30.0
     unreachable_s: float = 3600.0
     forgotten_s: float = 90.0
+    # Whoever submits may be killed while `sbatch` still talks: what is not in the queue now may be in a minute.
+    settled_s: float = 75.0
 
 
 @dataclass
@@ -223,12 +225,22 @@ class SlurmLauncher:
         if place is None or record.get("cluster") != "slurm":
             return None
         if record["state"] == "intended":
-            found = self._patiently(lambda: self.queue.find(record["name"]))
+            found = self._submitted_as(record["name"], record["started"] + self.patience.settled_s)
             if not found:
                 records.write_end(place, 1, refused="its submission was interrupted")
                 return None
             records.write_id(place, found[-1].job_id)
         return SlurmAttempt(place, self.queue, self.patience)
+
+    def _submitted_as(self, name: str, settled: float) -> list[JobState]:
+        """Jobs of a name; that there is none is believed from the time `settled` on."""
+        pause_s = self.patience.first_s
+        while True:
+            found = self._patiently(lambda: self.queue.find(name))
+            if found or time.time() >= settled:
+                return found
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, self.patience.longest_s)
 
     def running(self, folder: Path) -> SlurmAttempt | None:
         """The job of a folder that waits or runs, whoever submitted it."""

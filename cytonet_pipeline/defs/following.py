@@ -33,10 +33,10 @@ def follow(context: Context, attempt: "Attempt", watch: Callable[[dict[str, Any]
     watch : callable
         Gets what the attempt says of itself, twice a second.
     """
-    if attempt.tags():
-        context.instance.add_run_tags(context.run.run_id, attempt.tags())
     looked = time.monotonic()
     try:
+        if attempt.tags():
+            context.instance.add_run_tags(context.run.run_id, attempt.tags())
         while attempt.poll() is None:
             time.sleep(_POLL_S)
             _tell(context, attempt)

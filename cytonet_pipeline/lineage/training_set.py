@@ -4,6 +4,7 @@ The version is a digest of all that decides the weights, so what lineage points 
 can take part is read in `brains.py`; differences are told in `compare.py`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -41,6 +42,9 @@ _NOT_IN_VERSION = {
 }
 # Keys that came later: at their default they leave versions as they were before.
 _LATER = ("activation_checkpointing", "chunk_size", "compile", "loading", "shuffle_buffer")
+# How a training is carried out, not what comes of it: another value goes on with the same version. They were digested
+# once, so they count with their default.
+_HOW = ("processes", "checkpoint_every")
 _IN_VERSION = [
     "brain", "sample", "role", "digest", "pixel_um", "window_low", "window_high", "mask_digest", "transform_digest",
     "patches_digest", "n_training_patches",
@@ -211,7 +215,7 @@ def _record(
         "patch_ids": _patch_ids_digest(patches),
     }
     relevant = {part: _without(config[part], skipped) for part, skipped in _NOT_IN_VERSION.items()}
-    relevant["encoder"] = _without_later_defaults(relevant["encoder"])
+    relevant["encoder"] = _without_later_defaults(relevant["encoder"]) | _defaults_of(_HOW)
     inherited = {} if ancestor is None else {"init_from": ancestor}
     if ancestor is not None:
         digests["init_from"] = ancestor["digest"]
@@ -271,8 +275,12 @@ def _without(block: dict[str, Any], skipped: set[str]) -> dict[str, Any]:
     return {key: value for key, value in block.items() if key not in skipped}
 
 
+def _defaults_of(keys: Sequence[str]) -> dict[str, Any]:
+    return {key: EncoderBlock.model_fields[key].default for key in keys}
+
+
 def _without_later_defaults(block: dict[str, Any]) -> dict[str, Any]:
-    defaults = {key: EncoderBlock.model_fields[key].default for key in _LATER}
+    defaults = _defaults_of(_LATER)
     if block["loading"] == "packed":
         # Nothing reads it.
         defaults["shuffle_buffer"] = block["shuffle_buffer"]

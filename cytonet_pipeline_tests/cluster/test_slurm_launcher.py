@@ -7,7 +7,7 @@ import time
 import pytest
 
 from cytonet_pipeline.cluster.attempt import CONTINUE
-from cytonet_pipeline.cluster.job import facts, one_submits
+from cytonet_pipeline.cluster.job import facts, new_name, one_submits, write_intent
 from cytonet_pipeline.cluster.profile import ClusterProfile
 from cytonet_pipeline.cluster.queue import SlurmQueue
 from cytonet_pipeline.cluster.slurm import Patience, SlurmLauncher
@@ -15,7 +15,7 @@ from cytonet_pipeline.cluster.states import JobState, Phase
 from cytonet_pipeline.cluster.transport import Finished
 from cytonet_pipeline.errors import SubmissionRefused, TransportDown
 
-QUICK = Patience(first_s=0.0, longest_s=0.0, unreachable_s=0.5, forgotten_s=0.2)
+QUICK = Patience(first_s=0.0, longest_s=0.0, unreachable_s=0.5, forgotten_s=0.2, settled_s=0.3)
 
 
 class Site:
@@ -152,6 +152,25 @@ def test_a_submission_that_was_interrupted_before_sbatch_is_made_again(site, fol
     assert launcher.running(folder) is None
     assert launcher.start(launcher.reserve(folder)).job_id == "1"
     assert json.loads((folder / "job/attempt-1/job.json").read_text())["refused"] == "its submission was interrupted"
+
+
+def test_a_job_that_reaches_the_queue_after_its_submitter_was_killed_is_found(site, folder):
+    """`sbatch` outlives whoever called it, and may still be talking to a busy controller."""
+    launcher = launcher_on(site)
+    name = new_name(folder)
+    write_intent(launcher.reserve(folder), name)
+    asked = []
+    squeue = site.squeue
+
+    def late(argv, script):
+        asked.append(argv)
+        if len(asked) == 3:
+            site.sbatch([f"--job-name={name}"], "")
+        return squeue(argv, script)
+
+    site.squeue = late
+
+    assert launcher.running(folder).job_id == "1"
 
 
 def test_a_refused_job_is_told_in_slurms_words_and_is_over(site, folder):

@@ -86,6 +86,8 @@ def test_what_decides_the_weights_makes_another_version(world, change):
     "change",
     [
         pytest.param(lambda w: w.experiments["encoders"]["one"].update(retired=True), id="retired"),
+        pytest.param(lambda w: w.experiments["encoders"]["one"].update(processes=4), id="number of ranks"),
+        pytest.param(lambda w: w.experiments["encoders"]["one"].update(checkpoint_every=7), id="checkpoints"),
         pytest.param(lambda w: w.experiments["dataset"].update(quiet_minutes=5), id="quiet time"),
         pytest.param(lambda w: w.experiments["dataset"].update(window={"B77": [10, 200]}), id="window of no brain"),
         pytest.param(lambda w: w.experiments["encoders"]["small"].update(seed=9), id="another encoder"),
