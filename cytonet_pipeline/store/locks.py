@@ -38,8 +38,7 @@ def lock(path: Path, purpose: str, *, wait_s: float = 0.0) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + wait_s
     while not _take(path, purpose):
-        if _abandoned(path):
-            path.unlink(missing_ok=True)
+        if _abandoned(path) and _break(path):
             continue
         if time.monotonic() >= deadline:
             raise StoreError(
@@ -98,6 +97,28 @@ def _abandoned(path: Path) -> bool:
     except (ValueError, KeyError):
         # Created but not yet filled by its holder: younger than the heartbeat, so leave it alone.
         return False
+
+
+def _break(path: Path) -> bool:
+    """Remove an abandoned lock; true if it is gone.
+
+    Of two that find the same lock abandoned one goes first, and the other must not remove what the first has taken by
+    then: they take turns by a lock on the breaking, and look again.
+    """
+    turn = path.with_name(f"{path.name}.breaking")
+    try:
+        os.close(os.open(turn, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+    except FileExistsError:
+        if _abandoned(turn):
+            turn.unlink(missing_ok=True)
+        return False
+    try:
+        if path.exists() and _abandoned(path):
+            path.unlink(missing_ok=True)
+            return True
+        return not path.exists()
+    finally:
+        turn.unlink(missing_ok=True)
 
 
 def _alive(pid: int) -> bool:

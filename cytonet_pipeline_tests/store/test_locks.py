@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -45,3 +46,31 @@ def test_a_lock_of_another_host_counts_until_its_heart_stops(tmp_path):
     os.utime(path, (past, past))
     with lock(path, "mine"):
         pass
+
+
+def test_of_many_that_find_a_dead_holders_lock_one_gets_it_at_a_time(tmp_path):
+    """Breaking it twice would remove the lock of whoever took it in between."""
+    path = tmp_path / "lock"
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    inside, most = [], []
+
+    def work(start):
+        start.wait()
+        with lock(path, "one of many", wait_s=30):
+            inside.append(1)
+            most.append(len(inside))
+            time.sleep(0.002)
+            inside.pop()
+
+    for _ in range(3):
+        path.write_text(json.dumps({"host": socket.gethostname(), "pid": gone.pid, "purpose": "was killed"}))
+        start = threading.Barrier(8)
+        threads = [threading.Thread(target=work, args=(start,)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert most == [1] * 24
+    assert list(tmp_path.iterdir()) == []
