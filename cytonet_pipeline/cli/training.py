@@ -34,7 +34,9 @@ def plan(
         str | None, typer.Option(help="Only these, separated by commas; default: all of CYTONET_EXPERIMENTS.")
     ] = None,
     gpu: Annotated[str, typer.Option(help="Kind of GPU; an unknown one lists those that are known.")] = "A100-40GB",
-    gpus: Annotated[int | None, typer.Option(help="How many; default: `processes` of each entry.", min=1)] = None,
+    gpus: Annotated[
+        int | None, typer.Option(help="How many; default: those of the cluster's profile, else `processes`.", min=1)
+    ] = None,
     scan_um: Annotated[float, typer.Option(help="Pixel size of the scans (um).", min=0.01)] = 1.0,
     as_json: AsJson = False,
 ) -> None:
@@ -43,6 +45,7 @@ def plan(
     from cytonet_pipeline.learning.plan import remarks, table
 
     settings = Settings.from_environment()
+    gpus = gpus or _gpus_of_the_cluster(settings)
     plans = plan_trainings(settings, gpu, names_in(encoders or "") or None, gpus=gpus, scan_um=scan_um)
     if as_json:
         typer.echo(json.dumps([each.as_json() for each in plans], indent=2))
@@ -117,6 +120,16 @@ def gc(
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)
+
+
+def _gpus_of_the_cluster(settings: Settings) -> int | None:
+    """GPUs of a training where it would run; None: on this machine."""
+    if settings.cluster != "slurm":
+        return None
+    from cytonet_pipeline.cluster.profile import read_profile
+
+    resources = read_profile().resources("encoder")
+    return resources.nodes * resources.gpus_per_node or None
 
 
 def _first_line(source: str) -> str:

@@ -3,6 +3,7 @@
 The job leaves its result in the store; the asset that sent it then finds the step current and only tells about it.
 """
 
+import time
 from pathlib import Path
 
 import dagster as dg
@@ -10,6 +11,8 @@ import dagster as dg
 from cytonet_pipeline.defs.following import follow
 from cytonet_pipeline.errors import ClusterError
 from cytonet_pipeline.settings import Settings
+
+_SETTLING_S = 30.0
 
 
 def send(
@@ -45,7 +48,23 @@ def send(
             looked_for=str(attempt.log),
             to_fix=attempt.remedy(),
         )
+    _await_result(context, settings, step, partition)
     return True
+
+
+def _await_result(context: dg.AssetExecutionContext, settings: Settings, step: str, partition: str) -> None:
+    """Wait until this machine sees what the job wrote: a shared file system may take its time."""
+    from cytonet_pipeline.defs.currency import is_result_current
+
+    deadline = time.monotonic() + _SETTLING_S
+    while not is_result_current(step, settings, partition):
+        if time.monotonic() > deadline:
+            context.log.warning(
+                f"{step} {partition}: its job ended well, but no current result is seen in {settings.store} after "
+                f"{_SETTLING_S:.0f} s; the step is done here. Do the nodes see this store? cytonet doctor --cluster"
+            )
+            return
+        time.sleep(1.0)
 
 
 def job_folder(settings: Settings, step: str, partition: str) -> Path:
