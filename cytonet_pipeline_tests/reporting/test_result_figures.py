@@ -93,7 +93,16 @@ def history():
 def test_there_is_a_panel_for_what_was_measured_and_no_other(history, tmp_path):
     titles = [axes.get_title() for axes in draw_curves(history, "demo").axes if axes.axison]
 
-    assert titles == ["training loss", "learning rate", "k-NN accuracy, validation sections"]
+    assert titles == ["training loss", "learning rate", "k-NN accuracy, validation sections\nbest after step 0"]
+
+
+def test_the_best_state_is_ringed_and_its_step_told(history):
+    history.loc[7, "knn_accuracy"] = 0.8
+
+    (shown,) = [axes for axes in draw_curves(history, "demo").axes if "k-NN" in axes.get_title()]
+
+    assert "best after step 70" in shown.get_title()
+    assert [(70.0, 0.8)] in [list(zip(*line.get_data(), strict=True)) for line in shown.lines]
     assert training_curves(history, tmp_path / "curves.png", title="demo").stat().st_size > 1000
 
 
