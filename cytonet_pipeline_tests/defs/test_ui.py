@@ -44,8 +44,16 @@ class Server:
         environment = environment_for(settings, home)
         command = [sys.executable, "-m", "cytonet_pipeline.cli", "ui", "--port", str(port)]
         self.log = (home / "ui.log").open("w+")
-        # Popen, not a shell's `&`: that would make it ignore SIGINT, and after SIGTERM the code server lingers.
-        self.process = subprocess.Popen(command, env=environment, cwd=PROJECT, stdout=self.log, stderr=self.log)
+        # A shell's `&` makes what it starts ignore SIGINT, these tests among it; after SIGTERM the code server lingers.
+        self.process = subprocess.Popen(
+            command,
+            env=environment,
+            cwd=PROJECT,
+            stdout=self.log,
+            stderr=self.log,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
 
     def ask(self, query: str, **variables):
         body = json.dumps({"query": query, "variables": variables}).encode()
@@ -76,7 +84,7 @@ class Server:
         try:
             self.process.wait(60)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.log.close()
 
 

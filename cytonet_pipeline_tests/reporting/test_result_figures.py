@@ -94,6 +94,7 @@ def test_there_is_a_panel_for_what_was_measured_and_no_other(history, tmp_path):
     titles = [axes.get_title() for axes in draw_curves(history, "demo").axes if axes.axison]
 
     assert titles == ["training loss", "learning rate", "k-NN accuracy, validation sections\nbest after step 0"]
+    assert training_curves(history, tmp_path / "curves.png", title="demo").stat().st_size > 1000
 
 
 def test_the_best_state_is_ringed_and_its_step_told(history):
@@ -103,7 +104,6 @@ def test_the_best_state_is_ringed_and_its_step_told(history):
 
     assert "best after step 70" in shown.get_title()
     assert [(70.0, 0.8)] in [list(zip(*line.get_data(), strict=True)) for line in shown.lines]
-    assert training_curves(history, tmp_path / "curves.png", title="demo").stat().st_size > 1000
 
 
 def test_curves_go_through_the_values(history):
