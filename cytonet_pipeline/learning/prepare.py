@@ -11,7 +11,10 @@ from cytonet_pipeline.errors import TrainingError
 from cytonet_pipeline.learning.folder import WITHOUT_EFFECT, EncoderFolder
 from cytonet_pipeline.lineage import resolve_training_set
 from cytonet_pipeline.settings import TRAINED, WITHOUT_WEIGHTS, DatasetBlock, EncoderBlock, Settings
-from cytonet_pipeline.store import Store, atomic_folder, read_record, read_table, write_record, write_table
+from cytonet_pipeline.store import Store, atomic_folder, lock, read_record, read_table, write_record, write_table
+
+# Ten million rows take minutes to write.
+_WAIT_S = 3600.0
 
 
 def prepare(settings: Settings, store: Store, encoder: str) -> Path:
@@ -31,22 +34,28 @@ def prepare(settings: Settings, store: Store, encoder: str) -> Path:
         No training set has been decided, or the store has changed since.
     """
     wanted = store.wanted_version(encoder)
-    if wanted is not None and (store.encoder(encoder, wanted) / "config.json").exists():
-        _refresh(store.encoder(encoder, wanted), settings.encoder(encoder))
-        return store.encoder(encoder, wanted)
-    resolved, patches = resolve_training_set(encoder, settings, store)
-    if resolved.version != wanted:
-        raise TrainingError(
-            f"encoder {encoder}: the store has changed since its training set was decided "
-            f"({wanted or 'never'}; now it would be {resolved.version}).",
-            to_fix=f"materialise training_set again: cytonet run --encoders {encoder}",
-        )
+    if wanted is None:
+        raise _changed(encoder, None, resolve_training_set(encoder, settings, store)[0].version)
     folder = store.encoder(encoder, wanted)
-    block = settings.encoder(encoder)
-    write_encoder_folder(
-        folder, encoder, wanted, block, settings.experiments.dataset, resolved.sections, patches, resolved.record
-    )
+    # Of two runs that start at once, the second would replace the folder with the first one's job in it.
+    with lock(folder.parent / f".{wanted}.preparing.lock", f"laying out {encoder}", wait_s=_WAIT_S):
+        if (folder / "config.json").exists():
+            _refresh(folder, settings.encoder(encoder))
+            return folder
+        resolved, patches = resolve_training_set(encoder, settings, store)
+        if resolved.version != wanted:
+            raise _changed(encoder, wanted, resolved.version)
+        block, dataset = settings.encoder(encoder), settings.experiments.dataset
+        write_encoder_folder(folder, encoder, wanted, block, dataset, resolved.sections, patches, resolved.record)
     return folder
+
+
+def _changed(encoder: str, wanted: str | None, now: str) -> TrainingError:
+    return TrainingError(
+        f"encoder {encoder}: the store has changed since its training set was decided "
+        f"({wanted or 'never'}; now it would be {now}).",
+        to_fix=f"materialise training_set again: cytonet run --encoders {encoder}",
+    )
 
 
 def _refresh(folder: Path, block: EncoderBlock) -> None:

@@ -1,5 +1,8 @@
 """The folder of an encoder: laid out from a training set, looked over at the end."""
 
+import threading
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -52,6 +55,34 @@ def test_a_prepared_folder_can_be_trained_and_finished(settings, tiny, resolved)
     assert finish(folder)["version"] == "abc"
     assert read_metadata(folder)["block"]["steps"] == 2
     assert sorted(EncoderFolder(folder).patches["patch_id"]) == sorted(tiny.patches["patch_id"])
+
+
+def test_of_two_that_prepare_at_once_the_second_keeps_the_job_of_the_first(settings, tiny, resolved, monkeypatch):
+    """Two runs of one encoder became two jobs: the second laid the folder out anew, and the first job's record went."""
+    store = Store(tiny.store)
+    store.point_wanted("tiny", "abc")
+    resolve = module.resolve_training_set
+    second = threading.Thread(target=prepare, args=(settings, store, "tiny"))
+
+    submitted = threading.Event()
+
+    def slowly(*arguments):
+        if threading.current_thread() is second:
+            submitted.wait(10)
+        else:
+            second.start()
+            time.sleep(0.5)
+        return resolve(*arguments)
+
+    monkeypatch.setattr(module, "resolve_training_set", slowly)
+    folder = prepare(settings, store, "tiny")
+    record = folder / "job" / "attempt-1" / "job.json"
+    record.parent.mkdir(parents=True)
+    record.write_text("{}")
+    submitted.set()
+    second.join()
+
+    assert record.exists()
 
 
 def test_preparing_again_leaves_checkpoints_alone(settings, tiny, resolved):
