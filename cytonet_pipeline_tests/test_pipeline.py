@@ -22,6 +22,7 @@ from cytonet_pipeline.store import Store, Verdict, read_table
 from cytonet_pipeline_tests.conftest import CYTONET, cytonet, environment_for, settings_for
 
 # One worker builds the finished run that these tests look at.
+# Minutes each, and on brains of their own: tests with a group of theirs may run on the other worker.
 pytestmark = pytest.mark.xdist_group("ran")
 
 
@@ -171,6 +172,7 @@ def test_a_brain_that_is_indexed_again_gets_the_same_rows_and_leaves_the_others_
     assert (other.read_bytes(), other.stat().st_mtime_ns) == (other_bytes, other_time)
 
 
+@pytest.mark.xdist_group("killed")
 def test_a_killed_run_is_taken_up_where_it_stopped(small_brains, tmp_path):
     """SIGKILL in the middle of a training: what was finished is kept, the training goes on from its checkpoint."""
     settings = settings_for(small_brains, tmp_path / "store")
@@ -201,6 +203,7 @@ def test_a_killed_run_is_taken_up_where_it_stopped(small_brains, tmp_path):
     assert not list(store.root.rglob(".writing-*.parquet"))
 
 
+@pytest.mark.xdist_group("interrupted")
 def test_an_interrupted_run_stops_and_so_does_its_training(small_brains, tmp_path):
     """Ctrl-C: one message, no further partition, no training left behind; what was finished is kept."""
     settings = settings_for(small_brains, tmp_path / "store")
@@ -255,6 +258,7 @@ def _kill_training(folder) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.xdist_group("colin27")
 def test_the_same_commands_run_on_the_anatomy_of_colin27(shared_data, tmp_path):
     """True anatomy, ITK transforms, Julich-Brain areas; a withdrawn section, in-plane warps, a given inverse."""
     settings = Settings(
