@@ -75,7 +75,7 @@ def test_two_ranks_stop_at_a_signal_and_one_process_goes_on(tiny, number, caplog
 
 
 def test_two_ranks_train_what_one_process_trains(tiny):
-    """Every parameter, also those of normalisations; and all that is watched. Rounding grows in three large steps."""
+    """Every parameter, also those of normalisations; and all that is watched."""
     options = {"steps": 3, "watch_every": 3, "optimizer": {"name": "lars", "learning_rate": 1.0, "warmup_steps": 1}}
     alone, together = tiny.folder("alone", **options), tiny.folder("together", **options)
     assert run(alone, tiny.data, torch.device("cpu")) == DONE
@@ -86,7 +86,7 @@ def test_two_ranks_train_what_one_process_trains(tiny):
     one, other = (load_file(folder / "encoder.safetensors") for folder in (alone, together))
     for name, value in one.items():
         told = f"{name}: {(other[name] - value).abs().max():g} apart"
-        torch.testing.assert_close(other[name], value, rtol=1e-3, atol=5e-5, msg=told)
+        torch.testing.assert_close(other[name], value, rtol=1e-4, atol=1e-5, msg=told)
     rows = [read_table(folder / "history.parquet", "history").iloc[-1] for folder in (alone, together)]
     for column in ("loss", "gradient_norm", "effective_positives", "effective_rank", "alignment", "uniformity"):
         assert rows[1][column] == pytest.approx(rows[0][column], rel=1e-3), column
