@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -20,6 +20,9 @@ PROJECT = Path(__file__).resolve().parent.parent
 Method = Literal["cytonet", "supcon", "scratch", "random", "intensity", "position"]
 WITHOUT_WEIGHTS: frozenset[str] = frozenset({"intensity", "position"})
 TRAINED: frozenset[str] = frozenset({"cytonet", "supcon", "scratch"})
+
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class _Strict(BaseModel):
@@ -180,21 +183,44 @@ def read_experiments(path: Path) -> Experiments:
     ConfigurationError
         It is missing, not YAML, or has a misspelt key or an impossible value; the message names each.
     """
+    return read_strictly(
+        path,
+        Experiments,
+        if_unreadable="set CYTONET_EXPERIMENTS to an experiments file",
+        if_faulty="docs/experiments.md lists every key; compare with experiments/demo.yaml",
+    )
+
+
+def read_strictly(
+    path: Path, model: type[Model], *, if_unreadable: str, if_faulty: str, loader: type = yaml.SafeLoader
+) -> Model:
+    """Read a YAML file into a model; an empty file is a model of defaults.
+
+    Parameters
+    ----------
+    if_unreadable, if_faulty : str
+        Remedies.
+    loader : type
+        How YAML is read.
+
+    Raises
+    ------
+    ConfigurationError
+        It is missing, not YAML, or has a misspelt key or an impossible value; the message names each.
+    """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), loader)
     except OSError as error:
-        raise ConfigurationError(
-            f"{path}: cannot be read ({error.strerror}).", to_fix="set CYTONET_EXPERIMENTS to an experiments file"
-        ) from error
+        raise ConfigurationError(f"{path}: cannot be read ({error.strerror}).", to_fix=if_unreadable) from error
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{path}: not valid YAML ({error}).") from error
     try:
-        return Experiments.model_validate(content)
+        return model.model_validate({} if content is None else content)
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, e['loc'])) or 'file'}: {_said(e)}" for e in error.errors()]
         raise ConfigurationError(
             f"{path}: {len(faults)} {'fault' if len(faults) == 1 else 'faults'}: {'; '.join(faults)}.",
-            to_fix="docs/experiments.md lists every key; compare with experiments/demo.yaml",
+            to_fix=if_faulty,
         ) from error
 
 

@@ -6,6 +6,7 @@ work runs (a child process, a batch job) is the business of the launchers.
 
 import contextlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ STEP = "cytonet_pipeline.defs.step"
 
 
 @dataclass
-class Attempt:
+class Attempt(ABC):
     """One attempt, wherever it runs.
 
     Attributes
@@ -56,19 +57,20 @@ class Attempt:
         return read_json(self.place / "job.json")
 
     @property
+    @abstractmethod
     def label(self) -> str:
         """What runs, in words for people."""
-        raise NotImplementedError
 
     @property
     def survives(self) -> bool:
         """Whether it goes on when whoever follows it is stopped without being told to end it."""
         return False
 
+    @abstractmethod
     def poll(self) -> int | None:
         """Exit code, None while it waits or runs. 0: done; 75: run it again to continue; else: failed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def terminate(self, grace_s: float = 60.0, who: str = "") -> int:
         """Ask it to write a checkpoint and stop, on behalf of `who`; end it by force after `grace_s`.
 
@@ -77,7 +79,6 @@ class Attempt:
         int
             Exit code.
         """
-        raise NotImplementedError
 
     def news(self) -> list[str]:
         """Lines about what has changed since the last call."""

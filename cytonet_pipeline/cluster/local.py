@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cytonet_pipeline.cluster.attempt import CONTINUE, TRAINING, Attempt, last_attempt, reserve
+from cytonet_pipeline.cluster.attempt import CONTINUE, TRAINING, Attempt, last_attempt, read_json, reserve
 from cytonet_pipeline.cluster.processes import birth_of, descendants, is_alive
 from cytonet_pipeline.errors import TrainingError
 from cytonet_pipeline.store import write_json
@@ -117,7 +117,7 @@ class LocalLauncher:
     def running(self, folder: Path) -> LocalAttempt | None:
         """The attempt that runs in an encoder's folder, whoever started it; None if there is none on this machine."""
         place = last_attempt(folder)
-        record = Attempt(place).record if place else {}
+        record = read_json(place / "job.json") if place else {}
         if place is None or record.get("state") != "running" or not is_alive(record["pid"], record):
             return None
         return LocalAttempt(place, record["pid"])

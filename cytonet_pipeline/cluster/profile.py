@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from cytonet_pipeline.errors import ConfigurationError
-from cytonet_pipeline.settings import PROJECT
+from cytonet_pipeline.settings import PROJECT, read_strictly
 
 Step = Literal["patch_embeddings", "section_scans", "colin27_transforms", "patch_index"]
 
@@ -162,27 +161,13 @@ def read_profile(path: Path | None = None) -> ClusterProfile:
     ConfigurationError
         It is missing, not YAML, or has a misspelt key or an impossible value; the message names each.
     """
-    path = path or profile_path()
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Yaml)
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path}: cannot be read ({error.strerror}).", to_fix="set CYTONET_CLUSTER_PROFILE to a cluster profile"
-        ) from error
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{path}: not valid YAML ({error}).") from error
-    try:
-        return ClusterProfile.model_validate({} if content is None else content)
-    except ValidationError as error:
-        faults = [f"{'.'.join(map(str, e['loc'])) or 'file'}: {_said(e)}" for e in error.errors()]
-        raise ConfigurationError(
-            f"{path}: {len(faults)} {'fault' if len(faults) == 1 else 'faults'}: {'; '.join(faults)}.",
-            to_fix="docs/slurm.md lists every key; compare with deploy/slurm.yaml",
-        ) from error
-
-
-def _said(error: Any) -> str:
-    return "misspelt, no such key" if error["type"] == "extra_forbidden" else str(error["msg"])
+    return read_strictly(
+        path or profile_path(),
+        ClusterProfile,
+        if_unreadable="set CYTONET_CLUSTER_PROFILE to a cluster profile",
+        if_faulty="docs/slurm.md lists every key; compare with deploy/slurm.yaml",
+        loader=_Yaml,
+    )
 
 
 class _Yaml(yaml.SafeLoader):
