@@ -82,7 +82,7 @@ def chunked_backward(
 def _output(model: nn.Module, images: torch.Tensor, autocast: AbstractContextManager[object]) -> torch.Tensor:
     with autocast:
         output: torch.Tensor = model(images)
-    return output.float()
+    return output if output.dtype == torch.float64 else output.float()
 
 
 def _unsynchronised(model: nn.Module, *, last: bool) -> AbstractContextManager[object]:

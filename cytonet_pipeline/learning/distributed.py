@@ -1,9 +1,11 @@
 """What ranks exchange: rows of unequal number, sums, and the wish to stop. One process: nothing.
 
-Everything works over gloo (CPU) and NCCL. gloo gathers only tensors of equal size, so rows are padded to the longest
-rank's and cut again.
+Over NCCL (GPU) and gloo (CPU) by collectives, between CPU ranks of one machine through sockets (`same_machine`). gloo
+gathers only tensors of equal size, so rows are padded to the longest rank's and cut again. Every rank gets the same
+sums.
 """
 
+import inspect
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +15,20 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from cytonet_pipeline.learning.same_machine import Sockets
 
 # Packing and watching happen on rank 0 alone, while the others stand in a collective call.
 _PATIENCE = timedelta(hours=6)
+# Its name before torch 2.13 is deprecated since.
+_BUFFERS = next(
+    name
+    for name in ("forward_sync_buffers", "broadcast_buffers")
+    if name in inspect.signature(DistributedDataParallel).parameters
+)
+_sockets: Sockets | None = None
 
 
 def rank() -> int:
@@ -30,15 +43,37 @@ def world_size() -> int:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Join the ranks that torchrun started (`RANK`, `WORLD_SIZE`); a lone process joins nothing."""
+    """Join the ranks that torchrun started (`RANK`, `WORLD_SIZE`, `LOCAL_WORLD_SIZE`); a lone process joins nothing."""
+    global _sockets
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
+        if device.type == "cpu" and os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:
+            _sockets = Sockets.between_ranks()
         yield
     finally:
+        if _sockets is not None:
+            _sockets.close()
+            _sockets = None
         dist.destroy_process_group()
+
+
+def data_parallel(model: nn.Module) -> DistributedDataParallel:
+    """Let ranks average the gradients of a model, whose batch statistics they have synchronised already."""
+    # Broadcasting buffers would only repeat rank 0's.
+    unneeded: Any = {_BUFFERS: False}
+    parallel = DistributedDataParallel(model, gradient_as_bucket_view=True, **unneeded)
+    if _sockets is not None:
+        parallel.register_comm_hook(_sockets, _averaged)
+    return parallel
+
+
+def _averaged(sockets: Sockets, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:  # type: ignore[name-defined]
+    done: torch.futures.Future[torch.Tensor] = torch.futures.Future()
+    done.set_result(sockets.sum_(bucket.buffer()).div_(world_size()))
+    return done
 
 
 def local_rank() -> int:
@@ -59,29 +94,28 @@ def any_rank(flag: bool, device: torch.device) -> bool:
 
 def summed(values: torch.Tensor) -> torch.Tensor:
     """Sum over ranks, without gradient."""
-    values = values.detach().clone()
-    if world_size() > 1:
-        dist.all_reduce(values)
-    return values
+    return gathered(values).sum(0)
 
 
 def gathered(values: torch.Tensor) -> torch.Tensor:
     """Values of all ranks, which hold equally many, along a new first axis; without gradient."""
     values = values.detach().contiguous()
-    parts = [torch.empty_like(values) for _ in range(world_size())]
     if world_size() == 1:
         return values[None]
-    dist.all_gather(parts, values)
-    return torch.stack(parts)
+    result = values.new_empty(world_size(), *values.shape)
+    parts = list(result.unbind(0))
+    if _sockets is not None:
+        _sockets.exchange([values] * len(parts), parts)
+    else:
+        dist.all_gather(parts, values)
+    return result
 
 
 def highest(number: int, device: torch.device) -> int:
     """The highest of the ranks' numbers; every rank gets the same answer."""
     if world_size() == 1:
         return number
-    said = torch.tensor([number], device=device)
-    dist.all_reduce(said, op=dist.ReduceOp.MAX)
-    return int(said.item())
+    return int(gathered(torch.tensor(number, device=device)).max())
 
 
 @dataclass(frozen=True)
@@ -96,10 +130,7 @@ class Layout:
         """Exchange how many rows each rank holds."""
         if world_size() == 1:
             return cls((len(rows),), 0)
-        own = torch.tensor([len(rows)], device=rows.device)
-        counts = [torch.zeros_like(own) for _ in range(world_size())]
-        dist.all_gather(counts, own)
-        return cls(tuple(int(count.item()) for count in counts), rank())
+        return cls(tuple(gathered(torch.tensor(len(rows), device=rows.device)).tolist()), rank())
 
     @property
     def total(self) -> int:
@@ -117,11 +148,21 @@ class Layout:
         rows = rows.detach()
         if len(self.counts) == 1:
             return rows
+        if _sockets is not None:
+            result = rows.new_empty(self.total, *rows.shape[1:])
+            _sockets.exchange([rows.contiguous()] * len(self.counts), torch.split(result, list(self.counts)))
+            return result
         padded = rows.new_zeros(max(self.counts), *rows.shape[1:])
         padded[: len(rows)] = rows
-        parts = [torch.empty_like(padded) for _ in self.counts]
-        dist.all_gather(parts, padded)
-        return torch.cat([part[:count] for part, count in zip(parts, self.counts, strict=True)])
+        return torch.cat([part[:count] for part, count in zip(gathered(padded), self.counts, strict=True)])
+
+    def summed_own(self, values: torch.Tensor) -> torch.Tensor:
+        """Rows of this rank in the sum over ranks of values (total, …); without gradient."""
+        if _sockets is None:
+            total = values.detach().clone()
+            dist.all_reduce(total)
+            return total[self.own]
+        return _sockets.sum_of_own(torch.split(values.detach().contiguous(), list(self.counts)))
 
     def gather_with_gradient(self, rows: torch.Tensor) -> torch.Tensor:
         """Rows of all ranks; the gradients of all ranks flow back to the owner of a row."""
@@ -136,4 +177,4 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return summed(gradient.contiguous())[ctx.layout.own], None
+        return ctx.layout.summed_own(gradient), None

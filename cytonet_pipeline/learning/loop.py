@@ -7,7 +7,6 @@ goes on bit for bit on the same number of CPU threads and ranks. Several ranks s
 averages gradients.
 """
 
-import inspect
 import logging
 import time
 from collections.abc import Callable, Generator
@@ -15,13 +14,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from cytonet_pipeline.errors import TrainingError
 from cytonet_pipeline.learning.augmentation import Augmentation
 from cytonet_pipeline.learning.beginning import first_encoder
 from cytonet_pipeline.learning.checkpoints import restore_checkpoint, save_checkpoint
-from cytonet_pipeline.learning.distributed import any_rank, rank, wait_for_all, world_size
+from cytonet_pipeline.learning.distributed import any_rank, data_parallel, rank, wait_for_all, world_size
 from cytonet_pipeline.learning.encoders import Encoder
 from cytonet_pipeline.learning.folder import EncoderFolder
 from cytonet_pipeline.learning.from_scans import SectionPatches
@@ -40,12 +38,6 @@ from cytonet_pipeline.learning.watching import Watch, collapse_of
 from cytonet_pipeline.progress import task
 
 _log = logging.getLogger(__name__)
-# Its name before torch 2.13 is deprecated since.
-_BUFFERS = next(
-    name
-    for name in ("forward_sync_buffers", "broadcast_buffers")
-    if name in inspect.signature(DistributedDataParallel).parameters
-)
 Told = Callable[..., None]
 
 
@@ -162,9 +154,7 @@ class Training:
             checkpoint_activations(self.model.encoder.backbone)
         parallel: nn.Module = self.model
         if world_size() > 1:
-            # Batch statistics are synchronised already; broadcasting buffers would only repeat rank 0's.
-            unneeded: Any = {_BUFFERS: False}
-            parallel = DistributedDataParallel(self.model, gradient_as_bucket_view=True, **unneeded)
+            parallel = data_parallel(self.model)
         if self.block.compile:
             parallel = torch.compile(parallel)  # type: ignore[assignment]
         return parallel

@@ -47,12 +47,9 @@ class _Normalise(torch.autograd.Function):
     def forward(
         ctx: Any, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        # batch_norm_update_stats is faster, but sums channels-last tensors plainly: its rounding shows after few steps.
-        own_variance, own_mean = torch.var_mean(input, [0, *range(2, input.dim())], correction=0)
-        own_count = input.new_full((1,), input.numel() / input.shape[1])
-        # Joined as Chan, Golub & LeVeque (1979) do: E[x²] - E[x]² would cancel where the mean is large.
-        told = gathered(torch.cat([own_mean, own_variance, own_count])).double()
         channels = input.shape[1]
+        # Joined as Chan, Golub & LeVeque (1979) do: E[x²] - E[x]² would cancel where the mean is large.
+        told = gathered(torch.cat(_statistics(input)))
         means, variances, counts = told[:, :channels], told[:, channels:-1], told[:, -1:]
         count = counts.sum()
         mean = (means * counts).sum(0) / count
@@ -80,6 +77,20 @@ class _Normalise(torch.autograd.Function):
         )
         of_input.addcmul_(gradient, scale.view([1, -1] + [1] * (input.dim() - 2)))
         return of_input, of_weight, of_bias, None
+
+
+def _statistics(input: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Mean and variance (C,) of each channel of (B, C, …), and the number of samples (1,); float64.
+
+    In two passes, each summing up images first: `torch.var_mean` takes fifteen times as long on channels-last tensors,
+    and `torch.batch_norm_update_stats` sums them plainly, so that its rounding shows after a few steps.
+    """
+    images, channels = input.shape[:2]
+    pixels = input.movedim(1, -1).reshape(images, -1, channels)
+    count = images * pixels.shape[1]
+    mean = pixels.sum(1).sum(0, dtype=torch.float64).div_(count)
+    squares = (pixels - mean.to(input.dtype)).square_().sum(1).sum(0, dtype=torch.float64)
+    return mean, squares.div_(count), mean.new_full((1,), count)
 
 
 def synchronised(model: nn.Module, device: torch.device) -> nn.Module:

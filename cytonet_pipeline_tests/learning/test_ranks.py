@@ -19,7 +19,7 @@ from cytonet_pipeline.learning.packing import pack
 from cytonet_pipeline.learning.run import DONE, run
 from cytonet_pipeline.store import read_table
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
 # torchrun passes on only the signals that it is told of.
 STEPS = 20_000
 ENVIRONMENT = {
@@ -30,10 +30,9 @@ ENVIRONMENT = {
 
 
 def start(folder, tiny):
-    command = [*TORCHRUN, "cytonet_pipeline.learning", str(folder), "--data", str(tiny.data), "--device", "cpu"]
-    return subprocess.Popen(
-        [*command, "--threads", "1"], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    options = ["--data", str(tiny.data), "--device", "cpu", "--threads", "1"]
+    command = [*TORCHRUN, "2", "-m", "cytonet_pipeline.learning", str(folder), *options]
+    return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
 def said(folder):
@@ -90,3 +89,45 @@ def test_two_ranks_train_what_one_process_trains(tiny):
     rows = [read_table(folder / "history.parquet", "history").iloc[-1] for folder in (alone, together)]
     for column in ("loss", "gradient_norm", "effective_positives", "effective_rank", "alignment", "uniformity"):
         assert rows[1][column] == pytest.approx(rows[0][column], rel=1e-3), column
+
+
+# As `python -m cytonet_pipeline.learning`, but the last rank dies before the step that it is told of.
+KILLED = """
+import os, signal, sys
+from cytonet_pipeline.learning.__main__ import main
+from cytonet_pipeline.learning.loop import Training
+step = Training._step
+def killed(self, loaded):
+    if loaded.batch.step == int(sys.argv[-1]) and os.environ["RANK"] == "2":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, loaded)
+Training._step = killed
+sys.exit(main(sys.argv[1:-1]))
+"""
+
+
+def train_on_three(folder, tiny, script, killed_at=-1):
+    options = ["--data", str(tiny.data), "--device", "cpu", "--threads", "1", str(killed_at)]
+    command = [*TORCHRUN, "3", str(script), str(folder), *options]
+    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+
+
+def test_ranks_of_which_one_was_killed_go_on_bit_for_bit(tiny, tmp_path):
+    """Sums over ranks have an order of their own: three numbers have more than one sum."""
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    options = {"steps": 9, "watch_every": 9, "checkpoint_every": 2, "batch_size": 32}
+    whole, killed = tiny.folder("whole", **options), tiny.folder("killed", **options)
+    assert train_on_three(whole, tiny, script).returncode == DONE
+
+    ended = train_on_three(killed, tiny, script, killed_at=5)
+    assert ended.returncode != DONE
+    assert "rank 2 of this training ended" in ended.stdout + ended.stderr
+    assert not (killed / "encoder.json").exists()
+    assert train_on_three(killed, tiny, script).returncode == DONE
+
+    one, other = (load_file(folder / "encoder.safetensors") for folder in (whole, killed))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(other[name], value) for name, value in one.items())
+    record = json.loads((killed / "encoder.json").read_text())
+    assert [run["after_step"] for run in record["runs"]] == [0, 4]
