@@ -1,3 +1,3 @@
 """CytoNet as a Dagster pipeline: from section scans to encoders, metrics, plots and brain maps."""
 
-__version__ = "0.2.0"
+__version__ = "0.2.1"
