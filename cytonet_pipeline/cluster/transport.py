@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shlex
+import shutil
 import stat
 import subprocess
 import tempfile
@@ -121,7 +122,18 @@ class SshTransport:
         self._lock = folder / f"{name}.lock"
 
     def run(self, argv: Sequence[str], *, stdin: str | None = None, timeout_s: float = 60.0) -> Finished:
-        """See `Transport.run`."""
+        """See `Transport.run`.
+
+        Raises
+        ------
+        ClusterError
+            This machine has no ssh.
+        """
+        if shutil.which("ssh") is None:
+            raise ClusterError(
+                f"{self.host} cannot be reached: no `ssh` on this machine.",
+                to_fix="install OpenSSH's client (Debian: apt-get install openssh-client)",
+            )
         self._connect()
         # Should the connection have gone meanwhile, ssh would make one of its own: a proxy that only fails forbids it.
         never = ["-o", "ControlMaster=no", "-o", "ProxyCommand=false", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR"]

@@ -230,3 +230,10 @@ def test_a_connection_that_hangs_counts_as_none(tmp_path, monkeypatch):
     hanging._socket.touch()
 
     assert not hanging.connected()
+
+
+def test_a_machine_without_ssh_is_told_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(ClusterError, match=r"(?s)no `ssh` on this machine.*openssh-client"):
+        SshTransport("jureca", folder=tmp_path).run(["squeue"])
