@@ -1,13 +1,15 @@
 """Batches on their way from the pack or the scans to the device, read ahead by threads.
 
 What a batch holds is a function of its step, so neither the number of threads nor their timing can change it: a thread
-is told a step and puts the result where it is waited for.
+is told a step and puts the result where it is waited for. On its way to a GPU a batch is copied into page-locked memory
+by these threads too, while the step before it is computed.
 """
 
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -51,7 +53,7 @@ class Plan:
 
 
 def load_batches(
-    source: PatchSource, plan: Plan, *, workers: int, buffer_steps: int, pinned: bool
+    source: PatchSource, plan: Plan, *, workers: int, buffer_steps: int, device: torch.device
 ) -> Generator[LoadedBatch, None, None]:
     """Yield the batches of a plan.
 
@@ -63,32 +65,43 @@ def load_batches(
         Reading threads; 0: nothing is read before it is asked for.
     buffer_steps : int
         Steps whose patches are mixed with each other.
-    pinned : bool
-        Page-locked memory travels to a GPU while it computes.
+    device : torch.device
+        Where batches go. For a GPU they are handed over in page-locked memory, which travels while it computes.
     """
     readers: Executor = ThreadPoolExecutor(workers) if workers else _AtOnce()
     # One thread that waits for the readers; among them it could wait for itself.
     gatherer: Executor = ThreadPoolExecutor(1) if workers else _AtOnce()
-    pixels: Callable[[int], Future[np.ndarray]]
+    pixels: Callable[[int], Future[torch.Tensor]]
     if isinstance(source, SectionPatches):
-        pixels = _Spans(source, plan, buffer_steps, readers, gatherer, ahead=workers > 0).pixels
+        spans = _Spans(source, plan, buffer_steps, readers, ahead=workers > 0)
+        pixels = lambda step: gatherer.submit(lambda read: _bound_for(read(), device), spans.reading(step))  # noqa: E731
     else:
         # Inside the thread: a new epoch's permutation takes seconds for millions of patches.
-        pixels = lambda step: readers.submit(lambda: source.read(plan.batch(step).rows))  # noqa: E731
-    waiting: list[Future[np.ndarray]] = []
+        pixels = lambda step: readers.submit(lambda: _bound_for(source.read(plan.batch(step).rows), device))  # noqa: E731
+    waiting: list[Future[torch.Tensor]] = []
     upcoming = iter(range(plan.start, plan.steps))
     try:
         for step in range(plan.start, plan.steps):
             began = time.monotonic()
             while len(waiting) < (_AHEAD if workers else 1) and (ahead := next(upcoming, None)) is not None:
                 waiting.append(pixels(ahead))
-            patches = torch.from_numpy(waiting.pop(0).result())
+            patches = waiting.pop(0).result()
             batch = plan.batch(step)
             waited_s = time.monotonic() - began
-            yield LoadedBatch(batch, patches.pin_memory() if pinned else patches, waited_s)
+            yield LoadedBatch(batch, patches, waited_s)
     finally:
         readers.shutdown(wait=True, cancel_futures=True)
         gatherer.shutdown(wait=True, cancel_futures=True)
+
+
+def _bound_for(pixels: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Pixels as a tensor, from where they travel fastest."""
+    patches = torch.from_numpy(pixels)
+    if device.type != "cuda":
+        return patches
+    # A thread begins on the first GPU, whichever its process trains on.
+    with torch.cuda.device(device):
+        return patches.pin_memory()
 
 
 class _Spans:
@@ -100,22 +113,21 @@ class _Spans:
         plan: Plan,
         buffer_steps: int,
         readers: Executor,
-        gatherer: Executor,
         *,
         ahead: bool,
     ) -> None:
         self._source, self._plan, self._length = source, plan, buffer_steps
-        self._readers, self._gatherer, self._ahead = readers, gatherer, ahead
+        self._readers, self._ahead = readers, ahead
         self._spans: dict[int, _Span] = {}
 
-    def pixels(self, step: int) -> Future[np.ndarray]:
-        """The patches of a step, gathered once they have been read; steps are asked for in order."""
+    def reading(self, step: int) -> Callable[[], np.ndarray]:
+        """Begin to read for a step, and give what waits for its patches; steps are asked for in order."""
         number = step // self._length
         for span in range(number, number + 2 if self._ahead else number + 1):
             if span not in self._spans and span * self._length < self._plan.steps:
                 self._spans[span] = self._begin(span)
         self._spans = {span: begun for span, begun in self._spans.items() if span >= number}
-        return self._gatherer.submit(self._spans[number].gather, step)
+        return partial(self._spans[number].gather, step)
 
     def _begin(self, number: int) -> "_Span":
         first = max(number * self._length, self._plan.start)

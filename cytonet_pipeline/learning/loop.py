@@ -171,7 +171,7 @@ class Training:
             Plan(self.sampler, done, self.block.steps, rank(), world_size()),
             workers=self.workers,
             buffer_steps=max(1, self.block.shuffle_buffer // self.block.batch_size),
-            pinned=self.device.type == "cuda",
+            device=self.device,
         )
 
     def _restored(self) -> tuple[int, History, Best, float]:

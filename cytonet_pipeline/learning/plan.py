@@ -66,8 +66,8 @@ class Plan:
         None: the experiments entry does not say how many patches there are.
     gb_per_s_scans, gb_per_s_packed : float
         Pixels to be decoded from scans, tiles read in full; or read from a pack (10⁹ bytes).
-    pack_tb, pack_tb_node : float or None
-        A pack in all; what a node needs on a disk of its own: all of it, because batches are drawn from everything.
+    pack_tb : float or None
+        A pack. A node that packs on a disk of its own needs all of it, because batches are drawn from everything.
     """
 
     encoder: str
@@ -87,7 +87,6 @@ class Plan:
     gb_per_s_scans: float
     gb_per_s_packed: float
     pack_tb: float | None
-    pack_tb_node: float | None
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -155,7 +154,6 @@ def plan_of(name: str, block: EncoderBlock, patch_um: float, gpu: Gpu, gpus: int
         gb_per_s_scans=rate * decoded_bytes(edge, block.working_pixel_um, scan_um) / 1e9,
         gb_per_s_packed=rate * edge**2 / 1e9,
         pack_tb=pack,
-        pack_tb_node=pack,
     )
 
 
@@ -271,7 +269,6 @@ def _row(p: Plan) -> dict[str, str]:
         "GB/s scans": f"{p.gb_per_s_scans:.3g}",
         "GB/s packed": f"{p.gb_per_s_packed:.3g}",
         "pack TB": "–" if p.pack_tb is None else f"{p.pack_tb:.3g}",
-        "TB a node": "–" if p.pack_tb_node is None else f"{p.pack_tb_node:.3g}",
     }
     return {"encoder": p.encoder, "fits": "yes" if p.fits else "NO", **figures, "switch on": " or ".join(p.switch_on)}
 

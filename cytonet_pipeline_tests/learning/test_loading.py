@@ -1,5 +1,8 @@
 """Loading: the same pixels from a pack and from the scans, whatever reads ahead."""
 
+import threading
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +15,8 @@ from cytonet_pipeline.learning.packing import pack
 from cytonet_pipeline.learning.prepare import finish
 from cytonet_pipeline.learning.run import run
 from cytonet_pipeline.learning.sampling import BLOCK, BatchSampler, Shuffle, blocks_of
+
+CPU = torch.device("cpu")
 
 
 def sampler_of(folder, buffer=128, steps=9):
@@ -43,7 +48,7 @@ def test_batches_are_the_same_whatever_reads_them(tiny, folder, workers, start, 
     packed = pack(folder, tiny.data)
     plan = Plan(sampler_of(folder), start, 9, rank, world_size)
     for source in (packed, SectionPatches(folder, tiny.data, packed.edge_px)):
-        batches = list(load_batches(source, plan, workers=workers, buffer_steps=4, pinned=False))
+        batches = list(load_batches(source, plan, workers=workers, buffer_steps=4, device=CPU))
 
         assert [loaded.batch.step for loaded in batches] == list(range(start, 9))
         for loaded in batches:
@@ -57,7 +62,7 @@ def test_no_more_than_two_buffers_are_read_ahead(tiny, folder):
     once = source.read_part
     source.read_part = lambda part, out: read.append(len(part.rows)) or once(part, out)
     batches = load_batches(
-        source, Plan(sampler_of(folder, steps=40), 0, 40, 0, 1), workers=2, buffer_steps=4, pinned=False
+        source, Plan(sampler_of(folder, steps=40), 0, 40, 0, 1), workers=2, buffer_steps=4, device=CPU
     )
 
     next(batches)
@@ -73,7 +78,25 @@ def test_a_scan_that_goes_away_is_named(tiny, workers):
     source = SectionPatches(folder, tiny.data, 25)
 
     with pytest.raises(ScanError, match=r"gone\.tif"):
-        list(load_batches(source, Plan(sampler_of(folder), 0, 9, 0, 1), workers=workers, buffer_steps=4, pinned=False))
+        list(load_batches(source, Plan(sampler_of(folder), 0, 9, 0, 1), workers=workers, buffer_steps=4, device=CPU))
+
+
+@pytest.mark.parametrize("loading", ["packed", "scans"])
+def test_the_training_does_not_wait_for_pages_to_be_locked(tiny, folder, loading, monkeypatch):
+    """32 patches of the poster are a copy of 270 MB. And a thread begins on the first GPU, which is another rank's."""
+    packed, locked, current = pack(folder, tiny.data), [], []
+    monkeypatch.setattr(torch.cuda, "device", lambda device: current.append(device) or nullcontext())
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: locked.append(threading.get_ident()) or self)
+    source = packed if loading == "packed" else SectionPatches(folder, tiny.data, packed.edge_px)
+    second_gpu = torch.device("cuda", 1)
+
+    batches = list(
+        load_batches(source, Plan(sampler_of(folder), 0, 9, 0, 1), workers=2, buffer_steps=4, device=second_gpu)
+    )
+
+    assert len(batches) == len(locked) == 9
+    assert threading.get_ident() not in locked
+    assert current == [second_gpu] * 9
 
 
 def test_blocks_are_neighbours_on_one_section():
@@ -119,7 +142,7 @@ def test_batches_from_the_scans_do_not_depend_on_those_before(folder):
 
 def test_a_training_from_the_scans_says_how_it_mixed(tiny):
     folder = tiny.folder(loading="scans", shuffle_buffer=64, steps=4)
-    run(folder, tiny.data, torch.device("cpu"))
+    run(folder, tiny.data, CPU)
 
     assert finish(folder)["loading"] == {"from": "scans", "shuffle_buffer": 64, "block": BLOCK}
     assert not (tiny.store / "packed").exists()
