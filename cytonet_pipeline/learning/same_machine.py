@@ -5,9 +5,11 @@ thread to thread, and these threads wait for a core while the ranks compute: hal
 a socket takes 0.02.
 """
 
+import logging
 import socket
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 
@@ -21,6 +23,7 @@ _SMALL_BYTES = 4096
 # Paths of Unix sockets have at most 108 bytes, less than some $TMPDIR.
 _FOLDER = "/tmp"
 _ADDRESS_BYTES = 128
+_log = logging.getLogger(__name__)
 
 
 class Sockets:
@@ -38,15 +41,16 @@ class Sockets:
 
     @classmethod
     def between_ranks(cls) -> "Sockets | None":
-        """Connect the ranks of the process group; None where the system has no Unix sockets."""
+        """Connect the ranks of the process group; None where the system lets not all of them have a Unix socket."""
         if not hasattr(socket, "AF_UNIX"):
             return None
         own, ranks = dist.get_rank(), dist.get_world_size()
-        with (
-            tempfile.TemporaryDirectory(prefix="cytonet-", dir=_FOLDER) as folder,
-            Listener(str(Path(folder) / "rank"), "AF_UNIX", backlog=ranks) as listener,
-        ):
-            addresses = _told_to_all(str(listener.address))
+        with ExitStack() as stack:
+            listener = _listening(stack, ranks)
+            # Asked of all before anybody connects: one that went another way would be waited for.
+            addresses = _told_to_all("" if listener is None else str(listener.address))
+            if listener is None or "" in addresses:
+                return None
             to = {}
             for other in range(own):
                 to[other] = Client(addresses[other], "AF_UNIX")
@@ -108,6 +112,16 @@ class Sockets:
         """Close the connections; others that wait here get their error."""
         for connection in self._to.values():
             connection.close()
+
+
+def _listening(stack: ExitStack, ranks: int) -> Listener | None:
+    """A socket that others can connect to while the stack is open; None where there can be none."""
+    try:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cytonet-", dir=_FOLDER))
+        return stack.enter_context(Listener(str(Path(folder) / "rank"), "AF_UNIX", backlog=ranks))
+    except OSError as error:
+        _log.warning("ranks of this machine exchange through gloo, which is slower: no Unix socket (%s)", error)
+        return None
 
 
 def _told_to_all(address: str) -> list[str]:

@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from cytonet_pipeline.errors import TrainingError
+from cytonet_pipeline.learning import distributed, same_machine
 from cytonet_pipeline.learning.chunking import chunked_backward, pieces
 from cytonet_pipeline.learning.distributed import data_parallel, process_group, summed
 from cytonet_pipeline.learning.encoders import new_encoder
@@ -253,3 +254,18 @@ def test_a_rank_whose_other_has_ended_says_so(tmp_path):
     mp.spawn(left_alone, args=(tmp_path, raised), nprocs=2)
     assert not raised.empty()
     assert "rank 1 of this training ended" in raised.get()
+
+
+def without_a_socket(rank, folder, found):
+    if rank == 1:
+        same_machine._FOLDER = str(folder / "none")
+    with join(folder, rank, 2, 2):
+        found.put((distributed._sockets is None, summed(torch.ones(3)).tolist()))
+
+
+def test_where_one_rank_can_have_no_socket_all_take_gloo(tmp_path):
+    """A machine may forbid /tmp; ranks that did not agree on the way would wait for each other."""
+    free_port(tmp_path)
+    found = mp.get_context("spawn").SimpleQueue()
+    mp.spawn(without_a_socket, args=(tmp_path, found), nprocs=2)
+    assert [found.get(), found.get()] == [(True, [2.0, 2.0, 2.0])] * 2
