@@ -174,7 +174,7 @@ def memory_of(block: EncoderBlock, patch_um: float, ranks: int) -> Memory:
         weights=numbers * (6 if _bf16(block) else 4) / GIB,
         gradients=numbers * 4 / GIB,
         optimiser=numbers * (4 if block.optimizer.name == "lars" else 8) / GIB,
-        images=at_once * (edge**2 + 4 * work_px**2) / GIB,
+        images=(own * edge**2 + at_once * 4 * work_px**2) / GIB,
         activations=max(cost.peak_bytes * (1 + FRAGMENTATION), augmenting) / GIB,
         loss=_loss_bytes(block, own) / GIB,
         workspace=CONTEXT_GIB + WORKSPACE_GIB,

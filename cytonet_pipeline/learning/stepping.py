@@ -5,6 +5,7 @@ output on.
 """
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -69,17 +70,21 @@ class Stepper:
         """
         set_learning_rate(self._optimizer, rate)
         self._optimizer.zero_grad(set_to_none=True)
+        # Whole: a piece of page-locked memory would be copied into common memory first, and travel once a pass.
+        loaded = replace(loaded, patches=loaded.patches.to(self._device, non_blocking=True))
         rows = torch.from_numpy(loaded.batch.rows)
         order = torch.cat([torch.from_numpy(piece) for piece in self.pieces])
         if len(self.pieces) == 1:
+            # Not under autocast: it would round to bf16 where pixels lie, by several at the far side of a large patch.
+            images = self._images(loaded, None)
             with self._autocast:
-                output = self._model(self._images(loaded, None))
+                output = self._model(images)
             loss = self._loss(output, rows.to(self._device), order)
             loss.backward()  # type: ignore[no-untyped-call]
         else:
-            images = [partial(self._images, loaded, torch.from_numpy(piece)) for piece in self.pieces]
+            images_of = [partial(self._images, loaded, torch.from_numpy(piece)) for piece in self.pieces]
             loss_of = partial(self._loss, rows=rows[order].to(self._device), order=order)
-            _, output = chunked_backward(self._model, images, loss_of, self._autocast)
+            _, output = chunked_backward(self._model, images_of, loss_of, self._autocast)
         norm = float(nn.utils.clip_grad_norm_(self._model.parameters(), self._clip_norm))
         if not math.isfinite(norm):
             raise NotFinite("gradient", _faulty(output, order))
@@ -98,8 +103,8 @@ class Stepper:
         """Augmented images of a piece of the batch; the same whenever it is asked for."""
         patches, keys = loaded.patches, loaded.batch.sample_keys
         if piece is not None:
-            patches, keys = patches[piece], keys[piece.numpy()]
-        images = self._augment(patches.to(self._device, non_blocking=True), keys)
+            patches, keys = patches[piece.to(patches.device)], keys[piece.numpy()]
+        images = self._augment(patches, keys)
         return images.contiguous(memory_format=torch.channels_last)
 
 

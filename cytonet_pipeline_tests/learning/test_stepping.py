@@ -5,6 +5,7 @@ import shutil
 import pytest
 import torch
 
+from cytonet_pipeline.learning.encoders import Encoder
 from cytonet_pipeline.learning.folder import EncoderFolder
 from cytonet_pipeline.learning.loading import LoadedBatch
 from cytonet_pipeline.learning.loop import Training
@@ -55,6 +56,22 @@ def test_bf16_gives_about_the_loss_of_float32(tiny):
 
     assert narrow["loss"] == pytest.approx(wide["loss"], rel=0.02)
     assert narrow["loss"] != wide["loss"]
+
+
+def test_bf16_does_not_round_where_pixels_lie(tiny, monkeypatch):
+    """Autocast would compute the sampling grid in bf16: at the far side of a patch of 2048 px pixels off."""
+    seen = []
+    forward = Encoder.forward
+    monkeypatch.setattr(Encoder, "forward", lambda self, images: seen.append(images) or forward(self, images))
+
+    for precision in ("float32", "bf16"):
+        for chunk_size in (None, 16):
+            step(training(tiny, f"{precision}{chunk_size}", precision=precision, chunk_size=chunk_size))
+
+    whole, first, second, *_ = seen
+    assert len(seen) == 2 * (1 + 4)
+    assert all(torch.equal(images, other) for images, other in zip(seen[:5], seen[5:], strict=True))
+    assert len(first) + len(second) == len(whole)
 
 
 def test_clipping_shortens_the_gradient_and_the_history_keeps_its_length(tiny):
