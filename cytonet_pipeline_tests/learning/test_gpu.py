@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a G
 @pytest.fixture(autouse=True)
 def exact_products():
     """TF32 keeps three digits; what is compared here is the arithmetic around it."""
-    with torch.backends.cudnn.flags(allow_tf32=False):
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         yield
 
 
@@ -66,7 +66,7 @@ def normalised(rank, ranks):
     images, wanted = torch.rand(9, 1, 32, 32), torch.randn(9, 256)
     encoder = new_encoder("small", 0.5, 0.2, 0)
     encoder = (synchronised(encoder, GPU) if ranks > 1 else encoder).to(GPU)
-    with torch.backends.cudnn.flags(allow_tf32=False):
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         features = encoder(images[rank::ranks].to(GPU))
         (features * wanted[rank::ranks].to(GPU)).sum().backward()
     return {
@@ -118,7 +118,7 @@ def test_bf16_is_taken_where_the_gpu_has_it(tiny):
     narrow = first_loss(tiny, "narrow", GPU)
 
     assert narrow[0] == pytest.approx(wide[0], rel=0.05)
-    assert (narrow == wide) is not torch.cuda.is_bf16_supported()
+    assert (narrow == wide) is not torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def test_a_training_begun_on_a_gpu_goes_on_without_one(tiny, caplog):
