@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cytonet_pipeline.errors import CytonetError
+from cytonet_pipeline.errors import CytonetError, TrainingError
 from cytonet_pipeline.store import read_record
 
 if TYPE_CHECKING:
@@ -82,7 +82,13 @@ def _device(name: str) -> "torch.device":
 
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    local, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if local >= gpus:
+        raise TrainingError(
+            f"rank {local} of this machine has no GPU: {socket.gethostname()} has {gpus}.",
+            to_fix="set `processes` of the experiments entry to their number, or give --device cpu",
+        )
+    device = torch.device("cuda", local)
     torch.cuda.set_device(device)
     return device
 

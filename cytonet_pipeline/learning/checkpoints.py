@@ -139,3 +139,8 @@ def _load(tensors: dict[str, torch.Tensor], model: nn.Module, optimizer: torch.o
             index, _, key = rest.partition(".")
             states.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            if value.shape == parameter.shape:
+                # In the parameter's layout (channels last): fast kernels want both alike.
+                state[key] = torch.empty_like(parameter, requires_grad=False).copy_(value)

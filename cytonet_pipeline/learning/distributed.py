@@ -53,11 +53,12 @@ def process_group(device: torch.device) -> Iterator[None]:
         if device.type == "cpu" and os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:
             _sockets = Sockets.between_ranks()
         yield
+        # Not after a fault: NCCL would wait here for ranks that wait for this one, and its fault would never be told.
+        dist.destroy_process_group()
     finally:
         if _sockets is not None:
             _sockets.close()
             _sockets = None
-        dist.destroy_process_group()
 
 
 def data_parallel(model: nn.Module) -> DistributedDataParallel:
@@ -116,6 +117,11 @@ def highest(number: int, device: torch.device) -> int:
     if world_size() == 1:
         return number
     return int(gathered(torch.tensor(number, device=device)).max())
+
+
+def same_on_all(number: int, device: torch.device) -> bool:
+    """Whether all ranks have the same number; every rank gets the same answer."""
+    return highest(number, device) == -highest(-number, device)
 
 
 @dataclass(frozen=True)

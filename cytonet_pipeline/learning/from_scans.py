@@ -48,10 +48,12 @@ class SectionPatches:
         out[order] = ordered
         return out
 
-    def parts(self, rows: np.ndarray) -> list[Part]:
-        """Split rows into runs of one section; rows of a section should stand together."""
+    def parts(self, rows: np.ndarray, at_most: int | None = None) -> list[Part]:
+        """Split rows into runs of one section, and of `at_most` rows; rows of a section should stand together."""
         sections = self.section_of[rows]
         starts = np.flatnonzero(np.diff(sections, prepend=-1))
+        if at_most is not None:
+            starts = np.union1d(starts, np.arange(0, len(rows), at_most))
         ends = np.append(starts[1:], len(rows))
         return [Part(int(sections[a]), rows[a:b], int(a)) for a, b in zip(starts, ends, strict=True)]
 

@@ -19,7 +19,14 @@ from cytonet_pipeline.errors import TrainingError
 from cytonet_pipeline.learning.augmentation import Augmentation
 from cytonet_pipeline.learning.beginning import first_encoder
 from cytonet_pipeline.learning.checkpoints import restore_checkpoint, save_checkpoint
-from cytonet_pipeline.learning.distributed import any_rank, data_parallel, rank, wait_for_all, world_size
+from cytonet_pipeline.learning.distributed import (
+    any_rank,
+    data_parallel,
+    rank,
+    same_on_all,
+    wait_for_all,
+    world_size,
+)
 from cytonet_pipeline.learning.encoders import Encoder
 from cytonet_pipeline.learning.folder import EncoderFolder
 from cytonet_pipeline.learning.from_scans import SectionPatches
@@ -28,7 +35,7 @@ from cytonet_pipeline.learning.loading import LoadedBatch, Plan, load_batches
 from cytonet_pipeline.learning.objectives import make_objective
 from cytonet_pipeline.learning.optimizers import learning_rate, make_optimizer
 from cytonet_pipeline.learning.outcome import Best, Outcome, readable, shown_of, warnings_of
-from cytonet_pipeline.learning.provenance import changes_between, this_run
+from cytonet_pipeline.learning.provenance import changes_between, device_name, this_run
 from cytonet_pipeline.learning.recomputation import checkpoint_activations
 from cytonet_pipeline.learning.sampling import BatchSampler, Shuffle, blocks_of
 from cytonet_pipeline.learning.sources import PatchSource
@@ -65,12 +72,22 @@ class Training:
     device : torch.device
     workers : int, optional
         Loader threads; default: those of the experiments entry.
+
+    Raises
+    ------
+    TrainingError
+        There is nothing to train on, or less than two samples a rank.
     """
 
     def __init__(
         self, folder: EncoderFolder, source: PatchSource, device: torch.device, workers: int | None = None
     ) -> None:
         block, patches = folder.block, folder.patches
+        if block.batch_size < 2 * world_size():
+            raise TrainingError(
+                f"{folder.name}: {world_size()} ranks cannot share a batch of {block.batch_size}.",
+                to_fix="two samples a rank is the least: raise batch_size or start fewer ranks",
+            )
         self.folder, self.block, self.source, self.device = folder, block, source, device
         self.workers = block.workers if workers is None else workers
         encoder = first_encoder(folder, source)
@@ -117,7 +134,7 @@ class Training:
         Raises
         ------
         TrainingError
-            The loss is not finite; the last checkpoint is kept.
+            The loss is not finite, or memory is out: the last checkpoint is kept. Or ranks read different checkpoints.
         """
         steps = self.block.steps
         done, history, best, seconds = self._restored()
@@ -176,6 +193,12 @@ class Training:
 
     def _restored(self) -> tuple[int, History, Best, float]:
         done, state = restore_checkpoint(self.folder.checkpoints, self.model, self.optimizer, self.folder.fingerprint())
+        if not same_on_all(done, self.device):
+            raise TrainingError(
+                f"{self.folder.name}: not every rank could read the same checkpoint (this one: after step {done}).",
+                looked_for=str(self.folder.checkpoints),
+                to_fix="run it again; if it stays so, look at the file system between the nodes",
+            )
         before = state.get("runs", [])
         if done:
             _log.info("going on after step %d", done)
@@ -192,6 +215,12 @@ class Training:
             return self.stepper.step(loaded, rate), rate
         except NotFinite as fault:
             raise self._explained(fault, loaded) from fault
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(
+                f"{self.folder.name}: a step needs more memory than {device_name(self.device)} has ({error}).",
+                to_fix="set activation_checkpointing or chunk_size; `cytonet plan` says what fits which GPU",
+                meanwhile="the last checkpoint is kept",
+            ) from error
 
     def _look(self, done: int, history: History, best: Best) -> bool:
         """Watch the encoder; whether it is the best so far."""
@@ -209,8 +238,9 @@ class Training:
             "runs": self.runs,
         }
         fingerprint = self.folder.fingerprint()
-        save_checkpoint(self.folder.checkpoints, done, self.model, self.optimizer, fingerprint, state, best.step)
+        # Before the checkpoint: a training killed after its last one writes no history any more.
         history.write(self.folder.history)
+        save_checkpoint(self.folder.checkpoints, done, self.model, self.optimizer, fingerprint, state, best.step)
 
     def _explained(self, fault: NotFinite, loaded: LoadedBatch) -> TrainingError:
         ids = self.folder.patches["patch_id"].to_numpy()[loaded.batch.rows]
@@ -248,4 +278,5 @@ class Training:
 
 
 def _has_bf16(device: torch.device) -> bool:
-    return device.type == "cuda" and torch.cuda.is_bf16_supported()
+    # Emulated, as before Ampere, it is slower than float32.
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -28,7 +28,6 @@ from cytonet_pipeline.store import digest_array, digest_of, lock, write_record
 Report = Callable[[int, int], None]
 # Raised when shards change their form: a pack of another form is another pack.
 _FORM = 2
-_THREADS = 2
 _TRIES = 3
 _log = logging.getLogger(__name__)
 
@@ -84,8 +83,11 @@ class PackedPatches:
         """Read the patches of a shard from the scans and write them; `report` is told of every section's patches."""
         rows = self._rows[self.shards.span(shard)]
         images = np.empty((len(rows), self.edge_px, self.edge_px), dtype=np.uint8)
-        with ThreadPoolExecutor(_THREADS) as pool:
-            readings = [pool.submit(self._source.read_part, part, images) for part in self._source.parts(rows)]
+        # Nothing else runs meanwhile; large patches of a shard may all lie on one section.
+        threads = usable_cores()
+        parts = self._source.parts(rows, at_most=-(-len(rows) // threads))
+        with ThreadPoolExecutor(threads) as pool:
+            readings = [pool.submit(self._source.read_part, part, images) for part in parts]
             try:
                 for reading in readings:
                     report(reading.result())
@@ -190,6 +192,11 @@ def _taken(path: Path, purpose: str) -> Iterator[bool]:
             yield False
         else:
             yield True
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _lock_of(opened: PackedPatches, shard: int) -> Path:

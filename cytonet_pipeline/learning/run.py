@@ -88,8 +88,8 @@ def run(path: Path, data: Path, device: torch.device, packs: Path | None = None,
                     code = _make(folder, means, progress, stop)
         except Stopped:
             code = CONTINUE
-        except CytonetError as error:
-            progress.say("failed", error=error.what)
+        except Exception as error:
+            progress.say("failed", error=error.what if isinstance(error, CytonetError) else repr(error))
             raise
         progress.say("done" if code == DONE else "interrupted")
         return code

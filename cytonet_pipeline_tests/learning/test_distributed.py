@@ -22,6 +22,8 @@ from cytonet_pipeline.learning.losses import DistanceWeightedContrastiveLoss, Su
 from cytonet_pipeline.learning.recomputation import checkpoint_activations
 from cytonet_pipeline.learning.synced_batchnorm import SyncedBatchNorm, synchronised
 
+# On one worker of pytest-xdist: each would start the same processes.
+pytestmark = pytest.mark.xdist_group("ranks")
 CPU = torch.device("cpu")
 FITTED = 16
 
@@ -260,7 +262,8 @@ def without_a_socket(rank, folder, found):
     if rank == 1:
         same_machine._FOLDER = str(folder / "none")
     with join(folder, rank, 2, 2):
-        found.put((distributed._sockets is None, summed(torch.ones(3)).tolist()))
+        told = (distributed.same_on_all(7, CPU), distributed.same_on_all(rank, CPU))
+        found.put((distributed._sockets is None, summed(torch.ones(3)).tolist(), told))
 
 
 def test_where_one_rank_can_have_no_socket_all_take_gloo(tmp_path):
@@ -268,4 +271,4 @@ def test_where_one_rank_can_have_no_socket_all_take_gloo(tmp_path):
     free_port(tmp_path)
     found = mp.get_context("spawn").SimpleQueue()
     mp.spawn(without_a_socket, args=(tmp_path, found), nprocs=2)
-    assert [found.get(), found.get()] == [(True, [2.0, 2.0, 2.0])] * 2
+    assert [found.get(), found.get()] == [(True, [2.0, 2.0, 2.0], (True, False))] * 2

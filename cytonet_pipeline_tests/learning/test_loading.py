@@ -42,6 +42,19 @@ def test_a_pack_and_the_scans_give_the_same_pixels(tiny, folder):
     assert (scans.read(rows) == packed.read(rows)).all()
 
 
+def test_a_section_may_be_read_in_parts(tiny, folder):
+    """A shard of large patches lies on one section: packing would have one thread."""
+    source = SectionPatches(folder, tiny.data, 25)
+    rows = np.argsort(source.section_of, kind="stable")
+
+    parts = source.parts(rows, at_most=7)
+
+    assert max(len(part.rows) for part in parts) == 7
+    assert (np.concatenate([part.rows for part in parts]) == rows).all()
+    assert all((source.section_of[part.rows] == part.section).all() for part in parts)
+    assert all((rows[part.first :][: len(part.rows)] == part.rows).all() for part in parts)
+
+
 @pytest.mark.parametrize("workers", [0, 1, 3])
 @pytest.mark.parametrize(("start", "rank", "world_size"), [(0, 0, 1), (5, 1, 3)])
 def test_batches_are_the_same_whatever_reads_them(tiny, folder, workers, start, rank, world_size):

@@ -14,13 +14,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from cytonet_pipeline.errors import StoreError, TrainingError
+from cytonet_pipeline.learning import loop
+from cytonet_pipeline.learning.__main__ import main
 from cytonet_pipeline.learning.encoders import SmallBackbone, read_metadata
 from cytonet_pipeline.learning.folder import EncoderFolder
 from cytonet_pipeline.learning.loop import Training
 from cytonet_pipeline.learning.packing import pack
 from cytonet_pipeline.learning.prepare import finish
 from cytonet_pipeline.learning.progress_file import ProgressFile
-from cytonet_pipeline.learning.run import CONTINUE, DONE, run
+from cytonet_pipeline.learning.run import CONTINUE, DONE, FAILED, run
 from cytonet_pipeline.learning.watching import Watch
 from cytonet_pipeline.store import read_record, read_table, write_record, write_table
 
@@ -146,12 +148,18 @@ sys.exit(__main__.main(sys.argv[1:]))
 
 
 @pytest.mark.parametrize(
-    ("loading", "workers", "kills"),
-    [("packed", 2, (3, 9)), ("packed", 0, (6,)), ("scans", 2, (7,)), ("scans", 0, (5,))],
+    ("loading", "workers", "kills", "optimizer"),
+    [
+        ("packed", 2, (3, 9), "adamw"),
+        ("packed", 0, (6,), "lars"),
+        ("scans", 2, (7,), "lars"),
+        ("scans", 0, (5,), "adamw"),
+    ],
 )
-def test_a_killed_training_goes_on_bit_for_bit(tiny, loading, workers, kills):
+def test_a_killed_training_goes_on_bit_for_bit(tiny, loading, workers, kills, optimizer):
     """SIGKILL, as the out-of-memory killer sends it: nothing is cleaned up."""
     options = {"loading": loading, "shuffle_buffer": 96, "checkpoint_every": 2, "workers": workers}
+    options["optimizer"] = {"name": optimizer, "warmup_steps": 2}
     whole, killed = tiny.folder("whole", **options), tiny.folder("killed", **options)
     train(whole, tiny)
     for step in kills:
@@ -380,6 +388,72 @@ def test_a_loss_that_is_not_finite_names_step_and_patches_and_keeps_the_last_che
     assert kept.stem == "step-00000004"
     assert all(torch.isfinite(value).all() for value in load_file(kept).values())
     assert json.loads((folder / "progress.json").read_text())["state"] == "failed"
+
+
+def test_a_training_killed_after_its_last_checkpoint_is_finished_by_the_next_run(tiny, monkeypatch):
+    """Nothing is left to train, so that what was not written before is never written."""
+    folder = tiny.folder()
+    save = loop.save_checkpoint
+
+    def killed(place, step, *given):
+        save(place, step, *given)
+        if step == 12:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "save_checkpoint", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(folder, tiny)
+    monkeypatch.setattr(loop, "save_checkpoint", save)
+
+    assert train(folder, tiny) == DONE
+    assert finish(folder)["figures"]["steps"] == 12
+
+
+def test_a_step_that_memory_does_not_suffice_for_says_what_to_switch_on(tiny, monkeypatch):
+    def step(self, loaded, rate):
+        raise torch.OutOfMemoryError("tried to allocate 3 GiB")
+
+    monkeypatch.setattr(loop.Stepper, "step", step)
+    folder = tiny.folder()
+
+    with pytest.raises(TrainingError, match="more memory than cpu has") as raised:
+        train(folder, tiny)
+
+    assert "chunk_size" in str(raised.value)
+    assert json.loads((folder / "progress.json").read_text())["state"] == "failed"
+
+
+def test_more_ranks_than_a_batch_has_pairs_are_refused(tiny, monkeypatch):
+    """A rank without samples has no mean to normalise with."""
+    monkeypatch.setattr(loop, "world_size", lambda: 5)
+    folder = tiny.folder(batch_size=8)
+
+    with pytest.raises(TrainingError, match="5 ranks cannot share a batch of 8"):
+        Training(EncoderFolder(folder), source_of(folder, tiny), CPU)
+
+
+def test_a_rank_without_a_gpu_of_its_own_is_told_how_many_there_are(tiny, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setenv("LOCAL_RANK", "4")
+
+    assert main([str(tiny.folder()), "--data", str(tiny.data)]) == FAILED
+    assert "rank 4 of this machine has no GPU" in capsys.readouterr().err
+
+
+def test_optimiser_state_comes_back_in_the_layout_of_its_parameters(tiny):
+    """Fast kernels want both alike, and sums in another order are other sums."""
+    folder = tiny.folder()
+    first = Training(EncoderFolder(folder), source_of(folder, tiny), CPU)
+    first.run(After(4), lambda **_: None)
+    again = Training(EncoderFolder(folder), source_of(folder, tiny), CPU)
+    again._restored()
+
+    for before, after in zip(first.model.parameters(), again.model.parameters(), strict=True):
+        for key in ("exp_avg", "exp_avg_sq"):
+            one, other = first.optimizer.state[before][key], again.optimizer.state[after][key]
+            assert one.stride() == other.stride() == before.stride()
+            assert torch.equal(one, other)
 
 
 def test_a_collapse_is_a_problem_in_the_record_and_not_an_exception(tiny, monkeypatch):
