@@ -71,13 +71,17 @@ def load_batches(
     readers: Executor = ThreadPoolExecutor(workers) if workers else _AtOnce()
     # One thread that waits for the readers; among them it could wait for itself.
     gatherer: Executor = ThreadPoolExecutor(1) if workers else _AtOnce()
-    pixels: Callable[[int], Future[torch.Tensor]]
-    if isinstance(source, SectionPatches):
-        spans = _Spans(source, plan, buffer_steps, readers, ahead=workers > 0)
-        pixels = lambda step: gatherer.submit(lambda read: _bound_for(read(), device), spans.reading(step))  # noqa: E731
-    else:
+    spans = (
+        _Spans(source, plan, buffer_steps, readers, ahead=workers > 0) if isinstance(source, SectionPatches) else None
+    )
+
+    def pixels(step: int) -> Future[torch.Tensor]:
+        if spans is not None:
+            gather = spans.reading(step)
+            return gatherer.submit(lambda: _bound_for(gather(), device))
         # Inside the thread: a new epoch's permutation takes seconds for millions of patches.
-        pixels = lambda step: readers.submit(lambda: _bound_for(source.read(plan.batch(step).rows), device))  # noqa: E731
+        return readers.submit(lambda: _bound_for(source.read(plan.batch(step).rows), device))
+
     waiting: list[Future[torch.Tensor]] = []
     upcoming = iter(range(plan.start, plan.steps))
     try:

@@ -84,7 +84,7 @@ class PackedPatches:
         rows = self._rows[self.shards.span(shard)]
         images = np.empty((len(rows), self.edge_px, self.edge_px), dtype=np.uint8)
         # Nothing else runs meanwhile; large patches of a shard may all lie on one section.
-        threads = usable_cores()
+        threads = _usable_cores()
         parts = self._source.parts(rows, at_most=-(-len(rows) // threads))
         with ThreadPoolExecutor(threads) as pool:
             readings = [pool.submit(self._source.read_part, part, images) for part in parts]
@@ -194,7 +194,7 @@ def _taken(path: Path, purpose: str) -> Iterator[bool]:
             yield True
 
 
-def usable_cores() -> int:
+def _usable_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
