@@ -1,8 +1,7 @@
 """What ranks exchange: rows of unequal number, sums, and the wish to stop. One process: nothing.
 
-Over NCCL (GPU) and gloo (CPU) by collectives, between CPU ranks of one machine through sockets (`same_machine`). gloo
-gathers only tensors of equal size, so rows are padded to the longest rank's and cut again. Every rank gets the same
-sums.
+GPUs by NCCL's collectives, which gather only tensors of equal size: rows are padded to the longest rank's and cut
+again. CPUs each with each (`exchange`), on one machine through sockets (`same_machine`). Every rank gets the same sums.
 """
 
 import inspect
@@ -18,6 +17,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from cytonet_pipeline.learning.exchange import Exchange, Gloo
 from cytonet_pipeline.learning.same_machine import Sockets
 
 # Packing and watching happen on rank 0 alone, while the others stand in a collective call.
@@ -28,7 +28,7 @@ _BUFFERS = next(
     for name in ("forward_sync_buffers", "broadcast_buffers")
     if name in inspect.signature(DistributedDataParallel).parameters
 )
-_sockets: Sockets | None = None
+_exchange: Exchange | None = None
 
 
 def rank() -> int:
@@ -44,21 +44,22 @@ def world_size() -> int:
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
     """Join the ranks that torchrun started (`RANK`, `WORLD_SIZE`, `LOCAL_WORLD_SIZE`); a lone process joins nothing."""
-    global _sockets
+    global _exchange
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
-        if device.type == "cpu" and os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:
-            _sockets = Sockets.between_ranks()
+        if device.type == "cpu":
+            one_machine = os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]
+            _exchange = (Sockets.between_ranks() if one_machine else None) or Gloo.between_ranks()
         yield
         # Not after a fault: NCCL would wait here for ranks that wait for this one, and its fault would never be told.
         dist.destroy_process_group()
     finally:
-        if _sockets is not None:
-            _sockets.close()
-            _sockets = None
+        if _exchange is not None:
+            _exchange.close()
+            _exchange = None
 
 
 def data_parallel(model: nn.Module) -> DistributedDataParallel:
@@ -66,14 +67,14 @@ def data_parallel(model: nn.Module) -> DistributedDataParallel:
     # Broadcasting buffers would only repeat rank 0's.
     unneeded: Any = {_BUFFERS: False}
     parallel = DistributedDataParallel(model, gradient_as_bucket_view=True, **unneeded)
-    if _sockets is not None:
-        parallel.register_comm_hook(_sockets, _averaged)
+    if _exchange is not None:
+        parallel.register_comm_hook(_exchange, _averaged)
     return parallel
 
 
-def _averaged(sockets: Sockets, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:  # type: ignore[name-defined]
+def _averaged(exchange: Exchange, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:  # type: ignore[name-defined]
     done: torch.futures.Future[torch.Tensor] = torch.futures.Future()
-    done.set_result(sockets.sum_(bucket.buffer()).div_(world_size()))
+    done.set_result(exchange.sum_(bucket.buffer()).div_(world_size()))
     return done
 
 
@@ -105,8 +106,8 @@ def gathered(values: torch.Tensor) -> torch.Tensor:
         return values[None]
     result = values.new_empty(world_size(), *values.shape)
     parts = list(result.unbind(0))
-    if _sockets is not None:
-        _sockets.exchange([values] * len(parts), parts)
+    if _exchange is not None:
+        _exchange.tell_all(values, parts)
     else:
         dist.all_gather(parts, values)
     return result
@@ -155,9 +156,9 @@ class Layout:
         rows = rows.detach()
         if len(self.counts) == 1:
             return rows
-        if _sockets is not None:
+        if _exchange is not None:
             result = rows.new_empty(self.total, *rows.shape[1:])
-            _sockets.exchange([rows.contiguous()] * len(self.counts), torch.split(result, list(self.counts)))
+            _exchange.tell_all(rows.contiguous(), torch.split(result, list(self.counts)))
             return result
         padded = rows.new_zeros(max(self.counts), *rows.shape[1:])
         padded[: len(rows)] = rows
@@ -165,11 +166,11 @@ class Layout:
 
     def summed_own(self, values: torch.Tensor) -> torch.Tensor:
         """Rows of this rank in the sum over ranks of values (total, …); without gradient."""
-        if _sockets is None:
-            total = values.detach().clone()
-            dist.all_reduce(total)
-            return total[self.own]
-        return _sockets.sum_of_own(torch.split(values.detach().contiguous(), list(self.counts)))
+        if _exchange is not None:
+            return _exchange.sum_of_own(torch.split(values.detach().contiguous(), list(self.counts)))
+        total = values.detach().clone()
+        dist.all_reduce(total)
+        return total[self.own]
 
     def gather_with_gradient(self, rows: torch.Tensor) -> torch.Tensor:
         """Rows of all ranks; the gradients of all ranks flow back to the owner of a row."""

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from cytonet_pipeline.errors import TrainingError
+from cytonet_pipeline.learning.exchange import Exchange, ended
 
 # Fits the buffer of a socket everywhere, so that both sides of a pair may send before they receive.
 _SMALL_BYTES = 4096
@@ -26,7 +26,7 @@ _ADDRESS_BYTES = 128
 _log = logging.getLogger(__name__)
 
 
-class Sockets:
+class Sockets(Exchange):
     """One rank's connections to all others.
 
     Parameters
@@ -37,7 +37,8 @@ class Sockets:
     """
 
     def __init__(self, rank: int, to: dict[int, Connection]) -> None:
-        self._rank, self._to = rank, to
+        super().__init__(rank, len(to) + 1)
+        self._to = to
 
     @classmethod
     def between_ranks(cls) -> "Sockets | None":
@@ -60,39 +61,11 @@ class Sockets:
                 to[int(connection.recv_bytes())] = connection
         return cls(own, to)
 
-    def exchange(self, to_each: Sequence[torch.Tensor], from_each: Sequence[torch.Tensor]) -> None:
-        """Send every rank what is meant for it and receive what it sends.
-
-        Parameters
-        ----------
-        to_each, from_each : sequences of contiguous tensors, in order of rank
-            What is received overwrites `from_each`, whose sizes both sides know.
-
-        Raises
-        ------
-        TrainingError
-            Another rank has ended.
-        """
-        ranks = len(to_each)
-        from_each[self._rank].copy_(to_each[self._rank])
+    def _with_others(self, to_each: Sequence[torch.Tensor], from_each: Sequence[torch.Tensor]) -> None:
         # In turn every rank forms a pair with every other: nobody waits for one who waits for a third.
-        for other in ((turn - self._rank) % ranks for turn in range(ranks)):
+        for other in ((turn - self._rank) % self._ranks for turn in range(self._ranks)):
             if other != self._rank:
                 self._with(other, _bytes_of(to_each[other]), _bytes_of(from_each[other]))
-
-    def sum_of_own(self, to_each: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Sum of what all ranks have for this one, in order of rank."""
-        own = to_each[self._rank]
-        told = own.new_empty(len(to_each), *own.shape)
-        self.exchange(to_each, told.unbind(0))
-        return told.sum(0)
-
-    def sum_(self, values: torch.Tensor) -> torch.Tensor:
-        """Sum over ranks, in place: of flat, contiguous values each rank sums a part and tells it to all."""
-        parts = values.tensor_split(len(self._to) + 1)
-        own = parts[self._rank].copy_(self.sum_of_own(parts))
-        self.exchange([own] * len(parts), parts)
-        return values
 
     def _with(self, other: int, sent: memoryview, received: memoryview) -> None:
         connection = self._to[other]
@@ -104,7 +77,7 @@ class Sockets:
             if not first:
                 connection.send_bytes(sent)
         except (EOFError, OSError) as error:
-            raise TrainingError(f"rank {other} of this training ended; its part of the log says why.") from error
+            raise ended(other) from error
         if told != received.nbytes:
             raise RuntimeError(f"rank {other} sent {told} bytes instead of {received.nbytes}")
 

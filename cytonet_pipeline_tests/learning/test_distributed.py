@@ -18,6 +18,7 @@ from cytonet_pipeline.learning import distributed, same_machine
 from cytonet_pipeline.learning.chunking import chunked_backward, pieces
 from cytonet_pipeline.learning.distributed import data_parallel, process_group, summed
 from cytonet_pipeline.learning.encoders import new_encoder
+from cytonet_pipeline.learning.exchange import Exchange, Gloo
 from cytonet_pipeline.learning.losses import DistanceWeightedContrastiveLoss, SupervisedContrastiveLoss
 from cytonet_pipeline.learning.recomputation import checkpoint_activations
 from cytonet_pipeline.learning.synced_batchnorm import SyncedBatchNorm, synchronised
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.xdist_group("ranks")
 CPU = torch.device("cpu")
 FITTED = 16
 
-# On ranks of unequal numbers: gloo gathers only equal sizes.
+# On ranks of unequal numbers.
 SAMPLES = 9
 
 
@@ -90,6 +91,7 @@ def rank_of(rank, folder, sizes, ranks_a_machine):
             model = data_parallel(synchronised(network(), CPU))
             result = gradients(model, name, images[own], positions[own], brains[own])
             torch.save(result, f"{folder}/{name}-{rank}.pt")
+        torch.save(summed_gradient(rank), f"{folder}/summed-{rank}.pt")
         torch.save(fitted(rank, len(sizes)), f"{folder}/fitted-{rank}.pt")
         torch.save(narrow(), f"{folder}/narrow-{rank}.pt")
         torch.save(largest_tensors(len(sizes)), f"{folder}/largest-{rank}.pt")
@@ -127,6 +129,50 @@ def test_ranks_compute_what_one_process_computes(ranks, name):
             torch.testing.assert_close(
                 together[key].double(), value.double(), rtol=1e-9, atol=1e-12, msg=f"{key} differs"
             )
+
+
+def float32_values(rank):
+    return torch.rand(10_001, generator=torch.Generator().manual_seed(rank)) ** 9
+
+
+def summed_gradient(rank):
+    """What DDP's averaging makes of a gradient, times the number of ranks."""
+    values = float32_values(rank)
+    few = values[:3].clone()
+    return distributed._exchange.sum_(values), distributed._exchange.sum_(few)
+
+
+def test_sums_are_taken_in_order_of_rank(ranks):
+    """So that a training on several machines is that of one, to the last bit."""
+    folder, count = ranks
+    expected = float32_values(0)
+    for rank in range(1, count):
+        expected = expected + float32_values(rank)
+
+    for rank in range(count):
+        values, few = torch.load(f"{folder}/summed-{rank}.pt", weights_only=True)
+        assert torch.equal(values, expected)
+        assert torch.equal(few, expected[:3])
+
+
+class Heard(Exchange):
+    """What a rank among many hears, without the others."""
+
+    def _with_others(self, to_each, from_each):
+        for rank, values in enumerate(from_each):
+            values.copy_(float32_values(rank))
+
+    def close(self):
+        raise AssertionError("nothing to close")
+
+
+def test_many_ranks_are_summed_in_order_too():
+    """`torch.sum` does so for up to four."""
+    expected = float32_values(0)
+    for rank in range(1, 9):
+        expected = expected + float32_values(rank)
+
+    assert torch.equal(Heard(0, 9).sum_of_own([float32_values(0)] * 9), expected)
 
 
 def fitted(rank, world_size):
@@ -240,8 +286,8 @@ def test_no_rank_holds_more_of_a_matrix_than_its_own_rows(ranks):
             assert largest == BATCH * BATCH // count, name
 
 
-def left_alone(rank, folder, raised):
-    with join(folder, rank, 2, 2):
+def left_alone(rank, folder, ranks_a_machine, raised):
+    with join(folder, rank, 2, ranks_a_machine):
         if rank == 0:
             try:
                 summed(torch.ones(3))
@@ -249,11 +295,12 @@ def left_alone(rank, folder, raised):
                 raised.put(str(error))
 
 
-def test_a_rank_whose_other_has_ended_says_so(tmp_path):
+@pytest.mark.parametrize("ranks_a_machine", [2, 1])
+def test_a_rank_whose_other_has_ended_says_so(tmp_path, ranks_a_machine):
     """It does not wait for ever, and names the rank whose log has the reason."""
     free_port(tmp_path)
     raised = mp.get_context("spawn").SimpleQueue()
-    mp.spawn(left_alone, args=(tmp_path, raised), nprocs=2)
+    mp.spawn(left_alone, args=(tmp_path, ranks_a_machine, raised), nprocs=2)
     assert not raised.empty()
     assert "rank 1 of this training ended" in raised.get()
 
@@ -263,7 +310,7 @@ def without_a_socket(rank, folder, found):
         same_machine._FOLDER = str(folder / "none")
     with join(folder, rank, 2, 2):
         told = (distributed.same_on_all(7, CPU), distributed.same_on_all(rank, CPU))
-        found.put((distributed._sockets is None, summed(torch.ones(3)).tolist(), told))
+        found.put((type(distributed._exchange), summed(torch.ones(3)).tolist(), told))
 
 
 def test_where_one_rank_can_have_no_socket_all_take_gloo(tmp_path):
@@ -271,4 +318,4 @@ def test_where_one_rank_can_have_no_socket_all_take_gloo(tmp_path):
     free_port(tmp_path)
     found = mp.get_context("spawn").SimpleQueue()
     mp.spawn(without_a_socket, args=(tmp_path, found), nprocs=2)
-    assert [found.get(), found.get()] == [(True, [2.0, 2.0, 2.0], (True, False))] * 2
+    assert [found.get(), found.get()] == [(Gloo, [2.0, 2.0, 2.0], (True, False))] * 2
