@@ -131,6 +131,11 @@ class EncoderBlock(_Strict):
             raise ValueError(f"shuffle_buffer {self.shuffle_buffer} holds less than a batch of {self.batch_size}")
         return self
 
+    @property
+    def buffer_steps(self) -> int:
+        """Steps whose samples are mixed with each other, with `loading: scans`."""
+        return max(1, self.shuffle_buffer // self.batch_size)
+
     def work_px(self, patch_um: float) -> int:
         """Edge of the network's input in pixels."""
         return round(patch_um / self.working_pixel_um)

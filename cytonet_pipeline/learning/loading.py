@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Generator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,25 @@ from cytonet_pipeline.learning.sampling import Batch, BatchSampler
 from cytonet_pipeline.learning.sources import PatchSource
 
 _AHEAD = 3
+
+
+def patches_held(own: int, workers: int, buffer_steps: int, *, locked: bool) -> int:
+    """Patches that a rank has in host memory at most, while it loads.
+
+    Parameters
+    ----------
+    own : int
+        A rank's patches in a batch.
+    workers, buffer_steps : int
+        As for `load_batches`; 0 steps where patches come from a pack.
+    locked : bool
+        For a GPU: a batch is there twice while it is put into page-locked memory, in as many threads as do so.
+    """
+    waiting = _AHEAD if workers else 1
+    # That which is used meanwhile, too.
+    batches = waiting + 1 + locked * (min(max(workers, 1), waiting) if buffer_steps == 0 else 1)
+    buffers = 2 if workers else 1
+    return own * (batches + buffers * buffer_steps)
 
 
 @dataclass(frozen=True)
@@ -77,8 +95,7 @@ def load_batches(
 
     def pixels(step: int) -> Future[torch.Tensor]:
         if spans is not None:
-            gather = spans.reading(step)
-            return gatherer.submit(lambda: _bound_for(gather(), device))
+            return gatherer.submit(lambda: _bound_for(spans.gather(step), device))
         # Inside the thread: a new epoch's permutation takes seconds for millions of patches.
         return readers.submit(lambda: _bound_for(source.read(plan.batch(step).rows), device))
 
@@ -124,14 +141,15 @@ class _Spans:
         self._readers, self._ahead = readers, ahead
         self._spans: dict[int, _Span] = {}
 
-    def reading(self, step: int) -> Callable[[], np.ndarray]:
-        """Begin to read for a step, and give what waits for its patches; steps are asked for in order."""
+    def gather(self, step: int) -> np.ndarray:
+        """Wait for the patches of a step, while the next span is read; steps are asked for in order."""
         number = step // self._length
+        # Before another begins: two at a time are enough memory.
+        self._spans = {span: begun for span, begun in self._spans.items() if span >= number}
         for span in range(number, number + 2 if self._ahead else number + 1):
             if span not in self._spans and span * self._length < self._plan.steps:
                 self._spans[span] = self._begin(span)
-        self._spans = {span: begun for span, begun in self._spans.items() if span >= number}
-        return partial(self._spans[number].gather, step)
+        return self._spans[number].gather(step)
 
     def _begin(self, number: int) -> "_Span":
         first = max(number * self._length, self._plan.start)

@@ -187,7 +187,7 @@ class Training:
             self.source,
             Plan(self.sampler, done, self.block.steps, rank(), world_size()),
             workers=self.workers,
-            buffer_steps=max(1, self.block.shuffle_buffer // self.block.batch_size),
+            buffer_steps=self.block.buffer_steps,
             device=self.device,
         )
 

@@ -14,7 +14,9 @@ import pandas as pd
 from cytonet_pipeline.learning.augmentation import margin_px
 from cytonet_pipeline.learning.chunking import ENOUGH_FOR_BATCH_NORM
 from cytonet_pipeline.learning.gpus import Gpu, gpu_named
+from cytonet_pipeline.learning.loading import patches_held
 from cytonet_pipeline.learning.memory_model import augmentation_bytes, pass_cost, weights_of
+from cytonet_pipeline.learning.shards import SHARD_BYTES
 from cytonet_pipeline.settings import TRAINED, EncoderBlock, Settings
 
 GIB = 2**30
@@ -60,6 +62,8 @@ class Plan:
         What makes it fit, the mildest first; empty where it fits, or nothing helps.
     activations_gib_image : float
         Kept for an image between forward and backward, without checkpointing.
+    host_gib : float
+        Patches of a rank on their way to its GPU, in the node's memory.
     images_per_s, hours : float
         If nothing but arithmetic takes time, at `UTILISATION`.
     epochs : float or None
@@ -80,6 +84,7 @@ class Plan:
     fits: bool
     switch_on: tuple[str, ...]
     activations_gib_image: float
+    host_gib: float
     steps: int
     epochs: float | None
     images_per_s: float
@@ -147,6 +152,7 @@ def plan_of(name: str, block: EncoderBlock, patch_um: float, gpu: Gpu, gpus: int
         fits=fits,
         switch_on=() if fits else tuple(ways_to_fit(block, patch_um, ranks, gpu)),
         activations_gib_image=_activations_gib_image(block, patch_um) if trained else 0.0,
+        host_gib=host_bytes(block, patch_um, ranks) / GIB if trained else 0.0,
         steps=block.steps if trained else 0,
         epochs=seen / block.samples if block.samples else None,
         images_per_s=rate,
@@ -179,6 +185,13 @@ def memory_of(block: EncoderBlock, patch_um: float, ranks: int) -> Memory:
         loss=_loss_bytes(block, own) / GIB,
         workspace=CONTEXT_GIB + WORKSPACE_GIB,
     )
+
+
+def host_bytes(block: EncoderBlock, patch_um: float, ranks: int) -> int:
+    """Patches that a rank has in its node's memory at most, read ahead and mixed (see `loading.patches_held`)."""
+    edge = margin_px(block.work_px(patch_um), block.augmentation)
+    buffer_steps = block.buffer_steps if block.loading == "scans" else 0
+    return edge**2 * patches_held(_images_per_gpu(block, ranks), block.workers, buffer_steps, locked=True)
 
 
 def ways_to_fit(block: EncoderBlock, patch_um: float, ranks: int, gpu: Gpu) -> list[str]:
@@ -249,8 +262,12 @@ def remarks(plans: list[Plan]) -> list[str]:
             ways = "; or ".join(p.switch_on) or "nothing here helps: take a GPU with more memory, or more of them"
             lines.append(f"{p.encoder}: {p.memory.total:.0f} GiB do not fit {p.gpu} ({p.gpu_gib:.0f} GiB). Set {ways}")
     lines.append(
+        "GiB: of a GPU. host GiB: patches of a rank on their way, in its node's memory; the process itself comes on top"
+    )
+    lines.append(
         f"hours, images/s and GB/s: arithmetic alone at {UTILISATION:.0%} of the GPU's peak, an assumption; "
-        f"scans: decoded pixels, tiles of {TILE_PX} px; a pack on a node's own disk has to hold everything"
+        f"scans: decoded pixels, tiles of {TILE_PX} px; a pack has shards of {SHARD_BYTES / 1e6:.0f} MB; a node that "
+        "packs on its own disk has to hold all of them"
     )
     return lines
 
@@ -262,6 +279,7 @@ def _row(p: Plan) -> dict[str, str]:
         "GiB": f"{p.memory.total:.1f}",
         "activations": f"{p.memory.activations:.1f}",
         "images a GPU": str(p.images_per_gpu),
+        "host GiB": f"{p.host_gib:.1f}",
         "steps": str(p.steps),
         "epochs": "–" if p.epochs is None else f"{p.epochs:.1f}",
         "hours": f"{p.hours:.1f}",

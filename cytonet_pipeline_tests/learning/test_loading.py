@@ -1,7 +1,9 @@
 """Loading: the same pixels from a pack and from the scans, whatever reads ahead."""
 
 import threading
+import tracemalloc
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import torch
 from cytonet_pipeline.errors import ScanError
 from cytonet_pipeline.learning.folder import EncoderFolder
 from cytonet_pipeline.learning.from_scans import SectionPatches
-from cytonet_pipeline.learning.loading import Plan, load_batches
+from cytonet_pipeline.learning.loading import Plan, load_batches, patches_held
 from cytonet_pipeline.learning.packing import pack
 from cytonet_pipeline.learning.prepare import finish
 from cytonet_pipeline.learning.run import run
@@ -82,6 +84,27 @@ def test_no_more_than_two_buffers_are_read_ahead(tiny, folder):
     batches.close()
 
     assert sum(read) <= 2 * 4 * 32
+
+
+@pytest.mark.parametrize("workers", [0, 2, 4])
+@pytest.mark.parametrize("buffer_steps", [0, 4])
+def test_a_rank_holds_as_many_patches_as_plans_say(tiny, folder, workers, buffer_steps):
+    """Where nothing is computed between two batches, so that reading is always behind."""
+    source = SectionPatches(folder, tiny.data, 201)
+    source.read = lambda rows: np.zeros((len(rows), 201, 201), dtype=np.uint8)
+    source.read_part = lambda part, out: out[part.first :][: len(part.rows)].fill(1) or len(part.rows)
+    plan = Plan(sampler_of(folder, steps=40), 0, 40, 0, 1)
+    plan.batch(39)
+    buffered = source if buffer_steps else SimpleNamespace(read=source.read)
+
+    tracemalloc.start()
+    for _ in load_batches(buffered, plan, workers=workers, buffer_steps=buffer_steps, device=CPU):
+        pass
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    said = patches_held(32, workers, buffer_steps, locked=False) * 201**2
+    assert 0.7 * said < peak < 1.05 * said
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -143,6 +143,16 @@ def test_time_reads_and_shards_follow_from_the_entry():
     assert more.images_per_gpu == 16
 
 
+def test_patches_on_their_way_need_memory_of_the_node():
+    """Batches of 32: four, two more while they are locked; from the scans one more, and two buffers of four batches."""
+    packed = plan_of("packed", BARE, 4096.0, GPUS["A100-40GB"], None, 1.0)
+    scans = plan_of("scans", BARE.model_copy(update={"loading": "scans"}), 4096.0, GPUS["A100-40GB"], None, 1.0)
+    patch_gib = margin_px(2048, BARE.augmentation) ** 2 / GIB
+
+    assert packed.host_gib == pytest.approx((4 + 2) * 32 * patch_gib)
+    assert scans.host_gib == pytest.approx((4 + 1 + 2 * 4) * 32 * patch_gib)
+
+
 def test_a_patch_is_decoded_from_the_level_that_is_fine_enough():
     assert decoded_bytes(1000, 2.0, 1.0) == 1512**2
     assert decoded_bytes(1000, 3.0, 1.0) == 2012**2
