@@ -9,6 +9,7 @@ import torch
 
 from cytonet_pipeline.learning.encoders import Encoder, load_encoder
 from cytonet_pipeline.learning.folder import EncoderFolder
+from cytonet_pipeline.learning.freed_memory import keep_freed_memory
 from cytonet_pipeline.learning.scans import ScanOpener, read_by_section
 
 HISTOGRAM_BINS = 32
@@ -84,6 +85,8 @@ def position_features(patches: pd.DataFrame) -> np.ndarray:
 
 
 def _through(encoder: Encoder, batch_size: int, device: torch.device) -> Callable[[np.ndarray], np.ndarray]:
+    if device.type == "cpu":
+        keep_freed_memory()
     encoder = encoder.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def features_of(images: np.ndarray) -> np.ndarray:

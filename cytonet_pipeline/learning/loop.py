@@ -29,6 +29,7 @@ from cytonet_pipeline.learning.distributed import (
 )
 from cytonet_pipeline.learning.encoders import Encoder
 from cytonet_pipeline.learning.folder import EncoderFolder
+from cytonet_pipeline.learning.freed_memory import keep_freed_memory
 from cytonet_pipeline.learning.from_scans import SectionPatches
 from cytonet_pipeline.learning.history import History
 from cytonet_pipeline.learning.loading import LoadedBatch, Plan, load_batches
@@ -90,6 +91,8 @@ class Training:
             )
         self.folder, self.block, self.source, self.device = folder, block, source, device
         self.workers = block.workers if workers is None else workers
+        if device.type == "cpu":
+            keep_freed_memory()
         encoder = first_encoder(folder, source)
         self.objective = make_objective(block, patches, encoder.feature_dim, device)
         self.model = Model(encoder, self.objective.head).to(device)
