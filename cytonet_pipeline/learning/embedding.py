@@ -9,7 +9,7 @@ import torch
 
 from cytonet_pipeline.learning.encoders import Encoder, load_encoder
 from cytonet_pipeline.learning.folder import EncoderFolder
-from cytonet_pipeline.learning.freed_memory import keep_freed_memory
+from cytonet_pipeline.learning.freed_memory import freed_memory_kept
 from cytonet_pipeline.learning.scans import ScanOpener, read_by_section
 
 HISTOGRAM_BINS = 32
@@ -53,17 +53,20 @@ def embed_patches(
     folder = EncoderFolder(path)
     if folder.block.method == "position":
         return position_features(patches).astype(np.float16)
+    device = device or _default_device()
     features_of: Callable[[np.ndarray], np.ndarray] = intensity_features
     if folder.block.method != "intensity":
-        features_of = _through(load_encoder(path), batch_size, device or _default_device())
+        features_of = _through(load_encoder(path), batch_size, device)
     features: np.ndarray | None = None
-    for rows, images in read_by_section(patches, scans, folder.work_px, folder.block.working_pixel_um, threads=threads):
-        part = features_of(images)
-        if features is None:
-            features = np.empty((len(patches), part.shape[1]), dtype=np.float16)
-        features[rows] = part
-        if report:
-            report(len(rows))
+    read = read_by_section(patches, scans, folder.work_px, folder.block.working_pixel_um, threads=threads)
+    with freed_memory_kept(device):
+        for rows, images in read:
+            part = features_of(images)
+            if features is None:
+                features = np.empty((len(patches), part.shape[1]), dtype=np.float16)
+            features[rows] = part
+            if report:
+                report(len(rows))
     return np.empty((0, 0), dtype=np.float16) if features is None else features
 
 
@@ -85,8 +88,6 @@ def position_features(patches: pd.DataFrame) -> np.ndarray:
 
 
 def _through(encoder: Encoder, batch_size: int, device: torch.device) -> Callable[[np.ndarray], np.ndarray]:
-    if device.type == "cpu":
-        keep_freed_memory()
     encoder = encoder.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def features_of(images: np.ndarray) -> np.ndarray:

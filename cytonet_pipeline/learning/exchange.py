@@ -1,8 +1,7 @@
 """What CPU ranks tell each other, each to and from each, and sums of it in order of rank.
 
 A sum of floating-point numbers depends on its order, and a training magnifies the difference. gloo's own sums go round
-a ring that begins at another rank for every part of a tensor; here the same ranks compute the same bits on one machine
-and on several.
+a ring that begins at another rank for every part of a tensor; here ranks add up alike, however they are connected.
 """
 
 from abc import ABC, abstractmethod
@@ -59,7 +58,7 @@ class Exchange(ABC):
         own = to_each[self._rank]
         total, *more = own.new_empty(self._ranks, *own.shape).unbind(0)
         self.to_and_from_each(to_each, [total, *more])
-        # `torch.sum` takes its own order from five ranks on.
+        # `torch.sum` would take another order from five ranks on.
         for told in more:
             total += told
         return total
@@ -72,9 +71,9 @@ class Exchange(ABC):
         return values
 
 
-def ended(rank: int) -> TrainingError:
-    """The error where another rank is gone."""
-    return TrainingError(f"rank {rank} of this training ended; its part of the log says why.")
+def unreachable(rank: int, why: Exception) -> TrainingError:
+    """The error where another rank does not answer; nearly always it has ended."""
+    return TrainingError(f"rank {rank} of this training ended; its part of the log says why. Seen here: {why!r}")
 
 
 class Gloo(Exchange):
@@ -106,4 +105,4 @@ def _named(other: int) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise ended(other) from error
+        raise unreachable(other, error) from error

@@ -21,23 +21,26 @@ from cytonet_pipeline.learning.sources import PatchSource
 _AHEAD = 3
 
 
-def patches_held(own: int, workers: int, buffer_steps: int, *, locked: bool) -> int:
-    """Patches that a rank has in host memory at most, while it loads.
+def bytes_held(batch_bytes: int, workers: int, buffer_steps: int, *, locked: bool) -> int:
+    """Bytes of patches that a rank has in host memory at most, while it loads.
 
     Parameters
     ----------
-    own : int
+    batch_bytes : int
         A rank's patches in a batch.
     workers, buffer_steps : int
         As for `load_batches`; 0 steps where patches come from a pack.
     locked : bool
-        For a GPU: a batch is there twice while it is put into page-locked memory, in as many threads as do so.
+        Batches are bound for a GPU, in page-locked memory: PyTorch takes a power of two for each, and keeps it.
     """
     waiting = _AHEAD if workers else 1
-    # That which is used meanwhile, too.
-    batches = waiting + 1 + locked * (min(max(workers, 1), waiting) if buffer_steps == 0 else 1)
-    buffers = 2 if workers else 1
-    return own * (batches + buffers * buffer_steps)
+    used = 1
+    buffers = (2 if workers else 1) * buffer_steps * batch_bytes
+    if not locked:
+        return (waiting + used) * batch_bytes + buffers
+    # Those that are being copied are there twice: from a pack one in each reader, from the scans one in the gatherer.
+    copied = 1 if buffer_steps else min(max(workers, 1), waiting)
+    return (waiting + used) * (1 << (batch_bytes - 1).bit_length()) + copied * batch_bytes + buffers
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ averages gradients.
 import logging
 import time
 from collections.abc import Callable, Generator
+from contextlib import closing
 from typing import Any
 
 import torch
@@ -29,7 +30,6 @@ from cytonet_pipeline.learning.distributed import (
 )
 from cytonet_pipeline.learning.encoders import Encoder
 from cytonet_pipeline.learning.folder import EncoderFolder
-from cytonet_pipeline.learning.freed_memory import keep_freed_memory
 from cytonet_pipeline.learning.from_scans import SectionPatches
 from cytonet_pipeline.learning.history import History
 from cytonet_pipeline.learning.loading import LoadedBatch, Plan, load_batches
@@ -91,8 +91,6 @@ class Training:
             )
         self.folder, self.block, self.source, self.device = folder, block, source, device
         self.workers = block.workers if workers is None else workers
-        if device.type == "cpu":
-            keep_freed_memory()
         encoder = first_encoder(folder, source)
         self.objective = make_objective(block, patches, encoder.feature_dim, device)
         self.model = Model(encoder, self.objective.head).to(device)
@@ -142,9 +140,9 @@ class Training:
         steps = self.block.steps
         done, history, best, seconds = self._restored()
         began = time.monotonic() - seconds
-        batches = self._batches(done)
         self.model.train()
-        with task(f"training {self.folder.name}", steps) as shown:
+        # Closed after a fault too: else the process would end only when all that is queued has been read.
+        with closing(self._batches(done)) as batches, task(f"training {self.folder.name}", steps) as shown:
             for loaded in batches:
                 figures, rate = self._step(loaded)
                 done += 1
@@ -162,7 +160,6 @@ class Training:
                     self._save(done, history, best, time.monotonic() - began)
                 if stopping and not last:
                     break
-        batches.close()
         wait_for_all()
         return self._outcome(done == steps, history, best, time.monotonic() - began)
 

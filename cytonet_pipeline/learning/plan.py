@@ -14,7 +14,7 @@ import pandas as pd
 from cytonet_pipeline.learning.augmentation import margin_px
 from cytonet_pipeline.learning.chunking import ENOUGH_FOR_BATCH_NORM
 from cytonet_pipeline.learning.gpus import Gpu, gpu_named
-from cytonet_pipeline.learning.loading import patches_held
+from cytonet_pipeline.learning.loading import bytes_held
 from cytonet_pipeline.learning.memory_model import augmentation_bytes, pass_cost, weights_of
 from cytonet_pipeline.learning.shards import SHARD_BYTES
 from cytonet_pipeline.settings import TRAINED, EncoderBlock, Settings
@@ -188,10 +188,10 @@ def memory_of(block: EncoderBlock, patch_um: float, ranks: int) -> Memory:
 
 
 def host_bytes(block: EncoderBlock, patch_um: float, ranks: int) -> int:
-    """Patches that a rank has in its node's memory at most, read ahead and mixed (see `loading.patches_held`)."""
+    """Bytes of patches that a rank has in its node's memory at most, read ahead and mixed."""
     edge = margin_px(block.work_px(patch_um), block.augmentation)
     buffer_steps = block.buffer_steps if block.loading == "scans" else 0
-    return edge**2 * patches_held(_images_per_gpu(block, ranks), block.workers, buffer_steps, locked=True)
+    return bytes_held(_images_per_gpu(block, ranks) * edge**2, block.workers, buffer_steps, locked=True)
 
 
 def ways_to_fit(block: EncoderBlock, patch_um: float, ranks: int, gpu: Gpu) -> list[str]:
@@ -266,8 +266,8 @@ def remarks(plans: list[Plan]) -> list[str]:
     )
     lines.append(
         f"hours, images/s and GB/s: arithmetic alone at {UTILISATION:.0%} of the GPU's peak, an assumption; "
-        f"scans: decoded pixels, tiles of {TILE_PX} px; a pack has shards of {SHARD_BYTES / 1e6:.0f} MB; a node that "
-        "packs on its own disk has to hold all of them"
+        f"scans: decoded pixels, tiles of {TILE_PX} px; a pack has shards of at most {SHARD_BYTES / 1e6:.0f} MB; "
+        "a node that packs on its own disk has to hold all of them"
     )
     return lines
 

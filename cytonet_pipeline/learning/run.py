@@ -15,6 +15,7 @@ from cytonet_pipeline.errors import CytonetError, TrainingError
 from cytonet_pipeline.learning.augmentation import margin_px
 from cytonet_pipeline.learning.distributed import highest, local_rank, process_group, rank
 from cytonet_pipeline.learning.folder import EncoderFolder
+from cytonet_pipeline.learning.freed_memory import freed_memory_kept
 from cytonet_pipeline.learning.from_scans import SectionPatches
 from cytonet_pipeline.learning.interrupts import Stopped, StopRequest, stop_on_signals
 from cytonet_pipeline.learning.loop import Training
@@ -76,7 +77,7 @@ def run(path: Path, data: Path, device: torch.device, packs: Path | None = None,
     if folder.record.exists():
         _log.info("%s: finished already", folder.path)
         return DONE
-    with process_group(device), stop_on_signals() as stop:
+    with freed_memory_kept(device), process_group(device), stop_on_signals() as stop:
         first = rank() == 0
         progress = ProgressFile(folder.progress, silent=not first)
         progress.say("starting", steps=folder.block.steps)
@@ -98,12 +99,14 @@ def run(path: Path, data: Path, device: torch.device, packs: Path | None = None,
 def _make(folder: EncoderFolder, means: Means, progress: ProgressFile, stop: StopRequest) -> int:
     method = folder.block.method
     if method in WITHOUT_WEIGHTS:
-        keep_control(folder)
+        if rank() == 0:
+            keep_control(folder)
         return DONE
     source = _source(folder, means, progress, stop)
     if method == "random":
-        began = time.monotonic()
-        keep_random(folder, random_encoder(folder, source, means.device), time.monotonic() - began)
+        if rank() == 0:
+            began = time.monotonic()
+            keep_random(folder, random_encoder(folder, source, means.device), time.monotonic() - began)
         return DONE
     progress.say("training")
     training = Training(folder, source, means.device, means.workers)

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from cytonet_pipeline.learning.exchange import Exchange, ended
+from cytonet_pipeline.learning.exchange import Exchange, unreachable
 
 # Fits the buffer of a socket everywhere, so that both sides of a pair may send before they receive.
 _SMALL_BYTES = 4096
@@ -77,7 +77,7 @@ class Sockets(Exchange):
             if not first:
                 connection.send_bytes(sent)
         except (EOFError, OSError) as error:
-            raise ended(other) from error
+            raise unreachable(other, error) from error
         if told != received.nbytes:
             raise RuntimeError(f"rank {other} sent {told} bytes instead of {received.nbytes}")
 

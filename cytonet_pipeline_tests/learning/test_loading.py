@@ -12,7 +12,7 @@ import torch
 from cytonet_pipeline.errors import ScanError
 from cytonet_pipeline.learning.folder import EncoderFolder
 from cytonet_pipeline.learning.from_scans import SectionPatches
-from cytonet_pipeline.learning.loading import Plan, load_batches, patches_held
+from cytonet_pipeline.learning.loading import Plan, bytes_held, load_batches
 from cytonet_pipeline.learning.packing import pack
 from cytonet_pipeline.learning.prepare import finish
 from cytonet_pipeline.learning.run import run
@@ -103,7 +103,7 @@ def test_a_rank_holds_as_many_patches_as_plans_say(tiny, folder, workers, buffer
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
-    said = patches_held(32, workers, buffer_steps, locked=False) * 201**2
+    said = bytes_held(32 * 201**2, workers, buffer_steps, locked=False)
     assert 0.7 * said < peak < 1.05 * said
 
 

@@ -15,9 +15,12 @@ from safetensors.torch import load_file
 
 from cytonet_pipeline.errors import StoreError, TrainingError
 from cytonet_pipeline.learning import loop
+from cytonet_pipeline.learning import run as run_of_one_rank
 from cytonet_pipeline.learning.__main__ import main
 from cytonet_pipeline.learning.encoders import SmallBackbone, read_metadata
 from cytonet_pipeline.learning.folder import EncoderFolder
+from cytonet_pipeline.learning.from_scans import SectionPatches
+from cytonet_pipeline.learning.loading import load_batches
 from cytonet_pipeline.learning.loop import Training
 from cytonet_pipeline.learning.packing import pack
 from cytonet_pipeline.learning.prepare import finish
@@ -421,6 +424,42 @@ def test_a_step_that_memory_does_not_suffice_for_says_what_to_switch_on(tiny, mo
 
     assert "chunk_size" in str(raised.value)
     assert json.loads((folder / "progress.json").read_text())["state"] == "failed"
+
+
+def test_a_fault_ends_the_reading(tiny, monkeypatch):
+    """Its traceback holds the loop; what is queued to be read would be read before the process could end."""
+    ended = []
+
+    def watched(*arguments, **options):
+        try:
+            yield from load_batches(*arguments, **options)
+        finally:
+            ended.append(True)
+
+    def broken(self, loaded):
+        raise RuntimeError("the cable is out")
+
+    folder = EncoderFolder(tiny.folder(loading="scans", shuffle_buffer=64))
+    monkeypatch.setattr(loop, "load_batches", watched)
+    monkeypatch.setattr(Training, "_step", broken)
+
+    with pytest.raises(RuntimeError, match="the cable is out") as caught:
+        Training(folder, SectionPatches(folder, tiny.data, 31), CPU).run(stop=False, told=lambda **_: None)
+
+    assert ended
+    assert caught.tb is not None
+
+
+@pytest.mark.parametrize("method", ["random", "intensity", "position"])
+def test_only_the_first_rank_writes_what_needs_no_training(tiny, monkeypatch, method):
+    """Another would declare it finished while this one still writes."""
+    folder = tiny.folder(method=method, steps=0)
+    monkeypatch.setattr(run_of_one_rank, "rank", lambda: 1)
+
+    assert run(folder, tiny.data, CPU) == DONE
+
+    assert not EncoderFolder(folder).record.exists()
+    assert not EncoderFolder(folder).weights.exists()
 
 
 def test_more_ranks_than_a_batch_has_pairs_are_refused(tiny, monkeypatch):

@@ -144,13 +144,16 @@ def test_time_reads_and_shards_follow_from_the_entry():
 
 
 def test_patches_on_their_way_need_memory_of_the_node():
-    """Batches of 32: four, two more while they are locked; from the scans one more, and two buffers of four batches."""
+    """Batches of 32 patches of 8.4 MB take 0.5 GiB each, page-locked; two readers copy from 0.25 GiB.
+
+    From the scans one thread does so, and two buffers of four batches are there.
+    """
     packed = plan_of("packed", BARE, 4096.0, GPUS["A100-40GB"], None, 1.0)
     scans = plan_of("scans", BARE.model_copy(update={"loading": "scans"}), 4096.0, GPUS["A100-40GB"], None, 1.0)
-    patch_gib = margin_px(2048, BARE.augmentation) ** 2 / GIB
+    batch_gib = 32 * margin_px(2048, BARE.augmentation) ** 2 / GIB
 
-    assert packed.host_gib == pytest.approx((4 + 2) * 32 * patch_gib)
-    assert scans.host_gib == pytest.approx((4 + 1 + 2 * 4) * 32 * patch_gib)
+    assert packed.host_gib == pytest.approx(4 * 0.5 + 2 * batch_gib)
+    assert scans.host_gib == pytest.approx(4 * 0.5 + (1 + 2 * 4) * batch_gib)
 
 
 def test_a_patch_is_decoded_from_the_level_that_is_fine_enough():
