@@ -33,14 +33,14 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not long and not slurm"
+	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "not long and not slurm"
 
 # One after the other: they share a cluster of this machine's two cores.
 test-slurm: $(READY)
 	$(BIN)/pytest -m slurm
 
 test-full: lint
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not slurm"
+	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "not slurm"
 	$(BIN)/pytest -m slurm
 
 SOAK_MINUTES ?= 10

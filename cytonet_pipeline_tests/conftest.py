@@ -50,6 +50,11 @@ os.environ["COLUMNS"] = "160"
 CYTONET = [sys.executable, "-m", "cytonet_pipeline.cli"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Groups first: some take minutes, and one that begins last leaves the other worker without work."""
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of licensed test data, where this machine has it."""
