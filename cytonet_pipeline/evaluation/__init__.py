@@ -1,8 +1,9 @@
-"""Evaluation: what features are worth. Nothing here trains an encoder or draws a figure.
+"""Evaluation of encoders: what their features are worth. Nothing here trains an encoder or draws a figure.
 
-Features and probes: `evaluation_set` (which patches), `features` and `embedding_store` (their features), `probe_data`
-(what may be trained on, chosen on, scored), `protocols` and `probes` (all of them, one by one in `linear`, `logistic`,
-`knn`, `end_to_end`), `scores`, `intervals`, `compare`, and `table` (all encoders side by side).
-
-What features look like: `projection` (UMAP), `embedding_analysis`, `area_maps`.
+features            which patches are evaluated, and their features
+probes              classifiers on frozen features, and the protocols by which they are trained
+metrics             scores of predictions, their intervals, how far off wrong predictions are
+table               the table of results: all encoders side by side
+embedding_analysis  PCA, UMAP, separation of brains, the step at the central sulcus, the surface map
+maps                predicted areas on the sections of a brain and in Colin-27
 """

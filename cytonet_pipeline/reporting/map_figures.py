@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from cytonet_pipeline.dataset import Brain, Dataset
-from cytonet_pipeline.evaluation.label_volume import read_volume
+from cytonet_pipeline.evaluation.maps.label_volume import read_volume
 from cytonet_pipeline.histology import open_scan
 from cytonet_pipeline.progress import track
 from cytonet_pipeline.registration import ReferenceSpace

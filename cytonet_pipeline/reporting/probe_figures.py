@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cytonet_pipeline.dataset import Dataset
-from cytonet_pipeline.evaluation.area_maps import mapped_protocol
+from cytonet_pipeline.evaluation.maps.area_maps import mapped_protocol
 from cytonet_pipeline.reporting.confusion_figure import confusion_figure
 from cytonet_pipeline.reporting.freshness import are_fresh
 from cytonet_pipeline.settings import Settings

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from cytonet_pipeline.dataset import Dataset
-from cytonet_pipeline.evaluation.surface_map import read_func
+from cytonet_pipeline.evaluation.embedding_analysis.surface_map import read_func
 from cytonet_pipeline.patches import read_index
 from cytonet_pipeline.registration import ReferenceSpace
 from cytonet_pipeline.reporting.freshness import are_fresh

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from cytonet_pipeline.evaluation import probes
-from cytonet_pipeline.evaluation.embedding_store import write_embeddings
+from cytonet_pipeline.evaluation.features.embedding_store import write_embeddings
+from cytonet_pipeline.evaluation.probes import runner
 from cytonet_pipeline.patches import order_of, patch_ids, write_index
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.store import Store, read_table, table, write_record, write_stamp, write_table
@@ -85,8 +85,8 @@ def _probed_once(_made_once, tmp_path_factory):
     """Distances in the reference have their own tests in `registration`: the folder of the reference is empty here."""
     probed = copied(_made_once, tmp_path_factory.mktemp("probed"))
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(probes, "medoid_distances_mm", lambda folder, store: DISTANCES_MM)
-        probes.run_probes(ENCODER, probed.settings, probed.store)
+        patched.setattr(runner, "medoid_distances_mm", lambda folder, store: DISTANCES_MM)
+        runner.run_probes(ENCODER, probed.settings, probed.store)
     return probed
 
 
@@ -99,7 +99,7 @@ def made(_made_once, tmp_path):
 @pytest.fixture
 def probed(_probed_once, tmp_path, monkeypatch):
     """The same after the probes of the made-up encoder have been run."""
-    monkeypatch.setattr(probes, "medoid_distances_mm", lambda folder, store: DISTANCES_MM)
+    monkeypatch.setattr(runner, "medoid_distances_mm", lambda folder, store: DISTANCES_MM)
     probed = copied(_probed_once, tmp_path)
     probed.folder = probed.store.linear_probes(ENCODER, VERSION)
     probed.metrics = read_table(probed.folder / "metrics.parquet", "metrics")

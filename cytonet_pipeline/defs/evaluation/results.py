@@ -32,19 +32,19 @@ def _of_encoder(
 
 
 def _table_is_current(settings: Settings, _: str | None) -> bool:
-    from cytonet_pipeline.evaluation import table
+    from cytonet_pipeline.evaluation.table import metrics_table
 
     store = Store(settings.store)
     try:
-        return is_current(store.metrics(), dict(table.wanted_table(settings, store)))
+        return is_current(store.metrics(), dict(metrics_table.wanted_table(settings, store)))
     except CytonetError:
         return False
 
 
 CURRENT: dict[str, Callable[[Settings, str | None], bool]] = {
-    "patch_embeddings": _of_encoder(Store.patch_embeddings, "embedding_store", "wanted_embeddings"),
-    "linear_probe": _of_encoder(Store.linear_probes, "probes", "wanted_probes"),
-    "umap_plots": _of_encoder(Store.umap, "projection", "wanted_inputs"),
-    "area_maps": _of_encoder(Store.area_maps, "area_maps", "wanted_inputs"),
+    "patch_embeddings": _of_encoder(Store.patch_embeddings, "features.embedding_store", "wanted_embeddings"),
+    "linear_probe": _of_encoder(Store.linear_probes, "probes.runner", "wanted_probes"),
+    "umap_plots": _of_encoder(Store.umap, "embedding_analysis.projection", "wanted_inputs"),
+    "area_maps": _of_encoder(Store.area_maps, "maps.area_maps", "wanted_inputs"),
     "metrics_table": _table_is_current,
 }

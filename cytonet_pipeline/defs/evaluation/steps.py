@@ -66,7 +66,7 @@ def forget(folder: Path) -> None:
 
 def embed(settings: Settings, encoder: str) -> Told:
     """Features of every patch that the evaluation needs."""
-    from cytonet_pipeline.evaluation.embedding_store import embed_for_evaluation, read_embeddings
+    from cytonet_pipeline.evaluation.features.embedding_store import embed_for_evaluation, read_embeddings
 
     store = open_store(settings)
     folder = embed_for_evaluation(encoder, settings, store)
@@ -76,7 +76,7 @@ def embed(settings: Settings, encoder: str) -> Told:
 
 def probe(settings: Settings, encoder: str) -> Told:
     """All protocols, and the figures of the longest linear probe."""
-    from cytonet_pipeline.evaluation.probes import run_probes
+    from cytonet_pipeline.evaluation.probes.runner import run_probes
     from cytonet_pipeline.reporting.probe_figures import probe_figures
 
     store = open_store(settings)
@@ -89,7 +89,7 @@ def probe(settings: Settings, encoder: str) -> Told:
 
 def project(settings: Settings, encoder: str) -> Told:
     """UMAP, its figures, and the surface map."""
-    from cytonet_pipeline.evaluation.projection import umap_of
+    from cytonet_pipeline.evaluation.embedding_analysis.projection import umap_of
     from cytonet_pipeline.reporting.umap_figures import umap_figures
 
     store = open_store(settings)
@@ -101,7 +101,7 @@ def project(settings: Settings, encoder: str) -> Told:
 
 def map_areas(settings: Settings, encoder: str) -> Told:
     """Predicted areas on sections and in Colin-27."""
-    from cytonet_pipeline.evaluation.area_maps import area_maps
+    from cytonet_pipeline.evaluation.maps.area_maps import area_maps
     from cytonet_pipeline.reporting.map_figures import map_figures
 
     store = open_store(settings)
@@ -114,7 +114,7 @@ def map_areas(settings: Settings, encoder: str) -> Told:
 
 def tabulate(settings: Settings) -> Told:
     """The table of all results, and its picture."""
-    from cytonet_pipeline.evaluation.table import metrics_table
+    from cytonet_pipeline.evaluation.table.metrics_table import metrics_table
     from cytonet_pipeline.reporting.metrics_figure import metrics_figure
 
     store = open_store(settings)

@@ -1,0 +1,176 @@
+"""The UMAP of an encoder: coordinates of a sample of patches, how brains and areas lie in it, and its surface map.
+
+What is drawn from it is `reporting`'s business.
+"""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cytonet_pipeline.dataset import Dataset
+from cytonet_pipeline.errors import DataFault
+from cytonet_pipeline.evaluation.embedding_analysis.analysis import analyse_embedding
+from cytonet_pipeline.evaluation.embedding_analysis.pca import align, principal_components
+from cytonet_pipeline.evaluation.embedding_analysis.surface_map import onto_surface, reach_mm, write_func
+from cytonet_pipeline.evaluation.embedding_analysis.umap_fit import FEWEST_ROWS, FIT_AT_MOST, umap_coordinates
+from cytonet_pipeline.evaluation.features.embedding_store import read_embeddings, wanted_embeddings
+from cytonet_pipeline.evaluation.features.evaluation_set import evaluation_set
+from cytonet_pipeline.progress import task
+from cytonet_pipeline.registration import ReferenceSpace
+from cytonet_pipeline.settings import EvaluationBlock, Settings
+from cytonet_pipeline.store import (
+    Store,
+    atomic_folder,
+    digest_left_in,
+    is_current,
+    read_record,
+    write_record,
+    write_stamp,
+    write_table,
+)
+
+COMPONENTS = 50
+FORM = 1
+_REF_MM = ["ref_x_mm", "ref_y_mm", "ref_z_mm"]
+
+_log = logging.getLogger(__name__)
+
+
+def wanted_inputs(encoder: str, settings: Settings, store: Store) -> dict[str, object]:
+    """What the UMAP of the current version is made from; `inputs.json` of its folder when it is current."""
+    block = settings.experiments.evaluation
+    return {
+        "embeddings": wanted_embeddings(encoder, settings, store),
+        "neighbors": block.umap_neighbors,
+        "min_dist": block.umap_min_dist,
+        "knn_k": block.knn_k,
+        "seed": block.seed,
+        "held_out": settings.held_out(encoder),
+        "reference": digest_left_in(store.reference_space()),
+        "form": FORM,
+    }
+
+
+def umap_of(encoder: str, settings: Settings, store: Store) -> Path:
+    """Write `umap.parquet`, `figures.json` (numbers) and the surface maps of the current version of an encoder.
+
+    Returns
+    -------
+    Path
+        Folder `umap/<encoder>/<version>`.
+
+    Raises
+    ------
+    DataFault
+        Too few patches are embedded.
+    """
+    wanted = wanted_inputs(encoder, settings, store)
+    version = store.current_encoder(encoder).name
+    folder = store.umap(encoder, version)
+    if is_current(folder, wanted):
+        return folder
+    block = settings.experiments.evaluation
+    with task(f"UMAP of {encoder}") as progress:
+        rows, features = embedded_rows(store, encoder, version, block)
+        shown = rows["in_umap"].to_numpy()
+        progress.to(0, f"{shown.sum()} patches")
+        coordinates, figures = project(features[shown], rows[shown], block)
+        names = Dataset(settings.data, settings.experiments.dataset).area_names()
+        figures["embedding"] = analyse_embedding(features, rows, names, k=block.knn_k, seed=block.seed)
+        reference = ReferenceSpace.load(settings.reference)
+        with atomic_folder(folder) as writing:
+            columns = ["patch_id", "umap_1", "umap_2"]
+            write_table(writing / "umap.parquet", coordinates[columns], "umap", {"encoder": encoder, **wanted})
+            figures["surface"] = _write_surface_maps(
+                writing, encoder, coordinates, reference, settings.held_out(encoder)
+            )
+            write_record(writing / "figures.json", figures)
+            write_stamp(writing, wanted)
+    return folder
+
+
+def umap_figures_of(encoder: str, store: Store) -> dict[str, object]:
+    """The numbers of an encoder's current UMAP, as written in `figures.json`."""
+    return read_record(store.umap(encoder, store.current_encoder(encoder).name) / "figures.json")
+
+
+def embedded_rows(store: Store, encoder: str, version: str, block: EvaluationBlock) -> tuple[pd.DataFrame, np.ndarray]:
+    """Rows of `evaluation_set` that have features, and those features (N, D) as float32."""
+    rows = evaluation_set(store, encoder, version, block)
+    ids, features = read_embeddings(store, encoder, version)
+    place = pd.Index(ids).get_indexer(pd.Index(rows["patch_id"]))
+    return rows[place >= 0].reset_index(drop=True), features[place[place >= 0]]
+
+
+def project(features: np.ndarray, rows: pd.DataFrame, block: EvaluationBlock) -> tuple[pd.DataFrame, dict[str, object]]:
+    """Reduce features to two UMAP dimensions, the first one turned to rise from posterior to anterior.
+
+    Parameters
+    ----------
+    features : (N, D) array
+    rows : DataFrame
+        N rows with `patch_id`, `brain`, `hemisphere` and `ref_x_mm` … `ref_z_mm`.
+
+    Returns
+    -------
+    coordinates : DataFrame
+        `rows` with `umap_1`, `umap_2` and `pca_1`.
+    figures : dict
+        What was done, and with what: for `figures.json`.
+
+    Raises
+    ------
+    DataFault
+        Too few rows.
+    """
+    if len(rows) < FEWEST_ROWS:
+        raise DataFault(
+            f"UMAP: {len(rows)} patches are too few (at least {FEWEST_ROWS}).",
+            to_fix="lower umap_every in the evaluation block, or raise density_per_mm3",
+        )
+    components = principal_components(features, COMPONENTS, block.seed)
+    placed = umap_coordinates(
+        components.scores, neighbors=block.umap_neighbors, min_dist=block.umap_min_dist, seed=block.seed
+    )
+    anterior_mm = rows["ref_y_mm"].to_numpy()
+    umap_1, umap_correlation = align(placed[:, 0], anterior_mm)
+    pca_1, pca_correlation = align(components.scores[:, 0], anterior_mm)
+    coordinates = rows.reset_index(drop=True).assign(umap_1=umap_1, umap_2=placed[:, 1], pca_1=pca_1)
+    figures: dict[str, object] = {
+        "n_patches": len(rows),
+        "n_patches_by_brain": {str(brain): int(n) for brain, n in rows["brain"].value_counts(sort=False).items()},
+        "n_fitted": min(len(rows), FIT_AT_MOST),
+        "pca_components": len(components.explained),
+        "pca_explained": [round(float(share), 5) for share in components.explained],
+        "pca_explained_total": round(float(components.explained.sum()), 5),
+        "umap_1_anterior_correlation": round(umap_correlation, 4),
+        "pca_1_anterior_correlation": round(pca_correlation, 4),
+        "sign": "the sign of a UMAP or PCA axis is arbitrary: turned so that it rises towards anterior",
+    }
+    return coordinates, figures
+
+
+def _write_surface_maps(
+    folder: Path, encoder: str, coordinates: pd.DataFrame, reference: ReferenceSpace, held_out: str
+) -> dict[str, object]:
+    """First UMAP and PCA dimension on the white surface: of the unseen brain, or of all where it has no patches."""
+    of_held_out = coordinates[coordinates["brain"] == held_out]
+    rows = of_held_out if len(of_held_out) else coordinates
+    brains = ", ".join(sorted(rows["brain"].unique()))
+    points_mm = rows[_REF_MM].to_numpy(np.float64)
+    vertices_mm = {side: reference.surface(side, "white")[0] for side in ("L", "R")}
+    radius_mm = reach_mm(np.concatenate([vertices_mm["L"], vertices_mm["R"]]), points_mm)
+    figures: dict[str, object] = {"brains": brains, "radius_mm": radius_mm}
+    said = {"Brains": brains, "RadiusMillimetres": str(radius_mm), "Surface": "white", "Encoder": encoder}
+    for side in ("L", "R"):
+        of_side = (rows["hemisphere"] == side).to_numpy()
+        for column in ("umap_1", "pca_1"):
+            values = onto_surface(
+                vertices_mm[side], points_mm[of_side], rows.loc[of_side, column].to_numpy(), radius_mm
+            )
+            name = f"{encoder}_hemi-{side}_desc-{column.replace('_', '')}.func.gii"
+            write_func(folder / name, values, side, said)
+        figures[f"covered_share_{side}"] = round(float(np.isfinite(values).mean()), 4)
+    return figures

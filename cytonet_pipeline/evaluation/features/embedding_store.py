@@ -1,0 +1,152 @@
+"""Features of evaluated patches: made once for a version of an encoder, a Parquet file a brain.
+
+A brain that is finished has its stamp: a killed run goes on with the next one, and a brain whose index changed is the
+only one that is embedded again.
+"""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow
+import pyarrow.parquet
+
+from cytonet_pipeline.dataset import Dataset
+from cytonet_pipeline.errors import StoreError
+from cytonet_pipeline.evaluation.features.evaluation_set import (
+    REFERENCE_MM,
+    encoder_sections,
+    evaluation_set,
+    index_digests,
+)
+from cytonet_pipeline.evaluation.features.patch_features import features_of
+from cytonet_pipeline.progress import Task, task
+from cytonet_pipeline.settings import Settings
+from cytonet_pipeline.store import Store, atomic_file, digest_array, is_current, write_stamp
+
+TABLE = "patch_embeddings"
+SCHEMA_VERSION = 1
+
+_log = logging.getLogger(__name__)
+
+
+def wanted_embeddings(encoder: str, settings: Settings, store: Store) -> dict[str, object]:
+    """What the features of the current version are made from; their folder's `inputs.json` when they are current."""
+    version = store.current_encoder(encoder).name
+    block = settings.experiments.evaluation
+    brains = encoder_sections(store, encoder, version)["brain"].unique()
+    return {
+        "version": version,
+        "indices": index_digests(store, brains),
+        "samples_per_area": block.samples_per_area,
+        "umap_every": block.umap_every,
+        "schema_version": SCHEMA_VERSION,
+    }
+
+
+def embed_for_evaluation(encoder: str, settings: Settings, store: Store) -> Path:
+    """Write the features of every patch that the evaluation needs.
+
+    Returns
+    -------
+    Path
+        Folder `patch_embeddings/<encoder>/<version>` with a folder a brain.
+    """
+    wanted = wanted_embeddings(encoder, settings, store)
+    version = str(wanted["version"])
+    folder = store.patch_embeddings(encoder, version)
+    if is_current(folder, wanted):
+        return folder
+    dataset = Dataset(settings.data, settings.experiments.dataset)
+    rows = evaluation_set(store, encoder, version, settings.experiments.evaluation)
+    with task(f"embedding patches with {encoder}", total=len(rows)) as progress:
+        for brain, of_brain in rows.groupby("brain", sort=True):
+            _embed_brain(encoder, version, str(brain), of_brain, dataset, store, progress)
+    write_stamp(folder, wanted)
+    return folder
+
+
+def read_embeddings(
+    store: Store, encoder: str, version: str, brains: Sequence[str] | None = None, dtype: type = np.float32
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features of a version of an encoder.
+
+    Parameters
+    ----------
+    brains : sequence of str, optional
+        Only these; default: all that have been embedded.
+    dtype : type
+        They are stored as float16; float32 doubles their size in memory.
+
+    Returns
+    -------
+    patch_ids : (N,) uint64 array
+    features : (N, D) array
+
+    Raises
+    ------
+    StoreError
+        They have not been computed, or are of a form that is not read any more.
+    """
+    folder = store.patch_embeddings(encoder, version)
+    if brains is None:
+        brains = sorted(p.name.partition("=")[2] for p in folder.glob("brain=*"))
+    paths = [path for brain in brains for path in sorted((folder / f"brain={brain}").glob("part-*.parquet"))]
+    parts = [_read_part(path) for path in paths]
+    if not parts:
+        raise StoreError(
+            f"{folder}: no features{' of ' + ', '.join(brains) if brains else ''}.",
+            to_fix=f"cytonet run --encoders {encoder}",
+        )
+    return np.concatenate([ids for ids, _ in parts]), np.concatenate([f.astype(dtype, copy=False) for _, f in parts])
+
+
+def write_embeddings(path: Path, patch_ids: np.ndarray, features: np.ndarray, encoder: str, version: str) -> None:
+    """Write one Parquet file of `patch_id` and `embedding` (fixed-size list of float16)."""
+    width = features.shape[1]
+    schema = pyarrow.schema(
+        [
+            pyarrow.field("patch_id", pyarrow.uint64(), nullable=False),
+            pyarrow.field("embedding", pyarrow.list_(pyarrow.float16(), width), nullable=False),
+        ],
+        metadata={
+            "schema_version": str(SCHEMA_VERSION),
+            "table": TABLE,
+            "parameters": json.dumps({"encoder": encoder, "version": version}, sort_keys=True),
+        },
+    )
+    flat = pyarrow.array(np.ascontiguousarray(features, dtype=np.float16).reshape(-1))
+    columns = [
+        pyarrow.array(np.asarray(patch_ids, dtype=np.uint64)),
+        pyarrow.FixedSizeListArray.from_arrays(flat, width),
+    ]
+    with atomic_file(path) as temporary:
+        pyarrow.parquet.write_table(pyarrow.table(columns, schema=schema), temporary, compression="zstd")
+
+
+def _embed_brain(
+    encoder: str, version: str, brain: str, rows: pd.DataFrame, dataset: Dataset, store: Store, progress: Task
+) -> None:
+    folder = store.patch_embeddings(encoder, version, brain)
+    patches = [digest_array(rows[name].to_numpy()) for name in ("patch_id", *REFERENCE_MM)]
+    inputs: dict[str, object] = {"version": version, "patches": patches, "schema_version": SCHEMA_VERSION}
+    if is_current(folder, inputs):
+        progress.advance(len(rows))
+        return
+    _log.info("encoder %s: embedding %d patches of %s", encoder, len(rows), brain)
+    features = features_of(store.encoder(encoder, version), rows, dataset.brain(brain), dataset.block, progress.advance)
+    write_embeddings(folder / "part-0.parquet", rows["patch_id"].to_numpy(), features, encoder, version)
+    write_stamp(folder, inputs)
+
+
+def _read_part(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    table = pyarrow.parquet.read_table(path, partitioning=None)
+    said = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    if said.get("table") != TABLE or said.get("schema_version") not in {str(SCHEMA_VERSION), str(SCHEMA_VERSION - 1)}:
+        raise StoreError(f"{path}: not features that this version reads.", to_fix="rebuild it with: cytonet run")
+    column = table["embedding"].combine_chunks()
+    values = column.flatten().to_numpy(zero_copy_only=False)
+    return table["patch_id"].to_numpy(), values.reshape(len(column), column.type.list_size)

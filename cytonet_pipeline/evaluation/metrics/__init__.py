@@ -1,0 +1,1 @@
+"""Metrics: scores of predictions, their intervals, and how far off wrong predictions are."""

@@ -1,0 +1,80 @@
+"""Rows of the table of results: what was scored, how well, and how sure."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from cytonet_pipeline.dataset import Dataset
+from cytonet_pipeline.evaluation.features.evaluation_set import TEST_ROLES, encoder_sections
+from cytonet_pipeline.evaluation.metrics.intervals import intervals
+from cytonet_pipeline.evaluation.metrics.scores import scores
+from cytonet_pipeline.evaluation.probes.protocols import Protocol
+from cytonet_pipeline.settings import TRAINED, WITHOUT_WEIGHTS, Settings
+from cytonet_pipeline.store import SCORES, Store
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The columns that say whose row it is."""
+
+    dataset: str
+    encoder: str
+    version: str
+    method: str
+    backbone: str
+    pretrain_samples: int
+    held_out: str
+    seed: int
+
+
+def identity_of(encoder: str, version: str, settings: Settings, store: Store) -> Identity:
+    """Who an encoder is, from its experiments entry and what it was trained on."""
+    block = settings.encoder(encoder)
+    sections = encoder_sections(store, encoder, version)
+    seen = int(sections.loc[sections["role"] == "train", "n_training_patches"].sum())
+    return Identity(
+        dataset=Dataset(settings.data, settings.experiments.dataset).name,
+        encoder=encoder,
+        version=version,
+        method=block.method,
+        backbone="n/a" if block.method in WITHOUT_WEIGHTS else block.backbone,
+        pretrain_samples=seen if block.method in TRAINED else 0,
+        held_out=settings.held_out(encoder),
+        seed=block.seed,
+    )
+
+
+def metric_rows(
+    predictions: pd.DataFrame, who: Identity, protocol: Protocol, draw: int, *, gap_mm: float, bootstrap: int, seed: int
+) -> pd.DataFrame:
+    """One row a split (table `metrics`).
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        Scored patches: `split`, `brain`, `sample`, `position_mm`, `area`, `predicted_area`, `in_top`.
+    bootstrap : int
+        Resamplings for the intervals; 0: none. Draws of few labels have none: their spread is over draws.
+    """
+    rows = []
+    for split in TEST_ROLES:
+        scored = predictions[predictions["split"] == split].reset_index(drop=True)
+        ends = intervals(scored, gap_mm, bootstrap, seed) if protocol.labels_per_area == 0 else {}
+        rows.append(
+            {
+                **vars(who),
+                "protocol": protocol.name,
+                "labels_per_area": protocol.labels_per_area,
+                "draw": draw,
+                "split": split,
+                "n_brains": scored["brain"].nunique(),
+                "n_sections": len(scored[["brain", "sample"]].drop_duplicates()),
+                "n_patches": len(scored),
+                "n_areas": scored["area"].nunique(),
+                **scores(scored),
+                **{f"{name}_{end}": ends.get(name, (np.nan, np.nan))[i] for name in SCORES
+                   for i, end in enumerate(("low", "high"))},
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows)

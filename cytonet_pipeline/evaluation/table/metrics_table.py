@@ -1,0 +1,201 @@
+"""The table of results: all encoders × protocols × seen and unseen brains, from what is current in the store.
+
+It is made with whatever is there, and says what is missing. Nothing in it claims to reproduce a published figure.
+"""
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cytonet_pipeline.dataset import Dataset
+from cytonet_pipeline.evaluation.features.evaluation_set import TEST_ROLES, section_positions_mm
+from cytonet_pipeline.evaluation.table.comparisons import compare_all
+from cytonet_pipeline.evaluation.table.table_text import Provenance, latex_table, markdown_table
+from cytonet_pipeline.patches import read_index
+from cytonet_pipeline.settings import Settings
+from cytonet_pipeline.store import (
+    Store,
+    atomic_file,
+    digest_file,
+    is_current,
+    read_record,
+    read_table,
+    table,
+    write_stamp,
+    write_table,
+    write_text,
+)
+
+# Goes up when the same results would make another page.
+CODE_VERSION = 1
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the store holds of results.
+
+    Attributes
+    ----------
+    versions : dict
+        Current version by encoder, of all encoders whose probes are finished.
+    missing : tuple of str
+        Encoders of the experiments file that are not retired and have no results yet.
+    """
+
+    versions: dict[str, str]
+    missing: tuple[str, ...]
+
+
+def results_in(settings: Settings, store: Store) -> Results:
+    """Find the results of the current version of every encoder in the store, of whichever experiments file."""
+    current = {encoder: store.current_version(encoder) for encoder in store.encoders()}
+    versions = {
+        encoder: version
+        for encoder, version in current.items()
+        if version is not None and _finished(store.linear_probes(encoder, version))
+    }
+    wanted = [name for name, block in settings.experiments.encoders.items() if not block.retired]
+    return Results(versions, tuple(name for name in wanted if name not in versions))
+
+
+def wanted_table(settings: Settings, store: Store) -> dict[str, object]:
+    """What the table is made from; `inputs.json` of its folder when it is current."""
+    results = results_in(settings, store)
+    probes = {
+        encoder: digest_file(store.linear_probes(encoder, version) / "metrics.parquet")
+        for encoder, version in results.versions.items()
+    }
+    return {
+        "probes": probes,
+        "missing": list(results.missing),
+        "gap_mm": settings.experiments.dataset.gap_mm,
+        "bootstrap": settings.experiments.evaluation.bootstrap,
+        "seed": settings.experiments.evaluation.seed,
+        "code_version": CODE_VERSION,
+    }
+
+
+def metrics_table(settings: Settings, store: Store) -> pd.DataFrame:
+    """Write the table of results as `metrics.parquet`, `.csv`, `.md`, `.tex`, and `comparisons.csv` beside it.
+
+    Returns
+    -------
+    DataFrame
+        Table `metrics`; empty while no encoder has results.
+    """
+    folder, wanted = store.metrics(), wanted_table(settings, store)
+    if is_current(folder, wanted):
+        return read_table(folder / "metrics.parquet", "metrics")
+    results = results_in(settings, store)
+    for name in results.missing:
+        _log.warning("table of results: encoder %s has no results yet; the table goes on without it", name)
+    tables = [
+        read_table(store.linear_probes(encoder, version) / "metrics.parquet", "metrics")
+        for encoder, version in results.versions.items()
+    ]
+    metrics = pd.concat(tables, ignore_index=True) if tables else table("metrics").empty()
+    comparisons = _comparisons(results, metrics, settings, store)
+    errors = _errors(results, metrics, store)
+    provenance = _provenance(results, metrics, settings, store)
+    write_table(folder / "metrics.parquet", metrics, "metrics")
+    with atomic_file(folder / "metrics.csv") as temporary:
+        metrics.to_csv(temporary, index=False)
+    with atomic_file(folder / "comparisons.csv") as temporary:
+        comparisons.to_csv(temporary, index=False)
+    write_text(folder / "metrics.md", markdown_table(metrics, errors, comparisons, provenance))
+    write_text(folder / "metrics.tex", latex_table(metrics, provenance))
+    write_stamp(folder, wanted)
+    return metrics
+
+
+def _finished(folder: Path) -> bool:
+    return (folder / "inputs.json").exists() and (folder / "metrics.parquet").exists()
+
+
+def _entries(metrics: pd.DataFrame) -> list[tuple[str, str]]:
+    """Encoder and protocol of all rows with all labels."""
+    pairs = metrics.loc[metrics["labels_per_area"] == 0, ["encoder", "protocol"]].drop_duplicates()
+    return list(pairs.itertuples(index=False, name=None))
+
+
+def _errors(results: Results, metrics: pd.DataFrame, store: Store) -> pd.DataFrame:
+    """How far wrong areas lie, and macro F1 by thirds of obliquity: a row an encoder, protocol and split."""
+    rows: list[dict[str, object]] = []
+    for encoder, protocol in _entries(metrics):
+        folder = store.linear_probes(encoder, results.versions[encoder], protocol)
+        by_third = pd.read_csv(folder / "obliquity.csv")
+        distances = read_record(folder / "distances.json")
+        for split, said in distances.items():
+            if split in TEST_ROLES:
+                of_split = by_third[by_third["split"] == split]
+                thirds = dict(zip(of_split["tercile"].astype(str), of_split["macro_f1"], strict=True))
+                rows.append({"encoder": encoder, "protocol": protocol, "split": split, **said, **thirds})
+    return pd.DataFrame(rows)
+
+
+def _comparisons(results: Results, metrics: pd.DataFrame, settings: Settings, store: Store) -> pd.DataFrame:
+    """Pairs of encoders on the patches that both predicted, for every protocol with all labels."""
+    predictions = {
+        (encoder, protocol): read_table(
+            store.linear_probes(encoder, results.versions[encoder], protocol) / "predictions.parquet", "predictions"
+        )
+        for encoder, protocol in _entries(metrics)
+    }
+    places = _places(store, predictions)
+    placed = {key: rows.merge(places, on="patch_id").assign(in_top=False) for key, rows in predictions.items()}
+    evaluation, gap_mm = settings.experiments.evaluation, settings.experiments.dataset.gap_mm
+    return compare_all(placed, gap_mm, evaluation.bootstrap, evaluation.seed)
+
+
+def _places(store: Store, predictions: dict[tuple[str, str], pd.DataFrame]) -> pd.DataFrame:
+    """`patch_id`, `brain`, `sample`, `position_mm` of every patch that was predicted."""
+    wanted = np.unique(np.concatenate([np.empty(0, np.uint64), *(p["patch_id"] for p in predictions.values())]))
+    parts = [pd.DataFrame({"patch_id": wanted[:0], "brain": "", "sample": "", "position_mm": 0.0})]
+    for brain in store.indexed_brains():
+        index = read_index(store, brain, columns=["patch_id", "brain", "sample"])
+        index.attrs = {}
+        index["position_mm"] = index["sample"].map(section_positions_mm(store, brain)).astype(np.float64)
+        parts.append(index[index["patch_id"].isin(wanted)])
+    return pd.concat(parts, ignore_index=True)
+
+
+def _provenance(results: Results, metrics: pd.DataFrame, settings: Settings, store: Store) -> Provenance:
+    name = Dataset(settings.data, settings.experiments.dataset).name
+    classes: dict[str, list[str]] = {}
+    for encoder, of_encoder in metrics.groupby("encoder", sort=False):
+        held_out, protocol = str(of_encoder["held_out"].iloc[0]), str(of_encoder["protocol"].iloc[0])
+        folder = store.linear_probes(str(encoder), results.versions[str(encoder)], protocol)
+        classes.setdefault(held_out, class_lists(read_record(folder / "probe.json")))
+    descriptions = (settings.reference / "template_description.json", settings.data / "dataset_description.json")
+    synthetic = "synthetic" in name.lower() or any(map(says_synthetic, descriptions))
+    return Provenance(sorted({name, *metrics["dataset"]}), synthetic, results.missing, classes)
+
+
+def class_lists(record: dict[str, Any]) -> list[str]:
+    """Sentences on which areas were trained on, scored and left out, from a protocol's `probe.json`."""
+    names: dict[str, str] = record["areas"]
+    lines = [f"trained on {len(names)} areas: {', '.join(names.values())}"]
+    for split, said in record["splits"].items():
+        scored = {str(area) for area in said["areas"]}
+        absent = [name for area, name in names.items() if area not in scored]
+        lines.append(f"{split}: {len(scored)} of them scored{'; not there: ' + ', '.join(absent) if absent else ''}")
+        if said["left_out"]:
+            counts = ", ".join(f"{name} ({n} patches)" for name, n in said["left_out"].items())
+            lines.append(f"{split}: left out, as without training samples: {counts}")
+    return lines
+
+
+def says_synthetic(description: Path) -> bool:
+    """Whether a description (JSON) has `Synthetic: true`; one that is not there says nothing."""
+    try:
+        said = json.loads(description.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(said, dict) and bool(said.get("Synthetic", said.get("synthetic", False)))

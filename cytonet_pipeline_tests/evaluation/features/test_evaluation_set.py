@@ -1,0 +1,166 @@
+"""Which patches are evaluated, and what each is for."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cytonet_pipeline.errors import DataFault, StoreError
+from cytonet_pipeline.evaluation.features.embedding_store import read_embeddings, wanted_embeddings, write_embeddings
+from cytonet_pipeline.evaluation.features.evaluation_set import evaluation_set, labelled_rows, umap_sample
+from cytonet_pipeline.evaluation.probes.probe_data import choosing_rows, probe_data
+from cytonet_pipeline.patches import write_index
+from cytonet_pipeline.store import read_table, write_table
+from cytonet_pipeline_tests.evaluation.conftest import ENCODER, PATCHES_A_SECTION, SPACING_MM, VERSION
+
+
+def rows_of(made):
+    return evaluation_set(made.store, ENCODER, VERSION, made.settings.experiments.evaluation)
+
+
+def test_roles_are_the_encoders_and_gaps_stay_out(made):
+    """The index's own split stands for the default held-out brain only."""
+    rows = rows_of(made)
+
+    assert set(rows["role"]) == {"train", "validation", "seen_brains", "unseen_brain"}
+    assert not {"0010", "0020", "0028"} & set(rows.loc[rows["brain"] != "B20", "sample"])
+    assert (rows.loc[rows["brain"] == "B20", "role"] == "unseen_brain").all()
+
+
+def test_every_annotated_test_patch_is_scored(made):
+    rows = rows_of(made)
+
+    annotated = made.indices["B20"]["annotated_area"] > 0
+    unseen = rows[(rows["role"] == "unseen_brain") & rows["labelled"]]
+    assert set(unseen["patch_id"]) == set(made.indices["B20"]["patch_id"][annotated])
+
+
+def test_training_takes_the_smallest_orders_of_each_area(made):
+    rows = rows_of(made)
+    train = rows[rows["labelled"] & (rows["role"] == "train")]
+
+    assert train["annotated_area"].value_counts().max() == 150
+    everything = pd.concat(made.indices.values())
+    sections = read_table(made.store.encoder(ENCODER, VERSION) / "sections.parquet", "training_sections")
+    role = everything.merge(sections[["brain", "sample", "role"]])
+    candidates = role[(role["role"] == "train") & (role["annotated_area"] == 3)]
+    expected = candidates.nsmallest(150, "order")["patch_id"]
+    assert set(train.loc[train["annotated_area"] == 3, "patch_id"]) == set(expected)
+
+
+def test_orders_that_differ_in_the_last_bit_are_told_apart():
+    """As floats they would be ties: 64 bits do not fit into 53."""
+    order = np.array([2**63 + 2, 2**63 + 1, 2**63 + 3], dtype=np.uint64)
+    rows = pd.DataFrame({"role": "train", "annotated_area": 1, "order": order})
+
+    assert labelled_rows(rows, 1).tolist() == [False, True, False]
+
+
+def test_the_sample_for_the_umap_is_one_in_so_many_of_each_brain_and_nested():
+    random = np.random.default_rng(0)
+    rows = pd.DataFrame({"brain": np.repeat(["B01", "B02"], [1000, 333]), "order": random.permutation(1333)})
+
+    fifth, fiftieth = umap_sample(rows, 5), umap_sample(rows, 50)
+
+    assert fifth.sum() == 200 + 67
+    assert fiftieth.sum() == 20 + 7
+    assert (fifth | ~fiftieth).all()
+
+
+def test_positions_are_those_along_the_series(made):
+    rows = rows_of(made)
+
+    assert rows["position_mm"].to_numpy() == pytest.approx(rows["section"] * SPACING_MM)
+
+
+def test_hyperparameters_are_chosen_on_validation_sections(made):
+    data = probe_data(made.store, ENCODER, VERSION, made.settings.experiments.evaluation)
+
+    assert data.chosen_on == "validation"
+    assert (data.rows["role"][data.choose] == "validation").all()
+    assert (data.rows["role"][data.fit] == "train").all()
+
+
+def test_without_validation_whole_training_sections_are_set_aside():
+    random = np.random.default_rng(0)
+    rows = pd.DataFrame(
+        {
+            "brain": np.repeat(["B01", "B02"], 400),
+            "sample": random.integers(0, 20, 800).astype(str),
+            "role": np.where(random.random(800) < 0.2, "seen_brains", "train"),
+            "annotated_area": random.integers(1, 4, 800),
+        }
+    )
+    fit, choose, chosen_on = choosing_rows(rows)
+
+    assert chosen_on == "carved"
+    assert (rows["role"][fit | choose] == "train").all()
+    sections = rows.assign(fit=fit, choose=choose)[fit | choose].groupby(["brain", "sample"])
+    assert (sections["fit"].nunique() == 1).all()
+    assert sections["choose"].first().groupby("brain").sum().tolist() == [4, 4]
+
+
+def test_no_area_loses_its_last_training_section_to_the_choice():
+    rows = pd.DataFrame(
+        {
+            "brain": "B01",
+            "sample": np.repeat([f"{s}" for s in range(10)], 5),
+            "role": "train",
+            "annotated_area": np.repeat([1, 2, 3, 4, 5, 5, 5, 5, 5, 5], 5),
+        }
+    )
+    fit, _, _ = choosing_rows(rows)
+
+    assert set(rows["annotated_area"][fit]) == {1, 2, 3, 4, 5}
+
+
+def test_one_area_alone_cannot_be_classified(made):
+    for brain, index in made.indices.items():
+        alone = index.assign(annotated_area=np.minimum(index["annotated_area"], 1))
+        alone.attrs = index.attrs
+        write_index(made.store.patch_index(brain), alone, {})
+
+    with pytest.raises(DataFault, match="fewer than two areas"):
+        probe_data(made.store, ENCODER, VERSION, made.settings.experiments.evaluation)
+
+
+def test_features_come_back_as_written(tmp_path, made):
+    ids, features = np.arange(7, dtype=np.uint64) + 2**63, np.random.default_rng(0).normal(size=(7, 3))
+    folder = made.store.patch_embeddings("other", "v", "B01")
+    write_embeddings(folder / "part-0.parquet", ids, features, "other", "v")
+
+    read_ids, read = read_embeddings(made.store, "other", "v")
+
+    assert read_ids.tolist() == ids.tolist()
+    assert read.dtype == np.float32
+    assert read == pytest.approx(features.astype(np.float16).astype(np.float32))
+
+
+def test_another_table_is_not_read_as_features(made):
+    folder = made.store.patch_embeddings("other", "v", "B01")
+    columns = ["patch_id", "umap_1", "umap_2"]
+    write_table(folder / "part-0.parquet", pd.DataFrame([[1, 0.0, 0.0]], columns=columns), "umap")
+
+    with pytest.raises(StoreError, match="not features"):
+        read_embeddings(made.store, "other", "v")
+
+
+def test_missing_features_are_counted(made):
+    index = made.indices["B20"]
+    part = made.store.patch_embeddings(ENCODER, VERSION, "B20") / "part-0.parquet"
+    write_embeddings(part, index["patch_id"].to_numpy()[:-PATCHES_A_SECTION], np.zeros((780, 12)), ENCODER, VERSION)
+    annotated = int((index["annotated_area"][-PATCHES_A_SECTION:] > 0).sum())
+
+    with pytest.raises(StoreError, match=f"{annotated} patches of the evaluation have no features"):
+        probe_data(made.store, ENCODER, VERSION, made.settings.experiments.evaluation)
+
+
+def test_a_rebuilt_index_makes_features_stale(made):
+    before = wanted_embeddings(ENCODER, made.settings, made.store)
+    changed = made.indices["B01"].assign(annotated_area=1)
+    changed.attrs = made.indices["B01"].attrs
+    write_index(made.store.patch_index("B01"), changed, {})
+
+    after = wanted_embeddings(ENCODER, made.settings, made.store)
+
+    assert before["indices"]["B01"] != after["indices"]["B01"]
+    assert before["indices"]["B20"] == after["indices"]["B20"]
