@@ -11,6 +11,7 @@ from cytonet_pipeline.learning.encoders import Encoder, load_encoder
 from cytonet_pipeline.learning.folder import EncoderFolder
 from cytonet_pipeline.learning.freed_memory import freed_memory_kept
 from cytonet_pipeline.learning.scans import ScanOpener, read_by_section
+from cytonet_pipeline.store import REFERENCE_MM
 
 HISTOGRAM_BINS = 32
 
@@ -83,7 +84,7 @@ def intensity_features(images: np.ndarray) -> np.ndarray:
 
 def position_features(patches: pd.DataFrame) -> np.ndarray:
     """|x|, y, z of the reference position in mm: (N, 3) float32."""
-    positions = patches[["ref_x_mm", "ref_y_mm", "ref_z_mm"]].to_numpy(np.float32)
+    positions = patches[list(REFERENCE_MM)].to_numpy(np.float32)
     return np.column_stack([np.abs(positions[:, 0]), positions[:, 1:]])
 
 

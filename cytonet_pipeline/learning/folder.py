@@ -12,12 +12,12 @@ import pandas as pd
 
 from cytonet_pipeline.errors import TrainingError
 from cytonet_pipeline.settings import DatasetBlock, EncoderBlock
-from cytonet_pipeline.store import digest_array, digest_of, read_record, read_table
+from cytonet_pipeline.store import REFERENCE_MM, digest_array, digest_of, read_record, read_table
 
 # Keys of an experiments entry that change nothing but the speed.
 WITHOUT_EFFECT = frozenset({"workers", "processes", "checkpoint_every"})
 _NAMES = ("brain", "sample", "role")
-_DECISIVE = ("patch_id", "role", "ref_x_mm", "ref_y_mm", "ref_z_mm", "annotated_area")
+_DECISIVE = ("patch_id", "role", *REFERENCE_MM, "annotated_area")
 
 
 class EncoderFolder:

@@ -20,7 +20,7 @@ from cytonet_pipeline.learning.distributed import Layout, summed, world_size
 from cytonet_pipeline.learning.encoders import projection_head
 from cytonet_pipeline.learning.losses import DistanceWeightedContrastiveLoss, SupervisedContrastiveLoss
 from cytonet_pipeline.settings import EncoderBlock
-from cytonet_pipeline.store import atomic_file
+from cytonet_pipeline.store import REFERENCE_MM, atomic_file
 
 
 class Objective(Protocol):
@@ -70,7 +70,7 @@ def make_objective(block: EncoderBlock, patches: pd.DataFrame, feature_dim: int,
     targets: np.ndarray
     if block.method == "cytonet":
         loss = DistanceWeightedContrastiveLoss(**block.loss.model_dump())
-        targets = patches[["ref_x_mm", "ref_y_mm", "ref_z_mm"]].to_numpy(np.float32)
+        targets = patches[list(REFERENCE_MM)].to_numpy(np.float32)
     else:
         loss = SupervisedContrastiveLoss(block.loss.temperature)
         targets = patches["annotated_area"].to_numpy(np.int64)

@@ -22,6 +22,7 @@ from cytonet_pipeline.learning.measures import (
 )
 from cytonet_pipeline.learning.sources import PatchSource
 from cytonet_pipeline.settings import LossBlock
+from cytonet_pipeline.store import REFERENCE_MM
 
 CAP = 2000
 COLLAPSED_RANK = 5.0
@@ -52,7 +53,7 @@ class Watch:
         self._scored = annotated[self._rows] & validation[self._rows]
         self._labels = torch.tensor(patches["annotated_area"].to_numpy(np.int64))
         self._brains = torch.tensor(pd.factorize(patches["brain"], sort=True)[0])
-        positions = torch.from_numpy(patches[["ref_x_mm", "ref_y_mm", "ref_z_mm"]].to_numpy(np.float32)[self._rows])
+        positions = torch.from_numpy(patches[list(REFERENCE_MM)].to_numpy(np.float32)[self._rows])
         like = DistanceWeightedContrastiveLoss(transfer=loss.transfer, length_mm=loss.length_mm, distance=loss.distance)
         self._weights = like.weight_of(like.distance_between(positions, positions)).fill_diagonal_(0)
 

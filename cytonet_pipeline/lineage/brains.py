@@ -12,10 +12,10 @@ import pandas as pd
 
 from cytonet_pipeline.errors import StoreError
 from cytonet_pipeline.patches import read_index, read_index_parameters
-from cytonet_pipeline.store import Store, Verdict, digest_array, digest_of, read_stamp, read_table
+from cytonet_pipeline.store import REFERENCE_MM, Store, Verdict, digest_array, digest_of, read_stamp, read_table
 
 _INDEX_COLUMNS = [
-    "patch_id", "brain", "sample", "x_px", "y_px", "ref_x_mm", "ref_y_mm", "ref_z_mm", "annotated_area", "order",
+    "patch_id", "brain", "sample", "x_px", "y_px", *REFERENCE_MM, "annotated_area", "order",
 ]  # fmt: skip
 _SCAN_COLUMNS = [
     "brain", "sample", "section", "path", "digest", "pixel_um", "mask_digest", "annotation_digest",
@@ -88,7 +88,7 @@ def read_brain(store: Store, brain: str) -> IndexedBrain:
 def patches_digests(patches: pd.DataFrame) -> dict[str, str]:
     """By sample, the digest of its patches' ids and places, whatever the order of the rows."""
     ordered = patches.sort_values(["sample", "patch_id"], kind="stable")
-    places = ordered[["ref_x_mm", "ref_y_mm", "ref_z_mm"]].to_numpy(np.float32)
+    places = ordered[list(REFERENCE_MM)].to_numpy(np.float32)
     ids, samples = ordered["patch_id"].to_numpy(np.uint64), ordered["sample"].to_numpy()
     borders = np.flatnonzero(np.append(True, samples[1:] != samples[:-1])) if len(samples) else np.empty(0, int)
     ends = np.append(borders[1:], len(samples))

@@ -5,8 +5,7 @@ import pandas as pd
 
 from cytonet_pipeline.patches.obliquity import obliquity_deg, pulled_back_normals
 from cytonet_pipeline.patches.section_rows import BRAIN_MM, Ground
-
-_REF_MM = ["ref_x_mm", "ref_y_mm", "ref_z_mm"]
+from cytonet_pipeline.store import REFERENCE_MM
 
 
 def placed(rows: pd.DataFrame, ground: Ground) -> pd.DataFrame:
@@ -21,7 +20,7 @@ def placed(rows: pd.DataFrame, ground: Ground) -> pd.DataFrame:
     brain_mm = rows[BRAIN_MM].to_numpy(np.float64)
     normals = pulled_back_normals(chain.brain_to_reference, brain_mm, mapped_mm, place.normal)
     return rows.assign(
-        **dict(zip(_REF_MM, mapped_mm.T, strict=True)),
+        **dict(zip(REFERENCE_MM, mapped_mm.T, strict=True)),
         hemisphere=reference.hemisphere_at(mapped_mm, place),
         atlas_area=reference.atlas_at(mapped_mm),
         depth=place.depth,

@@ -24,7 +24,7 @@ from cytonet_pipeline.reporting.style import (
     panels,
     save,
 )
-from cytonet_pipeline.store import atomic_file
+from cytonet_pipeline.store import REFERENCE_MM, atomic_file
 
 MOST_IN_LEGEND = 24
 _MARKERS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "star", "hexagon")
@@ -136,7 +136,7 @@ def _trace(
     marker_of: Mapping[str, str],
 ) -> go.Scattergl:
     name = name_of.get(area, f"area {area}") if area else "not annotated"
-    place = rows[["brain", "section", "ref_x_mm", "ref_y_mm", "ref_z_mm"]].to_numpy()
+    place = rows[["brain", "section", *REFERENCE_MM]].to_numpy()
     return go.Scattergl(
         x=rows["umap_1"],
         y=rows["umap_2"],

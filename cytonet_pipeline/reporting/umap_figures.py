@@ -14,9 +14,9 @@ from cytonet_pipeline.reporting.freshness import are_fresh
 from cytonet_pipeline.reporting.surface_figure import surface_page, surface_picture
 from cytonet_pipeline.reporting.umap_drawings import umap_pictures
 from cytonet_pipeline.settings import Settings
-from cytonet_pipeline.store import Store, read_record, read_table
+from cytonet_pipeline.store import REFERENCE_MM, Store, read_record, read_table
 
-_INDEX = ["patch_id", "brain", "sample", "section", "annotated_area", "ref_x_mm", "ref_y_mm", "ref_z_mm"]
+_INDEX = ["patch_id", "brain", "sample", "section", "annotated_area", *REFERENCE_MM]
 _SURFACES = {"umap1": "UMAP 1", "pca1": "PCA 1"}
 
 

@@ -126,8 +126,19 @@ _BRAIN = Column("brain", "string", "brain, without the prefix sub-")
 _SAMPLE = Column("sample", "string", "histological section, without the prefix sample-")
 _SECTION = Column("section", "int32", "number of the section in its series: identity, not position")
 _PATCH_ID = Column("patch_id", "uint64", "stable hash of brain, sample, x and y", unique=True)
+# Columns of a position in Colin-27 (RAS, mm), in the order of the axes.
+REFERENCE_MM = ("ref_x_mm", "ref_y_mm", "ref_z_mm")
 _ROLE = ("train", "validation", "gap", "seen_brains", "unseen_brain")
 _STATUS = ("ok", "flagged", "rejected", "withdrawn")
+
+
+def _reference_columns(what: str) -> tuple[Column, ...]:
+    """Columns of the position of `what` in Colin-27."""
+    return tuple(
+        Column(name, "float32", f"{what} in Colin-27, RAS {axis} (mm)")
+        for name, axis in zip(REFERENCE_MM, "xyz", strict=True)
+    )
+
 
 _SECTION_SCANS = Table(
     "section_scans",
@@ -182,7 +193,7 @@ _PATCH_INDEX = Table(
         Column("x_px", "int32", "patch centre, right (full-resolution px, corner origin)"),
         Column("y_px", "int32", "patch centre, down (full-resolution px, corner origin)"),
         *(Column(f"brain_{a}_mm", "float32", f"centre in the brain's own space, RAS {a} (mm)") for a in "xyz"),
-        *(Column(f"ref_{a}_mm", "float32", f"centre in Colin-27, RAS {a} (mm)") for a in "xyz"),
+        *_reference_columns("centre"),
         Column("hemisphere", "string", "by atlas label, else nearer pial surface, else sign of x", allowed=("L", "R")),
         Column("annotated_area", "int32", "index in desc-areas_dseg.tsv at the centre; 0: none", low=0),
         Column("atlas_area", "int32", "index in the atlas at the reference position; 0: none", low=0),
@@ -235,7 +246,7 @@ _TRAINING_PATCHES = Table(
         Column("role", "string", "train or validation", allowed=("train", "validation")),
         Column("x_px", "int32", "patch centre, right (full-resolution px, corner origin)"),
         Column("y_px", "int32", "patch centre, down (full-resolution px, corner origin)"),
-        *(Column(f"ref_{a}_mm", "float32", f"centre in Colin-27, RAS {a} (mm)") for a in "xyz"),
+        *_reference_columns("centre"),
         Column("annotated_area", "int32", "index in desc-areas_dseg.tsv at the centre; 0: none", low=0),
         Column("order", "uint64", "hash of seed and patch_id"),
     ),
@@ -307,7 +318,7 @@ _MAP_GRID = Table(
         _SECTION,
         Column("x_px", "int32", "grid point, right (full-resolution px, corner origin)"),
         Column("y_px", "int32", "grid point, down (full-resolution px, corner origin)"),
-        *(Column(f"ref_{a}_mm", "float32", f"grid point in Colin-27, RAS {a} (mm)") for a in "xyz"),
+        *_reference_columns("grid point"),
         Column("hemisphere", "string", "as in the patch index", allowed=("L", "R")),
         Column("annotated_area", "int32", "index in desc-areas_dseg.tsv at the point; 0: none", low=0),
         Column("predicted_area", "int32", "most probable area", low=1),

@@ -15,6 +15,7 @@ from cytonet_pipeline.defs import currency
 from cytonet_pipeline.errors import DataFault
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.store import (
+    REFERENCE_MM,
     Store,
     Verdict,
     atomic_folder,
@@ -37,7 +38,7 @@ log = logging.getLogger(__name__)
 
 CORTEX_POINTS_FOR_QC = 4000
 _TOLD_OF_INDEX = [
-    "brain", "ref_x_mm", "ref_y_mm", "ref_z_mm", "annotated_area", "cortex_fraction", "obliquity_deg", "split", "order",
+    "brain", *REFERENCE_MM, "annotated_area", "cortex_fraction", "obliquity_deg", "split", "order",
 ]  # fmt: skip
 
 

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
 
+from cytonet_pipeline.store import REFERENCE_MM
+
 MOTOR = frozenset({"4a", "4p"})
 SENSORY = frozenset({"3a", "3b"})
 BIN_MM = 2.0
@@ -19,7 +21,6 @@ FEWEST_PAIRS = 30
 # Per brain and hemisphere: enough for a mean, few enough for all their pairs.
 _MOST_ROWS = 4000
 _KINDS = ("across", "within", "other")
-_REF_MM = ["ref_x_mm", "ref_y_mm", "ref_z_mm"]
 
 
 def central_sulcus_step(
@@ -49,7 +50,7 @@ def central_sulcus_step(
     )
     if not {"motor", "sensory"} <= set(areas["bank"]):
         return {"available": False, "reason": "the annotations name no areas 4a/4p and 3a/3b"}
-    joined = rows[["brain", "hemisphere", "annotated_area", *_REF_MM]].reset_index(drop=True)
+    joined = rows[["brain", "hemisphere", "annotated_area", *REFERENCE_MM]].reset_index(drop=True)
     joined = joined.merge(areas, left_on="annotated_area", right_on="index", how="left")
     unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     known = joined["annotated_area"] > 0
@@ -65,7 +66,7 @@ def _pairs(joined: pd.DataFrame, unit: np.ndarray, index: np.ndarray, generator:
     rest = index[~of_banks]
     room = max(0, _MOST_ROWS - int(of_banks.sum()))
     index = np.concatenate([index[of_banks], generator.permutation(rest)[:room]])
-    points_mm = joined[_REF_MM].to_numpy(np.float64)[index]
+    points_mm = joined[list(REFERENCE_MM)].to_numpy(np.float64)[index]
     near = cKDTree(points_mm).query_pairs(FURTHEST_MM, output_type="ndarray")
     i, j = index[near[:, 0]], index[near[:, 1]]
     kind = _kind(*(joined[c].to_numpy()[at] for c in ("bank", "gyrus") for at in (i, j)))

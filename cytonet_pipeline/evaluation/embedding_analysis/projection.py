@@ -21,6 +21,7 @@ from cytonet_pipeline.progress import task
 from cytonet_pipeline.registration import ReferenceSpace
 from cytonet_pipeline.settings import EvaluationBlock, Settings
 from cytonet_pipeline.store import (
+    REFERENCE_MM,
     Store,
     atomic_folder,
     digest_left_in,
@@ -33,7 +34,6 @@ from cytonet_pipeline.store import (
 
 COMPONENTS = 50
 FORM = 1
-_REF_MM = ["ref_x_mm", "ref_y_mm", "ref_z_mm"]
 
 _log = logging.getLogger(__name__)
 
@@ -159,7 +159,7 @@ def _write_surface_maps(
     of_held_out = coordinates[coordinates["brain"] == held_out]
     rows = of_held_out if len(of_held_out) else coordinates
     brains = ", ".join(sorted(rows["brain"].unique()))
-    points_mm = rows[_REF_MM].to_numpy(np.float64)
+    points_mm = rows[list(REFERENCE_MM)].to_numpy(np.float64)
     vertices_mm = {side: reference.surface(side, "white")[0] for side in ("L", "R")}
     radius_mm = reach_mm(np.concatenate([vertices_mm["L"], vertices_mm["R"]]), points_mm)
     figures: dict[str, object] = {"brains": brains, "radius_mm": radius_mm}

@@ -17,7 +17,6 @@ import pyarrow.parquet
 from cytonet_pipeline.dataset import Dataset
 from cytonet_pipeline.errors import StoreError
 from cytonet_pipeline.evaluation.features.evaluation_set import (
-    REFERENCE_MM,
     encoder_sections,
     evaluation_set,
     index_digests,
@@ -25,7 +24,7 @@ from cytonet_pipeline.evaluation.features.evaluation_set import (
 from cytonet_pipeline.evaluation.features.patch_features import features_of
 from cytonet_pipeline.progress import Task, task
 from cytonet_pipeline.settings import Settings
-from cytonet_pipeline.store import Store, atomic_file, digest_array, is_current, write_stamp
+from cytonet_pipeline.store import REFERENCE_MM, Store, atomic_file, digest_array, is_current, write_stamp
 
 TABLE = "patch_embeddings"
 SCHEMA_VERSION = 1

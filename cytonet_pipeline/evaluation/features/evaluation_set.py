@@ -13,11 +13,10 @@ import pandas as pd
 from cytonet_pipeline.errors import StoreError
 from cytonet_pipeline.patches import read_index, read_index_parameters
 from cytonet_pipeline.settings import EvaluationBlock
-from cytonet_pipeline.store import Store, digest_array, digest_left_in, digest_of, read_table
+from cytonet_pipeline.store import REFERENCE_MM, Store, digest_array, digest_left_in, digest_of, read_table
 
 LEARNING_ROLES = ("train", "validation")
 TEST_ROLES = ("seen_brains", "unseen_brain")
-REFERENCE_MM = ("ref_x_mm", "ref_y_mm", "ref_z_mm")
 
 _log = logging.getLogger(__name__)
 

@@ -16,13 +16,12 @@ from scipy.spatial import cKDTree
 
 from cytonet_pipeline.errors import StoreError
 from cytonet_pipeline.registration import ReferenceSpace
-from cytonet_pipeline.store import atomic_file
+from cytonet_pipeline.store import REFERENCE_MM, atomic_file
 
 # However far apart sections lie: further away is another gyrus.
 FURTHEST_MM = 8.0
 # nibabel is typed in part.
 _nibabel: Any = nibabel
-_REF_MM = ["ref_x_mm", "ref_y_mm", "ref_z_mm"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +68,7 @@ def label_volume(rows: pd.DataFrame, reference: ReferenceSpace, spacing_mm: floa
         ids = atlas_ids(rows["predicted_area"].to_numpy()[of_side], hemisphere, reference)
         voxels = np.argwhere(side == code)
         points_mm = voxels @ affine[:3, :3].T + affine[:3, 3]
-        distance_mm, nearest = cKDTree(rows.loc[of_side, _REF_MM].to_numpy(np.float64)).query(
+        distance_mm, nearest = cKDTree(rows.loc[of_side, list(REFERENCE_MM)].to_numpy(np.float64)).query(
             points_mm, distance_upper_bound=FURTHEST_MM
         )
         found = np.isfinite(distance_mm)

@@ -10,9 +10,9 @@ from cytonet_pipeline.patches import patch_ids
 from cytonet_pipeline.patches.masks import CortexMask, area_scale
 from cytonet_pipeline.patches.section_plan import PlannedSection, plan_sections
 from cytonet_pipeline.registration import BrainChain, ReferenceSpace
+from cytonet_pipeline.store import REFERENCE_MM
 
 _BRAIN_MM = ["brain_x_mm", "brain_y_mm", "brain_z_mm"]
-_REF_MM = ["ref_x_mm", "ref_y_mm", "ref_z_mm"]
 
 
 def map_grid(
@@ -36,9 +36,9 @@ def map_grid(
     plan = plan_sections(brain, sections, chain)
     frames = [_section_rows(brain.name, section, chain, reference, spacing_mm) for section in plan]
     rows = pd.concat(frames, ignore_index=True) if frames else _no_rows()
-    placed = np.isfinite(rows[_REF_MM].to_numpy(np.float64)).all(axis=1)
+    placed = np.isfinite(rows[list(REFERENCE_MM)].to_numpy(np.float64)).all(axis=1)
     rows = rows[placed].reset_index(drop=True)
-    return rows.assign(hemisphere=reference.hemisphere_at(rows[_REF_MM].to_numpy(np.float64)))
+    return rows.assign(hemisphere=reference.hemisphere_at(rows[list(REFERENCE_MM)].to_numpy(np.float64)))
 
 
 def section_grid_px(mask: CortexMask, pixel_um: float, spacing_mm: tuple[float, float]) -> np.ndarray:
@@ -86,7 +86,7 @@ def _section_rows(
             "x_px": xy_px[:, 0],
             "y_px": xy_px[:, 1],
             **dict(zip(_BRAIN_MM, brain_mm.T, strict=True)),
-            **dict(zip(_REF_MM, chain.brain_to_reference(brain_mm).T, strict=True)),
+            **dict(zip(REFERENCE_MM, chain.brain_to_reference(brain_mm).T, strict=True)),
             "annotated_area": section.annotation_at(xy_mm),
             "reach_mm": section.represents_mm / 2,
         }
@@ -94,5 +94,5 @@ def _section_rows(
 
 
 def _no_rows() -> pd.DataFrame:
-    columns: Sequence[str] = ["patch_id", "brain", "sample", "section", "x_px", "y_px", *_BRAIN_MM, *_REF_MM]
+    columns: Sequence[str] = ["patch_id", "brain", "sample", "section", "x_px", "y_px", *_BRAIN_MM, *REFERENCE_MM]
     return pd.DataFrame({column: pd.Series(dtype=float) for column in [*columns, "annotated_area", "reach_mm"]})
