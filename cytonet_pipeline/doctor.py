@@ -12,7 +12,7 @@ from cytonet_pipeline.errors import CytonetError
 from cytonet_pipeline.settings import Settings
 
 if TYPE_CHECKING:
-    from cytonet_pipeline.cluster.profile import ClusterProfile
+    from cytonet_pipeline.cluster.slurm.profile import ClusterProfile
 
 _LEAST_FREE_GB = 2
 
@@ -55,8 +55,8 @@ def examine_cluster(settings: Settings, profile: "ClusterProfile | None" = None)
     profile : ClusterProfile, optional
         Default: the one that `CYTONET_CLUSTER_PROFILE` names.
     """
-    from cytonet_pipeline.cluster.checkup import examine as examine_site
-    from cytonet_pipeline.cluster.profile import read_profile
+    from cytonet_pipeline.cluster.slurm.checkup import examine as examine_site
+    from cytonet_pipeline.cluster.slurm.profile import read_profile
 
     try:
         return [Finding(word, text) for word, text in examine_site(settings, profile or read_profile())]

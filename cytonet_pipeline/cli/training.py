@@ -126,7 +126,7 @@ def _gpus_of_the_cluster(settings: Settings) -> int | None:
     """GPUs of a training where it would run; None: on this machine."""
     if settings.cluster != "slurm":
         return None
-    from cytonet_pipeline.cluster.profile import read_profile
+    from cytonet_pipeline.cluster.slurm.profile import read_profile
 
     resources = read_profile().resources("encoder")
     return resources.nodes * resources.gpus_per_node or None

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cytonet_pipeline.cluster.attempt import CONTINUE
-from cytonet_pipeline.cluster.states import Phase
+from cytonet_pipeline.cluster.slurm.states import Phase
 
 _ENDINGS = {
     Phase.TIMEOUT: "ran into its walltime (TIMEOUT)",

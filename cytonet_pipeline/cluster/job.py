@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cytonet_pipeline.cluster.attempt import last_attempt, read_json, read_lines
-from cytonet_pipeline.cluster.states import JobState
+from cytonet_pipeline.cluster.slurm.states import JobState
 from cytonet_pipeline.store import lock, write_json
 
 # Longer than a submission waits for a cluster that does not answer; that its holder is dead is noticed much sooner.

@@ -28,8 +28,8 @@ def launcher_of(settings: Settings, encoder: str, tell: Callable[[str], None]) -
 
         return LocalLauncher(settings.data, processes=settings.encoder(encoder).processes)
     if settings.cluster == SLURM:
-        from cytonet_pipeline.cluster.profile import read_profile
-        from cytonet_pipeline.cluster.slurm import training_launcher
+        from cytonet_pipeline.cluster.batch import training_launcher
+        from cytonet_pipeline.cluster.slurm.profile import read_profile
 
         return training_launcher(settings.data, read_profile(), tell)
     raise ConfigurationError(
@@ -49,8 +49,8 @@ def step_launcher(
     """
     if settings.cluster != SLURM:
         return None
-    from cytonet_pipeline.cluster.profile import read_profile
-    from cytonet_pipeline.cluster.slurm import SlurmLauncher
+    from cytonet_pipeline.cluster.batch import SlurmLauncher
+    from cytonet_pipeline.cluster.slurm.profile import read_profile
 
     profile = read_profile()
     if not profile.sends(step):

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from cytonet_pipeline.cluster.attempt import CONTINUE, TRAINING, Attempt, last_attempt, read_json, reserve
-from cytonet_pipeline.cluster.processes import birth_of, descendants, is_alive
 from cytonet_pipeline.errors import TrainingError
 from cytonet_pipeline.store import write_json
+from cytonet_pipeline.store.processes import birth_of, descendants, is_alive
 
 # torchrun passes on only the signals that it is told of, and kills its ranks after 30 s; a step and its checkpoint may
 # take longer, and how long they may is the business of `terminate`.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from cytonet_pipeline.cluster.profile import ClusterProfile
+from cytonet_pipeline.cluster.slurm.profile import ClusterProfile
 from cytonet_pipeline.errors import ClusterError, StoreError, TransportDown
 from cytonet_pipeline.store import lock
 

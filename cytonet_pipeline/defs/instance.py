@@ -10,9 +10,9 @@ from pathlib import Path
 
 import dagster as dg
 
-from cytonet_pipeline.cluster.processes import birth_of, is_alive
 from cytonet_pipeline.errors import ConfigurationError
 from cytonet_pipeline.settings import PROJECT
+from cytonet_pipeline.store.processes import birth_of, is_alive
 
 # Ops in this pool only wait for the cluster; `dagster.yaml` has one default for all pools, so this one is set here.
 POOL_LIMITS = {"slurm_gpu": 8}

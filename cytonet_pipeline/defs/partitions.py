@@ -28,7 +28,7 @@ def pool_of(step: str, local: str) -> str:
     """
     if _settings.cluster != "slurm":
         return local
-    from cytonet_pipeline.cluster.profile import read_profile
+    from cytonet_pipeline.cluster.slurm.profile import read_profile
 
     try:
         return "slurm_gpu" if read_profile().sends(step) else local

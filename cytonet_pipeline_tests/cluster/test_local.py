@@ -9,8 +9,8 @@ import time
 import pytest
 
 from cytonet_pipeline.cluster.local import CONTINUE, LocalLauncher
-from cytonet_pipeline.cluster.processes import birth_of, is_alive
 from cytonet_pipeline.errors import TrainingError
+from cytonet_pipeline.store.processes import birth_of, is_alive
 
 # A training in all that a launcher sees of it: progress, SIGTERM, exit codes; behaviour by files in its folder.
 STAND_IN = """

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cytonet_pipeline.cluster.profile import ClusterProfile
+from cytonet_pipeline.cluster.slurm.profile import ClusterProfile
 from cytonet_pipeline.cluster.transport import Finished, LocalTransport, SshTransport, transport_of
 from cytonet_pipeline.errors import ClusterError, TransportDown
 from cytonet_pipeline_tests.cluster.processes import until

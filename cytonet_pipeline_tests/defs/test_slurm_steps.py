@@ -4,7 +4,7 @@ import dagster as dg
 import pytest
 
 from cytonet_pipeline.store import Store, Verdict
-from cytonet_pipeline_tests.cluster.slurm_cluster import slurm  # noqa: F401
+from cytonet_pipeline_tests.cluster.slurm.slurm_cluster import slurm  # noqa: F401
 from cytonet_pipeline_tests.defs.slurm_runs import ONE_RANK, RunShown, SlurmRuns, indexed, run_job  # noqa: F401
 
 pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm"), pytest.mark.timeout(300)]

@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from cytonet_pipeline_tests.cluster.processes import until
-from cytonet_pipeline_tests.cluster.slurm_cluster import slurm  # noqa: F401
+from cytonet_pipeline_tests.cluster.slurm.slurm_cluster import slurm  # noqa: F401
 from cytonet_pipeline_tests.defs.slurm_runs import WAIT_S, RunShown, SlurmRuns, indexed  # noqa: F401
 from cytonet_pipeline_tests.defs.test_ui import LAUNCH, STATUS, Server
 

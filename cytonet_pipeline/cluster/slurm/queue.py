@@ -8,9 +8,10 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from cytonet_pipeline.cluster.board import Board
-from cytonet_pipeline.cluster.profile import ClusterProfile
-from cytonet_pipeline.cluster.states import (
+from cytonet_pipeline.cluster.queue_cache import Board
+from cytonet_pipeline.cluster.slurm.messages import NO_ACCOUNTING, UNKNOWN_JOB, nobody_answered, remedy_for, words_of
+from cytonet_pipeline.cluster.slurm.profile import ClusterProfile
+from cytonet_pipeline.cluster.slurm.states import (
     SACCT_FORMAT,
     SQUEUE_FORMAT,
     JobState,
@@ -20,7 +21,6 @@ from cytonet_pipeline.cluster.states import (
     parse_squeue,
 )
 from cytonet_pipeline.cluster.transport import Finished, Transport, private_folder, transport_of
-from cytonet_pipeline.cluster.words import NO_ACCOUNTING, UNKNOWN_JOB, nobody_answered, remedy_for, words_of
 from cytonet_pipeline.errors import SubmissionRefused, TransportDown
 
 # Ends that Slurm may turn into a requeue a moment later.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cytonet_pipeline.cluster.states import (
+from cytonet_pipeline.cluster.slurm.states import (
     SACCT_FORMAT,
     SQUEUE_FORMAT,
     Phase,

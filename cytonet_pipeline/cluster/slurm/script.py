@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cytonet_pipeline.cluster.attempt import CONTINUE
-from cytonet_pipeline.cluster.profile import ClusterProfile, Resources
+from cytonet_pipeline.cluster.slurm.profile import ClusterProfile, Resources
 
 # Rendezvous ports lie below those that the system hands out by itself (32768 on Linux) and beside Slurm's own.
 _FIRST_PORT, _PORTS = 15000, 5000

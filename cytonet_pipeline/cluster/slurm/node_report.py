@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from cytonet_pipeline.cluster.profile import ClusterProfile
+from cytonet_pipeline.cluster.slurm.profile import ClusterProfile
 
 Told = tuple[Literal["ok", "note", "bad"], str]
 _LEAST_FREE_GB = 2

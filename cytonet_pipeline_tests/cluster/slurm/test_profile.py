@@ -4,7 +4,14 @@ import re
 
 import pytest
 
-from cytonet_pipeline.cluster.profile import ClusterProfile, Resources, Share, profile_path, read_profile, seconds_of
+from cytonet_pipeline.cluster.slurm.profile import (
+    ClusterProfile,
+    Resources,
+    Share,
+    profile_path,
+    read_profile,
+    seconds_of,
+)
 from cytonet_pipeline.errors import ConfigurationError
 from cytonet_pipeline.settings import PROJECT
 

@@ -1,6 +1,6 @@
 """A throw-away Slurm on this machine: munged, slurmctld and a few slurmd, all in one folder, no root's files touched.
 
-A test that needs it: `from cytonet_pipeline_tests.cluster.slurm_cluster import slurm  # noqa: F401`, the marker
+A test that needs it: `from cytonet_pipeline_tests.cluster.slurm.slurm_cluster import slurm  # noqa: F401`, the marker
 `slurm`, and `xdist_group("slurm")`. Nodes share one address and their names do not resolve.
 """
 
@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from cytonet_pipeline.cluster.transport import LocalTransport
-from cytonet_pipeline_tests.cluster.accounting import Accounting
 from cytonet_pipeline_tests.cluster.processes import PATH, daemon, end, free_ports, pids, send, until
+from cytonet_pipeline_tests.cluster.slurm.accounting import Accounting
 
 DAEMONS = ("munged", "slurmctld", "slurmd", "sbatch")
 

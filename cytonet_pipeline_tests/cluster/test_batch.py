@@ -7,11 +7,11 @@ import time
 import pytest
 
 from cytonet_pipeline.cluster.attempt import CONTINUE
+from cytonet_pipeline.cluster.batch import Patience, SlurmLauncher
 from cytonet_pipeline.cluster.job import facts, new_name, one_submits, write_intent
-from cytonet_pipeline.cluster.profile import ClusterProfile
-from cytonet_pipeline.cluster.queue import SlurmQueue
-from cytonet_pipeline.cluster.slurm import Patience, SlurmLauncher
-from cytonet_pipeline.cluster.states import JobState, Phase
+from cytonet_pipeline.cluster.slurm.profile import ClusterProfile
+from cytonet_pipeline.cluster.slurm.queue import SlurmQueue
+from cytonet_pipeline.cluster.slurm.states import JobState, Phase
 from cytonet_pipeline.cluster.transport import Finished
 from cytonet_pipeline.errors import SubmissionRefused, TransportDown
 
@@ -197,7 +197,7 @@ def test_a_refused_job_is_told_in_slurms_words_and_is_over(site, folder):
     ],
 )
 def test_each_way_to_fail_is_named_with_nodes_and_remedy(site, folder, phase, told, remedy, monkeypatch):
-    monkeypatch.setattr("cytonet_pipeline.cluster.queue._SETTLES_S", 0.0)
+    monkeypatch.setattr("cytonet_pipeline.cluster.slurm.queue._SETTLES_S", 0.0)
     attempt = started(site, folder)
     write_events(attempt, {"event": "start", "restart": 0, "time": 100})
     site.set("1", phase, status=3)

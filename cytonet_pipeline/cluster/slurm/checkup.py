@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from cytonet_pipeline import __version__, progress
-from cytonet_pipeline.cluster.profile import ClusterProfile, Resources
-from cytonet_pipeline.cluster.queue import SlurmQueue
-from cytonet_pipeline.cluster.script import Job, render
-from cytonet_pipeline.cluster.sightings import Told, of_the_node
-from cytonet_pipeline.cluster.states import JobState, Phase
+from cytonet_pipeline.cluster.slurm.node_report import Told, of_the_node
+from cytonet_pipeline.cluster.slurm.profile import ClusterProfile, Resources
+from cytonet_pipeline.cluster.slurm.queue import SlurmQueue
+from cytonet_pipeline.cluster.slurm.script import Job, render
+from cytonet_pipeline.cluster.slurm.states import JobState, Phase
 from cytonet_pipeline.cluster.transport import SshTransport, transport_of
 from cytonet_pipeline.errors import ClusterError, SubmissionRefused, TransportDown
 from cytonet_pipeline.settings import Settings

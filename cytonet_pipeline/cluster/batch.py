@@ -15,10 +15,10 @@ from typing import TypeVar
 from cytonet_pipeline.cluster import job as records
 from cytonet_pipeline.cluster.attempt import TRAINING, Attempt, last_attempt, read_json, reserve
 from cytonet_pipeline.cluster.endings import ending_of, remedy_for
-from cytonet_pipeline.cluster.profile import ClusterProfile
-from cytonet_pipeline.cluster.queue import SlurmQueue, queue_of
-from cytonet_pipeline.cluster.script import Job, render
-from cytonet_pipeline.cluster.states import JobState, Phase
+from cytonet_pipeline.cluster.slurm.profile import ClusterProfile
+from cytonet_pipeline.cluster.slurm.queue import SlurmQueue, queue_of
+from cytonet_pipeline.cluster.slurm.script import Job, render
+from cytonet_pipeline.cluster.slurm.states import JobState, Phase
 from cytonet_pipeline.errors import SubmissionRefused, TransportDown
 from cytonet_pipeline.store import write_text
 

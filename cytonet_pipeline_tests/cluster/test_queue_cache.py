@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from cytonet_pipeline.cluster.board import Board
+from cytonet_pipeline.cluster.queue_cache import Board
 from cytonet_pipeline.errors import TransportDown
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from cytonet_pipeline.cluster.profile import ClusterProfile
-from cytonet_pipeline.cluster.sightings import of_the_node
+from cytonet_pipeline.cluster.slurm.node_report import of_the_node
+from cytonet_pipeline.cluster.slurm.profile import ClusterProfile
 from cytonet_pipeline.doctor import examine_cluster
 from cytonet_pipeline.settings import Settings
-from cytonet_pipeline_tests.cluster.slurm_cluster import slurm  # noqa: F401
+from cytonet_pipeline_tests.cluster.slurm.slurm_cluster import slurm  # noqa: F401
 from cytonet_pipeline_tests.cluster.sshd import sshd  # noqa: F401
 
 real = [pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
@@ -149,7 +149,7 @@ class TestOnTheThrowAwaySlurm(Marked):
         assert ["cannot write 16 MB to the store (File too large)" in text for text in bad] == [True]
 
     def test_a_job_that_does_not_start_in_time_is_cancelled(self, look, slurm, settings, monkeypatch):  # noqa: F811
-        from cytonet_pipeline.cluster import checkup
+        from cytonet_pipeline.cluster.slurm import checkup
 
         waits = "#!/bin/sh\n#SBATCH --nodes=2 --exclusive --output=/dev/null\nsleep 60\n"
         blocking = slurm.slurm("sbatch", "--parsable", stdin=waits).stdout.strip()

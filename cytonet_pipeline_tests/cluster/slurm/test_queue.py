@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from cytonet_pipeline.cluster.queue import SlurmQueue
-from cytonet_pipeline.cluster.states import JobState, Phase
+from cytonet_pipeline.cluster.slurm.queue import SlurmQueue
+from cytonet_pipeline.cluster.slurm.states import JobState, Phase
 from cytonet_pipeline.errors import SubmissionRefused, TransportDown
 from cytonet_pipeline_tests.cluster.processes import until
-from cytonet_pipeline_tests.cluster.slurm_cluster import (  # noqa: F401
+from cytonet_pipeline_tests.cluster.slurm.slurm_cluster import (  # noqa: F401
     SlurmCluster,
     slurm,
     slurm_with_accounting,
