@@ -1,6 +1,6 @@
 """The Dagster instance that the command line and `make ui` share.
 
-Unset, `DAGSTER_HOME` makes Dagster forget everything on exit; set elsewhere, it ignores the repository's
+Without `DAGSTER_HOME` Dagster forgets everything on exit; with another folder there it ignores the repository's
 `dagster.yaml`. So both use `.dagster/` in the project, with that file linked into it, unless the user has set it.
 """
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from cytonet_pipeline.defs.dagster_internals import fail_run, set_pool_limit
 from cytonet_pipeline.errors import ConfigurationError
 from cytonet_pipeline.settings import PROJECT
 from cytonet_pipeline.store.processes import birth_of, is_alive
@@ -19,19 +20,19 @@ POOL_LIMITS = {"slurm_gpu": 8}
 
 
 def dagster_home() -> Path:
-    """Folder of the instance, made and configured if it is the project's own.
+    """Return the folder of the instance; the project's own is made and configured.
 
     Raises
     ------
     ConfigurationError
-        `DAGSTER_HOME` is set to something that is no folder.
+        `DAGSTER_HOME` names something that is not a folder.
     """
-    told = os.environ.get("DAGSTER_HOME")
-    if told:
-        home = Path(told).expanduser().absolute()
+    given = os.environ.get("DAGSTER_HOME")
+    if given:
+        home = Path(given).expanduser().absolute()
         if not home.is_dir():
             raise ConfigurationError(
-                f"DAGSTER_HOME={told}: no such folder.", to_fix=f"mkdir -p {told}, or unset it to use .dagster"
+                f"DAGSTER_HOME={given}: no such folder.", to_fix=f"mkdir -p {given}, or unset it to use .dagster"
             )
         return home
     home = PROJECT / ".dagster"
@@ -49,32 +50,31 @@ def open_instance() -> dg.DagsterInstance:
     dagster_home()
     instance = dg.DagsterInstance.get()
     for pool, limit in POOL_LIMITS.items():
-        instance.event_log_storage.set_concurrency_slots(pool, limit)
+        set_pool_limit(instance, pool, limit)
     return instance
 
 
 def tags_of_this_process() -> dict[str, str]:
-    """Tags by which a later process sees that the one that ran this is gone."""
+    """Return the tags by which a later process sees whether the process of a run is still alive."""
     born = birth_of(os.getpid()) or ""
     return {"cytonet/host": socket.gethostname(), "cytonet/pid": str(os.getpid()), "cytonet/born": born}
 
 
-def bury_dead_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Mark runs whose process was killed as failed, and free what they hold; their ids.
+def fail_orphaned_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Mark runs of this machine whose process was killed as failed, free what they hold, and return their ids.
 
-    A run in process has no monitor: after SIGKILL it would count as running for ever, and the next one would wait for
-    its place in a pool.
+    Nothing monitors a run that is executed in process: after SIGKILL it would count as running for ever, and the next
+    one would wait for its place in a pool.
     """
     host = socket.gethostname()
     unfinished = dg.RunsFilter(
         statuses=[dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED], tags={"cytonet/host": host}
     )
-    buried = []
+    orphaned = []
     for run in instance.get_runs(unfinished):
         record = {"host": host, "born": run.tags.get("cytonet/born") or None}
         if is_alive(int(run.tags["cytonet/pid"]), record):
             continue
-        instance.report_run_failed(run, "its process was killed; the store keeps what was finished")
-        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-        buried.append(run.run_id)
-    return buried
+        fail_run(instance, run, "its process was killed; the store keeps what was finished")
+        orphaned.append(run.run_id)
+    return orphaned

@@ -11,7 +11,7 @@ import dagster as dg
 
 from cytonet_pipeline import progress
 from cytonet_pipeline.defs.currency import is_result_current
-from cytonet_pipeline.defs.instance import bury_dead_runs, tags_of_this_process
+from cytonet_pipeline.defs.instance import fail_orphaned_runs, tags_of_this_process
 from cytonet_pipeline.defs.partitions import brains
 from cytonet_pipeline.errors import ConfigurationError, CytonetError, StoreError
 from cytonet_pipeline.settings import Settings
@@ -94,7 +94,7 @@ def walk(
         Failures are in it, not raised.
     """
     outcome = Outcome()
-    bury_dead_runs(instance)
+    fail_orphaned_runs(instance)
     encoder_names = ancestors_first(settings, encoder_names)
     instance.add_dynamic_partitions(str(brains.name), list(brain_names))
     planned = [

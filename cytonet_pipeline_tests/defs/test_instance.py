@@ -6,6 +6,7 @@ import pytest
 from cytonet_pipeline.definitions import build_defs
 from cytonet_pipeline.defs import instance as module
 from cytonet_pipeline.defs.adopt import adopt_store
+from cytonet_pipeline.defs.dagster_internals import set_pool_limit
 from cytonet_pipeline.errors import ConfigurationError
 
 pytestmark = pytest.mark.xdist_group("ran")
@@ -35,6 +36,44 @@ def test_ops_that_only_wait_have_a_limit_of_their_own(monkeypatch, tmp_path):
     with module.open_instance() as opened:
         limits = {pool.name: pool.limit for pool in opened.event_log_storage.get_pool_limits()}
     assert limits["slurm_gpu"] == 8
+
+
+@pytest.fixture
+def waiting_run():
+    """An instance with a run that holds the only place of its pool, in a process that may be gone."""
+
+    @dg.op(pool="slurm_gpu")
+    def waits(): ...
+
+    @dg.job
+    def job():
+        waits()
+
+    with dg.DagsterInstance.ephemeral() as opened:
+        set_pool_limit(opened, "slurm_gpu", 1)
+        tags = {**module.tags_of_this_process(), "cytonet/pid": str(2**22 - 1), "cytonet/born": "long ago"}
+        run = opened.create_run_for_job(job, tags=tags, status=dg.DagsterRunStatus.STARTED)
+        assert opened.event_log_storage.claim_concurrency_slot("slurm_gpu", run.run_id, "waits").is_claimed
+        yield opened, run
+
+
+def test_a_run_whose_process_was_killed_is_failed_and_gives_its_place_back(waiting_run):
+    """Nothing monitors a run that is executed in process: the next one would wait for its place for ever."""
+    instance, run = waiting_run
+
+    assert module.fail_orphaned_runs(instance) == [run.run_id]
+
+    assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.FAILURE
+    assert instance.event_log_storage.claim_concurrency_slot("slurm_gpu", "another", "waits").is_claimed
+    assert module.fail_orphaned_runs(instance) == []
+
+
+def test_a_run_whose_process_is_alive_is_left_alone(waiting_run):
+    instance, run = waiting_run
+    instance.add_run_tags(run.run_id, module.tags_of_this_process())
+
+    assert module.fail_orphaned_runs(instance) == []
+    assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.STARTED
 
 
 @pytest.fixture
