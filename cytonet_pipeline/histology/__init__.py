@@ -1,13 +1,13 @@
 """Scans: opened without trusting them, read patch by patch, judged by their quality."""
 
-from cytonet_pipeline.histology.annotations import open_annotation, read_annotation, read_mask
-from cytonet_pipeline.histology.digest import scan_digest
-from cytonet_pipeline.histology.labels import LabelImage
-from cytonet_pipeline.histology.reuse import Inventory, read_inventory, write_pictures
+from cytonet_pipeline.histology.annotations.labels import LabelImage
+from cytonet_pipeline.histology.annotations.reading import open_annotation, read_annotation, read_mask
+from cytonet_pipeline.histology.formats.digest import scan_digest
+from cytonet_pipeline.histology.inventory.reuse import Inventory, read_inventory, write_pictures
+from cytonet_pipeline.histology.inventory.series import gaps
+from cytonet_pipeline.histology.inventory.survey import survey, take_inventory
+from cytonet_pipeline.histology.pixels.tiles import set_tile_budget
 from cytonet_pipeline.histology.scan import Scan, open_scan
-from cytonet_pipeline.histology.standing import gaps
-from cytonet_pipeline.histology.survey import survey, take_inventory
-from cytonet_pipeline.histology.tiles import set_tile_budget
 
 __all__ = [
     "Inventory",

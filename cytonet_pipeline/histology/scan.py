@@ -13,15 +13,15 @@ import numpy as np
 
 from cytonet_pipeline.dataset import sidecar_pixel_um
 from cytonet_pipeline.errors import DataFault, ScanError
-from cytonet_pipeline.histology.averaging import Boxes, average, averaged
-from cytonet_pipeline.histology.files import forget_file
-from cytonet_pipeline.histology.grey import Greyscale
-from cytonet_pipeline.histology.levels import Level, scratch
-from cytonet_pipeline.histology.mosaic import Mosaic
-from cytonet_pipeline.histology.ngff import ZarrHeader, read_zarr_header
-from cytonet_pipeline.histology.tiff import Header, read_header
-from cytonet_pipeline.histology.tiles import tile_cache
-from cytonet_pipeline.histology.tissue import otsu_classes
+from cytonet_pipeline.histology.formats.files import forget_file
+from cytonet_pipeline.histology.formats.levels import Level, scratch
+from cytonet_pipeline.histology.formats.ome_zarr.reader import ZarrHeader, read_zarr_header
+from cytonet_pipeline.histology.formats.tiff.reader import Header, read_header
+from cytonet_pipeline.histology.pixels.averaging import Boxes, average, averaged
+from cytonet_pipeline.histology.pixels.grey import Greyscale
+from cytonet_pipeline.histology.pixels.mosaic import Mosaic
+from cytonet_pipeline.histology.pixels.tiles import tile_cache
+from cytonet_pipeline.histology.pixels.tissue import otsu_classes
 
 # Width and height of a pixel may differ by as much before an image counts as anisotropic.
 _ANISOTROPY = 1e-3

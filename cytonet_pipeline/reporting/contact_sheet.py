@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 from cytonet_pipeline.dataset import Brain
 from cytonet_pipeline.errors import DataFault
 from cytonet_pipeline.histology import open_scan
-from cytonet_pipeline.histology.tissue import otsu_classes
+from cytonet_pipeline.histology.pixels.tissue import otsu_classes
 from cytonet_pipeline.reporting.sheet_layout import (
     MARGIN_PX,
     PAGE_PX,

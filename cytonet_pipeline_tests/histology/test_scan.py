@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from cytonet_pipeline.errors import ScanError
 from cytonet_pipeline.histology import open_scan
-from cytonet_pipeline.histology.averaging import Boxes
-from cytonet_pipeline_tests.histology.pyramids import halved, write_pages, write_subifds
-from cytonet_pipeline_tests.histology.test_averaging import by_definition
+from cytonet_pipeline.histology.pixels.averaging import Boxes
+from cytonet_pipeline_tests.histology.formats.pyramids import halved, write_pages, write_subifds
+from cytonet_pipeline_tests.histology.pixels.test_averaging import by_definition
 
 LAYOUTS = {
     "tiles": {"tile": (64, 64)},

@@ -1,0 +1,1 @@
+"""Masks and annotations: read, and refused where they belong to another section."""

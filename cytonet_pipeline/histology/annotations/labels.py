@@ -1,0 +1,148 @@
+"""Masks and annotations: one whole number a pixel, over the field of view of a scan, at any resolution of their own.
+
+Numbers are never averaged. Where an image is too large to be held it is thinned, every n-th pixel taken as it is.
+"""
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cytonet_pipeline.errors import ScanError
+from cytonet_pipeline.histology.formats.levels import Level
+from cytonet_pipeline.histology.formats.tiff.reader import Header, read_header
+
+# Held at most, as int32: 256 MiB. A mask of 20 µm over a whole section has 4000 × 5000.
+LARGEST_LABEL_PX = 1 << 26
+_COUNTED_BELOW = 1 << 20
+_PLAIN_KINDS = (0, 1, 3)
+_JPEG = 7
+# The image may be off the scan's proportions by a pixel of its own, or by as much as rounding to whole mm does.
+_PROPORTION = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class LabelImage:
+    """Numbers over the plane of a scan.
+
+    Attributes
+    ----------
+    labels : (H, W) int32 array
+        0 is nothing.
+    pixel_mm : (float, float)
+        Width and height of a pixel (scan mm).
+    unknown : tuple of str
+        Numbers that `only` took out.
+    """
+
+    path: Path
+    labels: np.ndarray
+    pixel_mm: tuple[float, float]
+    unknown: tuple[str, ...] = ()
+
+    @classmethod
+    def open(cls, path: Path, width_mm: float, height_mm: float) -> "LabelImage":
+        """Read a label image that covers `width_mm` × `height_mm` of a scan's plane.
+
+        Raises
+        ------
+        ScanError
+            It cannot be read, has colours or fractions, or its proportions are another scan's.
+        """
+        header = read_header(Path(path))
+        level = header.levels[0]
+        _require_numbers(header)
+        _require_proportions(header, width_mm / height_mm)
+        step = max(1, math.ceil(math.sqrt(level.height * level.width / LARGEST_LABEL_PX)))
+        labels = _thinned(level, step, str(path))
+        pixel_mm = (width_mm / level.width * step, height_mm / level.height * step)
+        return cls(Path(path), labels, pixel_mm)
+
+    def only(self, known: Collection[int]) -> "LabelImage":
+        """The image with 0 for every number that is not `known`; those found are listed in `unknown`."""
+        present = _numbers_in(self.labels)
+        unknown = [number for number in present if number not in known]
+        if not unknown:
+            return self
+        labels = np.where(np.isin(self.labels, unknown), 0, self.labels).astype(np.int32)
+        return LabelImage(self.path, labels, self.pixel_mm, tuple(str(number) for number in unknown))
+
+    def at_mm(self, x_mm: np.ndarray | float, y_mm: np.ndarray | float) -> np.ndarray:
+        """The label at points of the scan plane, in mm from the outer corner of its first pixel; 0 outside.
+
+        Returns
+        -------
+        int32 array
+            Of the shape that `x_mm` and `y_mm` broadcast to.
+        """
+        x, y = np.broadcast_arrays(np.asarray(x_mm, np.float64), np.asarray(y_mm, np.float64))
+        height, width = self.labels.shape
+        column, row = np.floor(x / self.pixel_mm[0]), np.floor(y / self.pixel_mm[1])
+        inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+        found = np.zeros(x.shape, np.int32)
+        found[inside] = self.labels[row[inside].astype(np.intp), column[inside].astype(np.intp)]
+        return found
+
+
+def _numbers_in(labels: np.ndarray) -> list[int]:
+    """The numbers that occur, ascending, without 0."""
+    largest = int(labels.max(initial=0))
+    if largest < _COUNTED_BELOW:
+        # A table is many times faster than sorting 20 million pixels.
+        seen = np.zeros(largest + 1, bool)
+        seen[labels] = True
+        return [int(number) for number in np.flatnonzero(seen) if number]
+    return [int(number) for number in np.unique(labels) if number]
+
+
+def _require_numbers(header: Header) -> None:
+    page = header.page
+    if page.samplesperpixel != 1 or page.photometric not in _PLAIN_KINDS or header.levels[0].dtype.kind not in "uib":
+        raise ScanError(
+            f"{header.path}: holds colours or fractions, not one whole number a pixel.",
+            to_fix="export it with the labels' numbers as unsigned 8, 16 or 32 bit",
+        )
+    if page.compression == _JPEG:
+        raise ScanError(
+            f"{header.path}: JPEG changes the numbers of labels.", to_fix="export it with Deflate, LZW, Zstd or none"
+        )
+
+
+def _require_proportions(header: Header, wanted: float) -> None:
+    height, width = header.levels[0].height, header.levels[0].width
+    allowed = (max(1.0, _PROPORTION * width), max(1.0, _PROPORTION * height))
+    if abs(width - height * wanted) > allowed[0] and abs(height - width / wanted) > allowed[1]:
+        raise ScanError(
+            f"{header.path}: {width} × {height} px do not have the proportions of the scan ({wanted:.3f} : 1); "
+            "it belongs to another section or shows only a part.",
+            to_fix="give the image of this section; it must cover the whole field of view of the scan",
+        )
+
+
+def _thinned(level: Level, step: int, name: str) -> np.ndarray:
+    """Every `step`-th label, from the middle of each step × step block that is whole, chunk by chunk."""
+    labels = np.zeros((max(1, level.height // step), max(1, level.width // step)), np.int32)
+    rows, columns = level.grid
+    largest = np.iinfo(np.int32).max
+    for row in range(rows):
+        for column in range(columns):
+            chunk = level.chunk(row, column)
+            if chunk is None:
+                continue
+            down, to_row = _taken(row * level.chunk_height, chunk.shape[0], step, labels.shape[0])
+            right, to_column = _taken(column * level.chunk_width, chunk.shape[1], step, labels.shape[1])
+            picked = chunk[down][:, right, 0]
+            if picked.size and not 0 <= int(picked.min()) <= int(picked.max()) <= largest:
+                raise ScanError(f"{name}: has labels below 0 or above {largest}.", to_fix="number the areas from 1")
+            labels[to_row, to_column] = picked
+    return labels
+
+
+def _taken(start: int, length: int, step: int, limit: int) -> tuple[slice, slice]:
+    """Which pixels of a chunk that begins at `start` are taken, and where they go."""
+    first = max(0, -((step // 2 - start) // step))
+    last = min(limit, (start + length - 1 - step // 2) // step + 1)
+    begin = first * step + step // 2 - start
+    return slice(begin, max(begin, (last - 1) * step + step // 2 - start + 1), step), slice(first, max(first, last))

@@ -1,0 +1,95 @@
+"""The mask and the annotation of a section: read, and refused where they are another section's."""
+
+from pathlib import Path
+
+from cytonet_pipeline.dataset import Section
+from cytonet_pipeline.errors import ScanError
+from cytonet_pipeline.histology.annotations import contours
+from cytonet_pipeline.histology.annotations.contours import Contours
+from cytonet_pipeline.histology.annotations.fit import require_fit
+from cytonet_pipeline.histology.annotations.labels import LabelImage
+from cytonet_pipeline.histology.scan import Scan
+from cytonet_pipeline.store import digest_file, digest_of
+
+
+def read_mask(section: Section, scan: Scan) -> LabelImage:
+    """The cortex mask of a section: not 0 in the cortex.
+
+    Raises
+    ------
+    ScanError
+        There is none, it cannot be read, is empty, or is another section's by its proportions or by where it lies.
+    """
+    mask = open_mask(section, *_plane_mm(scan))
+    require_fit(mask, scan)
+    return mask
+
+
+def read_annotation(section: Section, scan: Scan) -> LabelImage | Contours:
+    """The annotated areas of a section: index in `desc-areas_dseg.tsv`, 0 where nothing is annotated.
+
+    Raises
+    ------
+    ScanError
+        There is none, it cannot be read, or is another section's by its proportions or by where it lies.
+    """
+    annotation = open_annotation(section, *_plane_mm(scan), scan.pixel_um)
+    require_fit(annotation, scan)
+    return annotation
+
+
+def open_mask(section: Section, width_mm: float, height_mm: float) -> LabelImage:
+    """The cortex mask of a section, without looking whether it lies on the tissue.
+
+    Raises
+    ------
+    ScanError
+        There is none, it cannot be read, is empty, or has other proportions.
+    """
+    mask = LabelImage.open(_path(section.mask, "mask", section), width_mm, height_mm)
+    if not mask.labels.any():
+        raise ScanError(f"{mask.path}: the mask is empty.", to_fix="draw it, or leave it out to have it derived")
+    return mask
+
+
+def open_annotation(section: Section, width_mm: float, height_mm: float, pixel_um: float) -> LabelImage | Contours:
+    """The annotated areas of a section, without looking whether they lie on the tissue.
+
+    Areas that `desc-areas_dseg.tsv` lacks read as 0; the survey names them.
+
+    Parameters
+    ----------
+    width_mm, height_mm, pixel_um : float
+        Field of view and pixel size of the scan.
+
+    Raises
+    ------
+    ScanError
+        There is none, it cannot be read, or has other proportions.
+    """
+    path = _path(section.annotation, "annotation", section)
+    if path.name.lower().endswith(contours.EXTENSIONS):
+        return Contours.open(path, width_mm, height_mm, pixel_um, section.areas)
+    image = LabelImage.open(path, width_mm, height_mm)
+    return image if section.areas is None else image.only(section.areas.numbers)
+
+
+def annotation_digest(annotation: LabelImage | Contours) -> str:
+    """Digest of what an annotation says: of its bytes, and of what `desc-areas_dseg.tsv` makes of them.
+
+    With another table the same file may name other areas. Areas that it does not name do not count.
+    """
+    by_table = [*(annotation.areas if isinstance(annotation, Contours) else ()), *annotation.unknown]
+    written = digest_file(annotation.path)
+    return digest_of([written, by_table]) if by_table else written
+
+
+def _path(path: Path | None, what: str, section: Section) -> Path:
+    if path is None:
+        raise ScanError(f"sub-{section.brain}, sample {section.sample}: has no {what}.")
+    return path
+
+
+def _plane_mm(scan: Scan) -> tuple[float, float]:
+    mm = scan.pixel_um / 1000
+    return scan.width_px * mm, scan.height_px * mm

@@ -1,0 +1,1 @@
+"""File formats of scans: one module or package per format behind one reader."""

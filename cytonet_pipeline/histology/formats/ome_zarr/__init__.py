@@ -1,0 +1,1 @@
+"""OME-Zarr (NGFF 0.4 and 0.5), read without trusting its metadata."""

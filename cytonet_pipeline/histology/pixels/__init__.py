@@ -1,0 +1,1 @@
+"""Arithmetic on pixels: averaging, grey values, tiles put together and cached, tissue against slide."""

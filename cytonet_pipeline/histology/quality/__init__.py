@@ -1,0 +1,1 @@
+"""Image quality of one scan, measured on its overview and a few patches."""
