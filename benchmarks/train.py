@@ -24,20 +24,20 @@ from report import announce, claim
 from support.training_set import write_training_set
 from torch import nn
 
-from cytonet_pipeline.learning.augmentation import Augmentation, margin_px
-from cytonet_pipeline.learning.distributed import process_group, rank
-from cytonet_pipeline.learning.encoders import new_encoder
+from cytonet_pipeline.learning.backbones.encoders import new_encoder
+from cytonet_pipeline.learning.data.augmentation import Augmentation, margin_px
+from cytonet_pipeline.learning.data.from_scans import SectionPatches
+from cytonet_pipeline.learning.data.packing import pack
+from cytonet_pipeline.learning.data.sampling import BatchSampler
+from cytonet_pipeline.learning.data.sources import PatchSource
 from cytonet_pipeline.learning.folder import EncoderFolder
 from cytonet_pipeline.learning.freed_memory import freed_memory_kept
-from cytonet_pipeline.learning.from_scans import SectionPatches
-from cytonet_pipeline.learning.gpus import GPUS
-from cytonet_pipeline.learning.loop import Model, Training
-from cytonet_pipeline.learning.memory_model import pass_cost
-from cytonet_pipeline.learning.objectives import make_objective
-from cytonet_pipeline.learning.optimizers import make_optimizer
-from cytonet_pipeline.learning.packing import pack
-from cytonet_pipeline.learning.sampling import BatchSampler
-from cytonet_pipeline.learning.sources import PatchSource
+from cytonet_pipeline.learning.losses.objectives import make_objective
+from cytonet_pipeline.learning.parallel.distributed import process_group, rank
+from cytonet_pipeline.learning.planning.gpus import GPUS
+from cytonet_pipeline.learning.planning.memory_model import pass_cost
+from cytonet_pipeline.learning.training.loop import Model, Training
+from cytonet_pipeline.learning.training.optimizers import make_optimizer
 from cytonet_pipeline.settings import EncoderBlock
 from cytonet_pipeline.store import read_table
 

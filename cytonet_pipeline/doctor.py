@@ -67,7 +67,7 @@ def examine_cluster(settings: Settings, profile: "ClusterProfile | None" = None)
 def _machine(_: Settings) -> Iterator[Finding]:
     import torch
 
-    from cytonet_pipeline.learning.torchvision_cure import torchvision_models
+    from cytonet_pipeline.learning.backbones.torchvision_import import torchvision_models
 
     torchvision_models()
     import torchvision

@@ -54,7 +54,7 @@ class DatasetBlock(_Strict):
 
 
 class LossBlock(_Strict):
-    """Options of the distance-weighted contrastive loss; defaults as in `learning.losses`."""
+    """Options of the distance-weighted contrastive loss; defaults as in `learning.losses.contrastive`."""
 
     temperature: float = Field(0.1, gt=0)
     transfer: Literal["gaussian", "exponential", "inverse", "threshold"] = "gaussian"

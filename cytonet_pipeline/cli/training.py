@@ -41,8 +41,8 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Say what trainings will need before they run: memory a GPU, hours, reading, disk, and what to switch on."""
-    from cytonet_pipeline.learning.plan import plan as plan_trainings
-    from cytonet_pipeline.learning.plan import remarks, table
+    from cytonet_pipeline.learning.planning.resource_plan import plan as plan_trainings
+    from cytonet_pipeline.learning.planning.resource_plan import remarks, table
 
     settings = Settings.from_environment()
     gpus = gpus or _gpus_of_the_cluster(settings)

@@ -8,9 +8,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cytonet_pipeline.learning.backbones.encoders import load_encoder
+    from cytonet_pipeline.learning.data.scans import SectionScans
     from cytonet_pipeline.learning.embedding import embed_patches
-    from cytonet_pipeline.learning.encoders import load_encoder
-    from cytonet_pipeline.learning.losses import DistanceWeightedContrastiveLoss, SupervisedContrastiveLoss
+    from cytonet_pipeline.learning.losses.contrastive import DistanceWeightedContrastiveLoss, SupervisedContrastiveLoss
     from cytonet_pipeline.learning.measures import (
         effective_rank,
         knn_predict,
@@ -18,17 +19,16 @@ if TYPE_CHECKING:
         mean_cosine,
         same_brain_excess,
     )
-    from cytonet_pipeline.learning.scans import SectionScans
 
 _HOMES = {
-    "DistanceWeightedContrastiveLoss": "losses",
-    "SectionScans": "scans",
-    "SupervisedContrastiveLoss": "losses",
+    "DistanceWeightedContrastiveLoss": "losses.contrastive",
+    "SectionScans": "data.scans",
+    "SupervisedContrastiveLoss": "losses.contrastive",
     "effective_rank": "measures",
     "embed_patches": "embedding",
     "knn_predict": "measures",
     "knn_probabilities": "measures",
-    "load_encoder": "encoders",
+    "load_encoder": "backbones.encoders",
     "mean_cosine": "measures",
     "same_brain_excess": "measures",
 }

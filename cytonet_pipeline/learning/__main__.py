@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     import torch
 
     from cytonet_pipeline.learning.pipes import told_to_dagster
-    from cytonet_pipeline.learning.run import FAILED, run
+    from cytonet_pipeline.learning.training.run import FAILED, run
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
     if options.threads:

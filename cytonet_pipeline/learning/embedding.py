@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cytonet_pipeline.learning.encoders import Encoder, load_encoder
+from cytonet_pipeline.learning.backbones.encoders import Encoder, load_encoder
+from cytonet_pipeline.learning.data.scans import ScanOpener, read_by_section
 from cytonet_pipeline.learning.folder import EncoderFolder
 from cytonet_pipeline.learning.freed_memory import freed_memory_kept
-from cytonet_pipeline.learning.scans import ScanOpener, read_by_section
 from cytonet_pipeline.store import REFERENCE_MM
 
 HISTOGRAM_BINS = 32

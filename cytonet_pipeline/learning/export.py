@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 
 from cytonet_pipeline.errors import ConfigurationError, TrainingError
-from cytonet_pipeline.learning.encoders import Encoder, load_encoder, read_metadata
+from cytonet_pipeline.learning.backbones.encoders import Encoder, load_encoder, read_metadata
 from cytonet_pipeline.store import atomic_file
 
 Format = Literal["onnx", "torch"]

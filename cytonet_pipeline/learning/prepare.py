@@ -133,7 +133,7 @@ def finish(path: Path) -> dict[str, Any]:
 def _require_weights(folder: EncoderFolder) -> None:
     import torch
 
-    from cytonet_pipeline.learning.encoders import load_encoder
+    from cytonet_pipeline.learning.backbones.encoders import load_encoder
 
     encoder = load_encoder(folder.path)
     faulty = [name for name, value in encoder.state_dict().items() if not torch.isfinite(value).all()]

@@ -8,7 +8,7 @@ import torch
 
 from cytonet_pipeline.cluster.local import CONTINUE, LocalLauncher
 from cytonet_pipeline.learning.prepare import finish
-from cytonet_pipeline.learning.run import run
+from cytonet_pipeline.learning.training.run import run
 from cytonet_pipeline.store import read_table
 from cytonet_pipeline_tests.learning.tiny_training import write_tiny_training
 

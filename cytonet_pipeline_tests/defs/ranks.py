@@ -28,8 +28,8 @@ def train(control: Path, arguments: list[str]) -> int:
     if (control / "silent").exists():
         return 0
     from cytonet_pipeline.errors import TrainingError
-    from cytonet_pipeline.learning import loop
     from cytonet_pipeline.learning.__main__ import main
+    from cytonet_pipeline.learning.training import loop
 
     step = loop.Training._step
 

@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 import torch
 
+from cytonet_pipeline.learning.backbones.encoders import load_encoder
+from cytonet_pipeline.learning.data.scans import SectionScans
 from cytonet_pipeline.learning.embedding import embed_patches, intensity_features
-from cytonet_pipeline.learning.encoders import load_encoder
-from cytonet_pipeline.learning.run import run
-from cytonet_pipeline.learning.scans import SectionScans
+from cytonet_pipeline.learning.training.run import run
 
 CPU = torch.device("cpu")
 

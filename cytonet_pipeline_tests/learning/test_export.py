@@ -8,7 +8,7 @@ import torch
 
 from cytonet_pipeline.errors import ConfigurationError, TrainingError
 from cytonet_pipeline.learning import export
-from cytonet_pipeline.learning.encoders import load_encoder, new_encoder, save_encoder
+from cytonet_pipeline.learning.backbones.encoders import load_encoder, new_encoder, save_encoder
 from cytonet_pipeline.learning.export import export_encoder
 
 METADATA = {"working_pixel_um": 4.0, "work_px": 64, "encoder": "tiny"}

@@ -13,15 +13,15 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.nn import functional
 
-from cytonet_pipeline.learning.encoders import new_encoder
+from cytonet_pipeline.learning.backbones.encoders import new_encoder
+from cytonet_pipeline.learning.data.from_scans import SectionPatches
+from cytonet_pipeline.learning.data.packing import pack
 from cytonet_pipeline.learning.folder import EncoderFolder
-from cytonet_pipeline.learning.from_scans import SectionPatches
-from cytonet_pipeline.learning.loop import Training
-from cytonet_pipeline.learning.losses import DistanceWeightedContrastiveLoss
-from cytonet_pipeline.learning.packing import pack
+from cytonet_pipeline.learning.losses.contrastive import DistanceWeightedContrastiveLoss
+from cytonet_pipeline.learning.parallel.synced_batchnorm import synchronised
 from cytonet_pipeline.learning.prepare import finish
-from cytonet_pipeline.learning.run import DONE, run
-from cytonet_pipeline.learning.synced_batchnorm import synchronised
+from cytonet_pipeline.learning.training.loop import Training
+from cytonet_pipeline.learning.training.run import DONE, run
 from cytonet_pipeline.store import read_table
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")

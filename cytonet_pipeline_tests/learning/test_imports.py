@@ -15,4 +15,6 @@ def test_importing_the_package_does_not_import_torch():
 
 def test_training_imports_neither_dagster_nor_torchvision():
     """A GPU node has no Dagster, and the small encoder needs no torchvision."""
-    assert loaded_after("from cytonet_pipeline.learning import run, load_encoder") == ["torch"]
+    assert loaded_after(
+        "import cytonet_pipeline.learning.training.run, cytonet_pipeline.learning.backbones.encoders"
+    ) == ["torch"]

@@ -16,7 +16,7 @@ from cytonet_pipeline.learning.measures import (
     same_brain_excess,
     uniformity,
 )
-from cytonet_pipeline.learning.watching import collapse_of
+from cytonet_pipeline.learning.training.validation_monitor import collapse_of
 
 
 def blobs(n=300, classes=4, dim=16, spread=1.5, seed=0):

@@ -10,10 +10,10 @@ from safetensors.torch import load_file, save_file
 
 from cytonet_pipeline.errors import TrainingError
 from cytonet_pipeline.learning import prepare as module
-from cytonet_pipeline.learning.encoders import read_metadata
+from cytonet_pipeline.learning.backbones.encoders import read_metadata
 from cytonet_pipeline.learning.folder import EncoderFolder
 from cytonet_pipeline.learning.prepare import finish, prepare
-from cytonet_pipeline.learning.run import run
+from cytonet_pipeline.learning.training.run import run
 from cytonet_pipeline.lineage import TrainingSet
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.store import Store, read_table, write_table

@@ -8,9 +8,9 @@ import pandas as pd
 
 from cytonet_pipeline.dataset import Brain
 from cytonet_pipeline.errors import DataFault
+from cytonet_pipeline.learning.data.scans import SectionScans
 from cytonet_pipeline.learning.embedding import embed_patches
 from cytonet_pipeline.learning.folder import EncoderFolder
-from cytonet_pipeline.learning.scans import SectionScans
 from cytonet_pipeline.settings import DatasetBlock
 
 

@@ -1,0 +1,1 @@
+"""Encoders: backbones, their initial weights, the random control."""

@@ -1,0 +1,1 @@
+"""From the scans to a batch: reading, packing, sampling, augmentation."""

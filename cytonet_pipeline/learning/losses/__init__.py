@@ -1,0 +1,1 @@
+"""Contrastive losses, their likelihood, and the objectives that a method trains with."""

@@ -1,0 +1,1 @@
+"""What a training needs of a machine: memory, time, disk."""

@@ -1,0 +1,1 @@
+"""The training loop and what it leaves: checkpoints, history, weights, record."""
