@@ -11,7 +11,7 @@ import SimpleITK as sitk  # noqa: N813
 from report import alternate, announce, claim
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from cytonet_pipeline.registration._itk import from_itk
+from cytonet_pipeline.registration.transforms.itk import from_itk
 
 LPS = np.array([-1.0, -1.0, 1.0])
 GRID = (64, 76, 64)

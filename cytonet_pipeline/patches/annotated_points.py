@@ -12,7 +12,7 @@ from cytonet_pipeline.errors import DataFault
 from cytonet_pipeline.patches.sampling import section_generator
 from cytonet_pipeline.patches.section_plan import PlannedSection, plan_sections
 from cytonet_pipeline.registration import BrainChain
-from cytonet_pipeline.registration.hemispheres import AnnotatedPoints
+from cytonet_pipeline.registration.quality.hemispheres import AnnotatedPoints
 
 # More sections than these say nothing new about left and right, but their annotations must be read.
 _MOST_SECTIONS = 50

@@ -16,7 +16,7 @@ from cytonet_pipeline.patches.derived_masks import derive_mask
 from cytonet_pipeline.patches.gaps import plane_gaps_mm, represented_mm
 from cytonet_pipeline.patches.masks import CortexMask
 from cytonet_pipeline.registration import BrainChain, ReferenceSpace
-from cytonet_pipeline.registration.placement import series_axis
+from cytonet_pipeline.registration.chain.placement import series_axis
 
 USABLE = ("ok", "flagged")
 

@@ -3,19 +3,24 @@
 Points are mm, RAS, float64. No image is resampled here and no transform is estimated: transforms come from files.
 """
 
-from cytonet_pipeline.registration.chain import BrainChain, resolve_chain
-from cytonet_pipeline.registration.files import load_transform
-from cytonet_pipeline.registration.placement import SectionPlacement
-from cytonet_pipeline.registration.plane import load_plane_transform
-from cytonet_pipeline.registration.quality import ChainQuality, folded_share, jacobian_determinant, measure_chain
-from cytonet_pipeline.registration.reference import ReferenceSpace
-from cytonet_pipeline.registration.transforms import (
+from cytonet_pipeline.registration.chain.brain_chain import BrainChain, resolve_chain
+from cytonet_pipeline.registration.chain.placement import SectionPlacement
+from cytonet_pipeline.registration.quality.measure import (
+    ChainQuality,
+    folded_share,
+    jacobian_determinant,
+    measure_chain,
+)
+from cytonet_pipeline.registration.reference.space import ReferenceSpace
+from cytonet_pipeline.registration.transforms.files import load_transform
+from cytonet_pipeline.registration.transforms.kinds import (
     Affine,
     BSplineField,
     Chain,
     DisplacementField,
     PointTransform,
 )
+from cytonet_pipeline.registration.transforms.plane import load_plane_transform
 
 __all__ = [
     "Affine",

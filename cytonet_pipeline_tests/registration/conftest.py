@@ -9,7 +9,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from cytonet_pipeline.registration import DisplacementField, ReferenceSpace
-from cytonet_pipeline.registration.surfaces import Mesh
+from cytonet_pipeline.registration.reference.meshes import Mesh
 from cytonet_pipeline_tests.registration.real_brains import RealBrain, load_brains
 
 LPS = np.array([-1.0, -1.0, 1.0])

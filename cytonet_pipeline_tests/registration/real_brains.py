@@ -8,7 +8,7 @@ import tifffile
 from cytonet_pipeline.dataset import Dataset, Section
 from cytonet_pipeline.histology import LabelImage, open_scan
 from cytonet_pipeline.registration import Affine, BrainChain, resolve_chain
-from cytonet_pipeline.registration.hemispheres import AnnotatedPoints
+from cytonet_pipeline.registration.quality.hemispheres import AnnotatedPoints
 from cytonet_pipeline.settings import DatasetBlock
 
 FLIP = Affine(np.diag([-1.0, -1.0, 1.0, 1.0]))

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from cytonet_pipeline.errors import TransformError
-from cytonet_pipeline.registration._itk import read_displacement_field, read_itk_transform
-from cytonet_pipeline.registration.transforms import Chain, PointTransform
+from cytonet_pipeline.registration.transforms.itk import read_displacement_field, read_itk_transform
+from cytonet_pipeline.registration.transforms.kinds import Chain, PointTransform
 
 SUFFIXES = (".h5", ".mat", ".tfm", ".txt", ".nii.gz", ".nii", ".json")
 _EXAMPLE = '{"transforms": [{"path": "0GenericAffine.mat", "invert": true}, {"path": "1InverseWarp.nii.gz"}]}'

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cytonet_pipeline.registration.mistakes import corrections
-from cytonet_pipeline.registration.reference import ReferenceSpace
-from cytonet_pipeline.registration.transforms import PointTransform
+from cytonet_pipeline.registration.quality.candidates import corrections
+from cytonet_pipeline.registration.reference.space import ReferenceSpace
+from cytonet_pipeline.registration.transforms.kinds import PointTransform
 
 # The mean over so many points varies by a few per cent from draw to draw.
 _MOST_POINTS = 4000

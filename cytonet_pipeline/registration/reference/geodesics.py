@@ -4,7 +4,7 @@ import numpy as np
 from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import connected_components, dijkstra
 
-from cytonet_pipeline.registration.surfaces import Mesh, unit
+from cytonet_pipeline.registration.reference.meshes import Mesh, unit
 
 _MEDOID_SOURCES = 128
 

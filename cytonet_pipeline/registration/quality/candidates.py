@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cytonet_pipeline.registration.inverse import FieldInverse
-from cytonet_pipeline.registration.transforms import Affine, Chain, Field, PointTransform
+from cytonet_pipeline.registration.transforms.inverse import FieldInverse
+from cytonet_pipeline.registration.transforms.kinds import Affine, Chain, Field, PointTransform
 
 LPS_TO_RAS = Affine(np.diag([-1.0, -1.0, 1.0, 1.0]))
 _RECIPES = "docs/transforms.md#ants has the recipes"

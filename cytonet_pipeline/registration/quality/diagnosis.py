@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cytonet_pipeline.errors import TransformError
-from cytonet_pipeline.registration.chain import BrainChain
-from cytonet_pipeline.registration.direction import MISFIT_LIMIT, Explanation
-from cytonet_pipeline.registration.round_trip import DOUBTFUL_MM, RoundTrip
+from cytonet_pipeline.registration.chain.brain_chain import BrainChain
+from cytonet_pipeline.registration.quality.cortex_fit import MISFIT_LIMIT, Explanation
+from cytonet_pipeline.registration.quality.round_trip import DOUBTFUL_MM, RoundTrip
 
 if TYPE_CHECKING:
-    from cytonet_pipeline.registration.quality import ChainQuality
+    from cytonet_pipeline.registration.quality.measure import ChainQuality
 
 _MOST_FOLDED = 0.01
 _MOST_OUTSIDE = 0.05

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cytonet_pipeline.registration.direction import Explanation
-from cytonet_pipeline.registration.mistakes import rearrangements
-from cytonet_pipeline.registration.transforms import PointTransform
+from cytonet_pipeline.registration.quality.candidates import rearrangements
+from cytonet_pipeline.registration.quality.cortex_fit import Explanation
+from cytonet_pipeline.registration.transforms.kinds import PointTransform
 
 # Inverses that registrations write agree to a tenth of a voxel (ANTs pair: 0.08 mm); a right one is not doubted below.
 DOUBTFUL_MM = 0.1

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from cytonet_pipeline.errors import TransformError
-from cytonet_pipeline.registration.plane import Origin
-from cytonet_pipeline.registration.surfaces import unit
-from cytonet_pipeline.registration.transforms import PointTransform
+from cytonet_pipeline.registration.reference.meshes import unit
+from cytonet_pipeline.registration.transforms.kinds import PointTransform
+from cytonet_pipeline.registration.transforms.plane import Origin
 from cytonet_pipeline.store import digest_of
 
 # Cosine: a plane within a few degrees of the axis meets it far outside the brain, if at all.

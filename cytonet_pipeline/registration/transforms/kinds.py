@@ -186,7 +186,7 @@ class Field(PointTransform):
 
     def inverse(self) -> PointTransform:
         """The numerical inverse: NaN where there is none."""
-        from cytonet_pipeline.registration.inverse import FieldInverse
+        from cytonet_pipeline.registration.transforms.inverse import FieldInverse
 
         return FieldInverse(self)
 

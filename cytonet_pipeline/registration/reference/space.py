@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cytonet_pipeline.registration.cortex import HEMISPHERES, Cortex, CortexPlace
-from cytonet_pipeline.registration.geodesics import geodesic_distances, medoid, surface_graph
-from cytonet_pipeline.registration.reference_files import (
+from cytonet_pipeline.registration.reference.cortex import HEMISPHERES, Cortex, CortexPlace
+from cytonet_pipeline.registration.reference.files import (
     SurfaceKind,
     check_labels,
     check_surfaces,
@@ -22,8 +21,9 @@ from cytonet_pipeline.registration.reference_files import (
     read_description,
     read_surface,
 )
-from cytonet_pipeline.registration.surfaces import Mesh
-from cytonet_pipeline.registration.volumes import Volume, read_labels, read_volume
+from cytonet_pipeline.registration.reference.geodesics import geodesic_distances, medoid, surface_graph
+from cytonet_pipeline.registration.reference.meshes import Mesh
+from cytonet_pipeline.registration.reference.volumes import Volume, read_labels, read_volume
 from cytonet_pipeline.store import digest_file, digest_of
 
 

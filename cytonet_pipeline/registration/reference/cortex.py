@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from cytonet_pipeline.registration.surfaces import Mesh, Nearest, unit
+from cytonet_pipeline.registration.reference.meshes import Mesh, Nearest, unit
 
 HEMISPHERES = ("L", "R")
 # Where white and pial nearly touch there is no cortex: the medial wall, the cut through the brain stem.

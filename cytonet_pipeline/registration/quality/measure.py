@@ -16,14 +16,19 @@ from typing import Any
 
 import numpy as np
 
-from cytonet_pipeline.registration.chain import BrainChain
-from cytonet_pipeline.registration.direction import CortexFit, explain_misfit, fit_cortex, thinned
-from cytonet_pipeline.registration.hemispheres import AnnotatedPoints, HemisphereFit, explain_mirrored, fit_hemispheres
-from cytonet_pipeline.registration.placement import reflected_sections
-from cytonet_pipeline.registration.reference import ReferenceSpace
-from cytonet_pipeline.registration.round_trip import RoundTrip, explain_round_trip, round_trip
-from cytonet_pipeline.registration.transforms import PointTransform
-from cytonet_pipeline.registration.verdict import Explanations, notes_on, problems_of
+from cytonet_pipeline.registration.chain.brain_chain import BrainChain
+from cytonet_pipeline.registration.chain.placement import reflected_sections
+from cytonet_pipeline.registration.quality.cortex_fit import CortexFit, explain_misfit, fit_cortex, thinned
+from cytonet_pipeline.registration.quality.diagnosis import Explanations, notes_on, problems_of
+from cytonet_pipeline.registration.quality.hemispheres import (
+    AnnotatedPoints,
+    HemisphereFit,
+    explain_mirrored,
+    fit_hemispheres,
+)
+from cytonet_pipeline.registration.quality.round_trip import RoundTrip, explain_round_trip, round_trip
+from cytonet_pipeline.registration.reference.space import ReferenceSpace
+from cytonet_pipeline.registration.transforms.kinds import PointTransform
 
 # The cortex of the atlas ends within a voxel or two of that of a mask: so near a label still counts as hit.
 _ON_CORTEX_MM = 2.0

@@ -13,7 +13,13 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813  (its own name for itself)
 
 from cytonet_pipeline.errors import TransformError
-from cytonet_pipeline.registration.transforms import Affine, BSplineField, Chain, DisplacementField, PointTransform
+from cytonet_pipeline.registration.transforms.kinds import (
+    Affine,
+    BSplineField,
+    Chain,
+    DisplacementField,
+    PointTransform,
+)
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _AGAIN = "write the transform again with the program that made it"

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cytonet_pipeline.registration.direction import Explanation
-from cytonet_pipeline.registration.mistakes import mirror
-from cytonet_pipeline.registration.reference import ReferenceSpace
-from cytonet_pipeline.registration.transforms import PointTransform
+from cytonet_pipeline.registration.quality.candidates import mirror
+from cytonet_pipeline.registration.quality.cortex_fit import Explanation
+from cytonet_pipeline.registration.reference.space import ReferenceSpace
+from cytonet_pipeline.registration.transforms.kinds import PointTransform
 
 # Measured on three brains: 0.86 to 0.89 of the annotated points agree with the atlas, 0.41 to 0.60 mirrored.
 _CLEARLY_BETTER = 0.1

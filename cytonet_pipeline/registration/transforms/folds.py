@@ -9,10 +9,10 @@ import numpy as np
 from scipy.ndimage import maximum_filter
 from scipy.spatial import KDTree
 
-from cytonet_pipeline.registration.newton import Map, determinants, newton
+from cytonet_pipeline.registration.transforms.newton import Map, determinants, newton
 
 if TYPE_CHECKING:
-    from cytonet_pipeline.registration.transforms import Field
+    from cytonet_pipeline.registration.transforms.kinds import Field
 
 # Places per cell and axis where the determinant is looked at: a fold smaller than that is not seen.
 _WITHIN_CELL = (np.arange(4) + 0.5) / 4 - 0.5

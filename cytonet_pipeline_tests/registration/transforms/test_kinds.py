@@ -8,7 +8,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from cytonet_pipeline.errors import TransformError
 from cytonet_pipeline.registration import Affine, Chain, load_transform
-from cytonet_pipeline.registration._itk import from_itk
+from cytonet_pipeline.registration.transforms.itk import from_itk
 from cytonet_pipeline_tests.registration.conftest import LPS
 
 MICROMETRE = 1e-3

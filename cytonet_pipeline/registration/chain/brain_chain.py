@@ -13,9 +13,8 @@ import numpy as np
 
 from cytonet_pipeline.dataset import Brain
 from cytonet_pipeline.errors import DataFault, TransformError
-from cytonet_pipeline.registration.placement import SectionPlacement, series_axis
-from cytonet_pipeline.registration.plane import Origin
-from cytonet_pipeline.registration.sources import (
+from cytonet_pipeline.registration.chain.placement import SectionPlacement, series_axis
+from cytonet_pipeline.registration.chain.sources import (
     ChainSources,
     WarpSource,
     refuse_changed,
@@ -23,7 +22,8 @@ from cytonet_pipeline.registration.sources import (
     sources_of_record,
     warp_source,
 )
-from cytonet_pipeline.registration.transforms import PointTransform
+from cytonet_pipeline.registration.transforms.kinds import PointTransform
+from cytonet_pipeline.registration.transforms.plane import Origin
 from cytonet_pipeline.store import digest_of, read_record, write_record
 
 CHAIN_FILE = "chain.json"

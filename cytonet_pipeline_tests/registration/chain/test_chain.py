@@ -11,7 +11,7 @@ import SimpleITK as sitk  # noqa: N813
 from cytonet_pipeline.dataset import Brain, Dataset, Section
 from cytonet_pipeline.errors import TransformError
 from cytonet_pipeline.registration import Affine, BrainChain, SectionPlacement, resolve_chain
-from cytonet_pipeline.registration.placement import reflected_sections, series_axis
+from cytonet_pipeline.registration.chain.placement import reflected_sections, series_axis
 from cytonet_pipeline.settings import DatasetBlock
 from cytonet_pipeline.store import read_record
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cytonet_pipeline.registration.geodesics import geodesic_distances, medoid, surface_graph
-from cytonet_pipeline.registration.surfaces import Mesh, _closest_weights
+from cytonet_pipeline.registration.reference.geodesics import geodesic_distances, medoid, surface_graph
+from cytonet_pipeline.registration.reference.meshes import Mesh, _closest_weights
 from cytonet_pipeline_tests.registration.conftest import bumpy, sphere
 
 

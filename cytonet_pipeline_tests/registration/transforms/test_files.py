@@ -9,7 +9,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from cytonet_pipeline.errors import TransformError
 from cytonet_pipeline.registration import load_transform
-from cytonet_pipeline.registration.files import members
+from cytonet_pipeline.registration.transforms.files import members
 from cytonet_pipeline_tests.registration.conftest import LPS
 
 

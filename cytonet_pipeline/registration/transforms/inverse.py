@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cytonet_pipeline.registration.folds import Folds
-from cytonet_pipeline.registration.newton import TOLERANCE_MM, Map, newton
-from cytonet_pipeline.registration.transforms import PointTransform
+from cytonet_pipeline.registration.transforms.folds import Folds
+from cytonet_pipeline.registration.transforms.kinds import PointTransform
+from cytonet_pipeline.registration.transforms.newton import TOLERANCE_MM, Map, newton
 
 if TYPE_CHECKING:
-    from cytonet_pipeline.registration.transforms import Field
+    from cytonet_pipeline.registration.transforms.kinds import Field
 
 _FIXED_POINT_STEPS = 12
 # Beside a fold Newton's steps can circle; from a few millimetres away they mostly arrive.

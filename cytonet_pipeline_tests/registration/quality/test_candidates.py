@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cytonet_pipeline.registration import Affine, BrainChain, Chain, DisplacementField, load_transform, measure_chain
-from cytonet_pipeline.registration.hemispheres import AnnotatedPoints, fit_hemispheres
+from cytonet_pipeline.registration.quality.hemispheres import AnnotatedPoints, fit_hemispheres
 from cytonet_pipeline_tests.registration.real_brains import FLIP, MIRROR, NAMES, with_transform
 
 PROMISED_MM = 2.0

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from cytonet_pipeline.errors import ReferenceSpaceError
-from cytonet_pipeline.registration.cortex import HEMISPHERES
-from cytonet_pipeline.registration.surfaces import Mesh
-from cytonet_pipeline.registration.volumes import Volume
+from cytonet_pipeline.registration.reference.cortex import HEMISPHERES
+from cytonet_pipeline.registration.reference.meshes import Mesh
+from cytonet_pipeline.registration.reference.volumes import Volume
 
 SurfaceKind = Literal["pial", "white", "inflated"]
 _SURFACE_KINDS: tuple[SurfaceKind, ...] = ("pial", "white", "inflated")

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 
 from cytonet_pipeline.errors import TransformError
-from cytonet_pipeline.registration.files import load_transform
-from cytonet_pipeline.registration.transforms import Affine, Chain, PointTransform
+from cytonet_pipeline.registration.transforms.files import load_transform
+from cytonet_pipeline.registration.transforms.kinds import Affine, Chain, PointTransform
 
 Origin = Literal["corner", "centre"]
 

@@ -12,9 +12,9 @@ from typing import Any
 from cytonet_pipeline.dataset import Brain, Section
 from cytonet_pipeline.dataset.matrices import table_path
 from cytonet_pipeline.errors import TransformError
-from cytonet_pipeline.registration.files import load_transform, members
-from cytonet_pipeline.registration.plane import Origin, load_plane_transform
-from cytonet_pipeline.registration.transforms import PointTransform
+from cytonet_pipeline.registration.transforms.files import load_transform, members
+from cytonet_pipeline.registration.transforms.kinds import PointTransform
+from cytonet_pipeline.registration.transforms.plane import Origin, load_plane_transform
 from cytonet_pipeline.store import digest_file
 
 
