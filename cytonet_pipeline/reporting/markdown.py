@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from cytonet_pipeline.store import SCORES
+from cytonet_pipeline.scores import SCORES
 
 _SHRINK = 0.8
 _SMALLEST_PX = 64
@@ -63,13 +63,13 @@ def metrics_markdown(table: pd.DataFrame, scores: tuple[str, ...] = ("macro_f1",
     table : DataFrame
         Table `metrics`. Draws of one protocol are averaged; an interval is shown where there is one draw.
     scores : tuple of str
-        Which of `store.SCORES` to show.
+        Which of `SCORES` to show.
     """
     unknown = set(scores) - set(SCORES)
     if unknown:
         raise ValueError(f"no such scores: {sorted(unknown)}")
-    header = ["encoder", "protocol", "labels an area"]
-    header += [f"{score.replace('_', ' ')}, {split}" for score in scores for split in ("seen", "unseen")]
+    header = ["encoder", "protocol", "labels per area"]
+    header += [f"{SCORES[score].title}, {split}" for score in scores for split in ("seen", "unseen")]
     lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * 3 + " ---: |" * (2 * len(scores))]
     for (encoder, protocol, labels), rows in table.groupby(["encoder", "protocol", "labels_per_area"], sort=True):
         cells = [str(encoder), str(protocol), str(labels) if labels else "all"]

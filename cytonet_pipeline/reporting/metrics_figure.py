@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cytonet_pipeline.reporting.style import ROLE_COLORS, ROLE_NAMES, legend, new_figure, panels, save
+from cytonet_pipeline.scores import SCORES
 
-_SCORE_NAMES = {"macro_f1": "macro F1", "weighted_f1": "weighted F1", "top5_accuracy": "top-5 accuracy"}
 _BARS = "bars: 95 % interval over blocks of sections, or standard deviation over draws of labels"
 _MARKERS = {"seen_brains": "o", "unseen_brain": "D"}
 
@@ -30,7 +30,7 @@ def draw_metrics(metrics: pd.DataFrame, score: str = "macro_f1") -> Figure:
     columns = min(3, max(1, len(protocols)))
     rows = max(1, -(-len(protocols) // columns))
     data = ", ".join(dict.fromkeys(metrics["dataset"]))
-    name = _SCORE_NAMES.get(score, score.replace("_", " "))
+    name = SCORES[score].title
     title = f"{name} by encoder and protocol (data: {data})"
     figure = new_figure(title, 1.8 + 2.9 * columns, 1.3 + rows * (0.8 + 0.3 * len(encoders)))
     axes = panels(figure, rows, columns, sharey=True, sharex=True)

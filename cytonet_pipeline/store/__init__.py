@@ -4,7 +4,7 @@ from cytonet_pipeline.store.atomic import atomic_file, atomic_folder, beside, wr
 from cytonet_pipeline.store.digest import canonical_json, digest_array, digest_bytes, digest_file, digest_of
 from cytonet_pipeline.store.locks import lock
 from cytonet_pipeline.store.paths import Store, is_current, open_store, read_stamp, write_stamp
-from cytonet_pipeline.store.schemas import REFERENCE_MM, ROLES, SCORES, TABLES, Column, Table, table
+from cytonet_pipeline.store.schemas import REFERENCE_MM, ROLES, TABLES, Column, Table, table
 from cytonet_pipeline.store.tables import (
     read_record,
     read_table,
@@ -19,7 +19,6 @@ from cytonet_pipeline.store.verdicts import Verdict, digest_left_in
 __all__ = [
     "REFERENCE_MM",
     "ROLES",
-    "SCORES",
     "TABLES",
     "Column",
     "Store",

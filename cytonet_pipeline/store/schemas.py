@@ -9,6 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from cytonet_pipeline.errors import StoreError
+from cytonet_pipeline.scores import SCORES
 
 if TYPE_CHECKING:
     # Imported where they are used: Dagster's definitions read this registry, and load without pandas.
@@ -266,7 +267,6 @@ _PREDICTIONS = Table(
     "cytonet run",
 )
 
-_SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "top5_accuracy")
 _METRICS = Table(
     "metrics",
     1,
@@ -287,10 +287,13 @@ _METRICS = Table(
         Column("n_sections", "int64", "sections scored", low=0),
         Column("n_patches", "int64", "patches scored", low=0),
         Column("n_areas", "int64", "areas scored", low=0),
-        *(Column(s, "float64", s.replace("_", " "), nullable=True, low=0, high=1) for s in _SCORES),
         *(
-            Column(f"{s}_{end}", "float64", f"95 % interval over blocks of sections, {end} end", nullable=True)
-            for s in _SCORES
+            Column(name, "float64", name.replace("_", " "), nullable=True, low=score.lowest, high=1)
+            for name, score in SCORES.items()
+        ),
+        *(
+            Column(f"{name}_{end}", "float64", f"95 % interval over blocks of sections, {end} end", nullable=True)
+            for name in SCORES
             for end in ("low", "high")
         ),
     ),
@@ -383,4 +386,3 @@ TABLES = {
     )
 }
 ROLES = _ROLE
-SCORES = _SCORES

@@ -77,7 +77,7 @@ def metrics():
 def test_the_table_has_seen_beside_unseen(metrics):
     lines = metrics_markdown(metrics, ("macro_f1",)).splitlines()
 
-    assert lines[0] == "| encoder | protocol | labels an area | macro f1, seen | macro f1, unseen |"
+    assert lines[0] == "| encoder | protocol | labels per area | macro F1, seen | macro F1, unseen |"
     assert lines[2] == "| demo | linear_E30 | all | 0.500 (0.450–0.550) | 0.250 |"
 
 

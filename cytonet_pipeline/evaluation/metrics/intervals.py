@@ -8,7 +8,7 @@ conditional on the brains scored, and one unseen brain says nothing about the ne
 import numpy as np
 import pandas as pd
 
-from cytonet_pipeline.evaluation.metrics.scores import Counts
+from cytonet_pipeline.evaluation.metrics.scoring import count_patches
 
 LEAST_BLOCKS = 10
 _LOW, _HIGH = 0.025, 0.975
@@ -74,7 +74,7 @@ def blocks_of(rows: pd.DataFrame, gap_mm: float) -> tuple[np.ndarray, np.ndarray
     return block, np.array(brain_of_block, dtype=np.int64)
 
 
-def resampled(brain_of_block: np.ndarray, n: int, seed: int) -> np.ndarray:
+def draw_blocks(brain_of_block: np.ndarray, n: int, seed: int) -> np.ndarray:
     """How often each block occurs in each of `n` resamplings, within each brain as many blocks as it has.
 
     Returns
@@ -109,5 +109,5 @@ def intervals(predictions: pd.DataFrame, gap_mm: float, n: int, seed: int) -> di
     if len(brain_of_block) < LEAST_BLOCKS or n == 0:
         return {}
     areas = np.unique(predictions["area"])
-    drawn = Counts.by_group(predictions, block, areas).weighted(resampled(brain_of_block, n, seed)).scores()
+    drawn = count_patches(predictions, block, areas).resampled(draw_blocks(brain_of_block, n, seed)).scores()
     return {name: tuple(np.quantile(values, [_LOW, _HIGH]).tolist()) for name, values in drawn.items()}

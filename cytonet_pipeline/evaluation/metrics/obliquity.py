@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from cytonet_pipeline.evaluation.metrics.scores import scores
+from cytonet_pipeline.evaluation.metrics.scoring import scores
 
 _TERCILES = ("low", "middle", "high")
 

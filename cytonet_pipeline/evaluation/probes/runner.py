@@ -16,7 +16,7 @@ from cytonet_pipeline.evaluation.features.embedding_store import wanted_embeddin
 from cytonet_pipeline.evaluation.features.evaluation_set import TEST_ROLES
 from cytonet_pipeline.evaluation.metrics.area_distances import distance_summary, medoid_distances_mm
 from cytonet_pipeline.evaluation.metrics.obliquity import scores_by_obliquity
-from cytonet_pipeline.evaluation.metrics.scores import area_scores, confusion, in_top
+from cytonet_pipeline.evaluation.metrics.scoring import area_scores, confusion, in_top
 from cytonet_pipeline.evaluation.probes.end_to_end import read_classifier
 from cytonet_pipeline.evaluation.probes.heads import Head, LinearHead
 from cytonet_pipeline.evaluation.probes.knn import KnnHead

@@ -9,8 +9,8 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from cytonet_pipeline.evaluation.metrics.intervals import LEAST_BLOCKS, blocks_of, resampled
-from cytonet_pipeline.evaluation.metrics.scores import Counts
+from cytonet_pipeline.evaluation.metrics.intervals import LEAST_BLOCKS, blocks_of, draw_blocks
+from cytonet_pipeline.evaluation.metrics.scoring import count_patches
 
 COLUMNS = (
     "protocol", "split", "encoder_a", "encoder_b", "n_patches", "n_blocks", "macro_f1_a", "macro_f1_b",
@@ -38,16 +38,16 @@ def compare_pair(a: pd.DataFrame, b: pd.DataFrame, gap_mm: float, n: int, seed: 
     a, b = (f[f["patch_id"].isin(shared)].sort_values("patch_id").reset_index(drop=True) for f in (a, b))
     areas = np.unique(a["area"])
     block, brain_of_block = blocks_of(a, gap_mm)
-    counts = [Counts.by_group(f, block, areas) for f in (a, b)]
+    counts = [count_patches(f, block, areas) for f in (a, b)]
     whole = np.ones((1, len(brain_of_block)))
-    f1_a, f1_b = (float(c.weighted(whole).scores()["macro_f1"][0]) for c in counts)
+    f1_a, f1_b = (float(c.resampled(whole).scores()["macro_f1"][0]) for c in counts)
     found: dict[str, float | int] = {
         "n_patches": len(a), "n_blocks": len(brain_of_block), "macro_f1_a": f1_a, "macro_f1_b": f1_b,
         "difference": f1_a - f1_b, "difference_low": np.nan, "difference_high": np.nan, "p": np.nan,
     }  # fmt: skip
     if len(brain_of_block) >= LEAST_BLOCKS and n > 0:
-        times = resampled(brain_of_block, n, seed)
-        f1 = [c.weighted(times).scores()["macro_f1"] for c in counts]
+        times = draw_blocks(brain_of_block, n, seed)
+        f1 = [c.resampled(times).scores()["macro_f1"] for c in counts]
         difference = f1[0] - f1[1]
         found["difference_low"], found["difference_high"] = np.quantile(difference, [0.025, 0.975]).tolist()
         tail = min(int((difference <= 0).sum()), int((difference >= 0).sum()))

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cytonet_pipeline.scores import SCORES
+
 _KEYS = ["encoder", "method", "backbone", "held_out", "seed", "protocol"]
 _SPLITS = {"seen_brains": "seen", "unseen_brain": "unseen"}
-_SHOWN = {
-    "macro_f1": "macro F1", "balanced_accuracy": "balanced", "accuracy": "accuracy", "weighted_f1": "weighted F1",
-    "top5_accuracy": "top 5",
-}  # fmt: skip
+# These first, the other scores after them.
+_FIRST = ("macro_f1", "balanced_accuracy")
+_HEADINGS = {name: SCORES[name].heading for name in dict.fromkeys((*_FIRST, *SCORES))}
 _LATEX = str.maketrans(
     {"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
      "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "–": "--", "±": r"$\pm$"}
@@ -93,7 +94,7 @@ def main_rows(metrics: pd.DataFrame) -> pd.DataFrame:
         row["samples"] = str(of_entry["pretrain_samples"].iloc[0])
         by_split = {str(found["split"]): found for found in of_entry.to_dict("records")}
         for split, short in _SPLITS.items():
-            for score, title in _SHOWN.items():
+            for score, title in _HEADINGS.items():
                 row[f"{short} {title}"] = _with_interval(by_split[split], score, wide=score == "macro_f1")
             row[f"{short} areas"] = str(by_split[split]["n_areas"])
             row[f"{short} patches"] = str(by_split[split]["n_patches"])
@@ -105,7 +106,7 @@ def without_constants(rows: pd.DataFrame) -> tuple[dict[str, str], pd.DataFrame]
     """Take out what is the same in every row, other than scores: a table of twenty columns is read by nobody."""
     if len(rows) < 2:
         return {}, rows
-    scores = {f"{short} {title}" for short in _SPLITS.values() for title in _SHOWN.values()}
+    scores = {f"{short} {title}" for short in _SPLITS.values() for title in _HEADINGS.values()}
     same = {str(name): str(rows[name].iloc[0]) for name in rows if name not in scores and rows[name].nunique() == 1}
     return same, rows.drop(columns=list(same))
 

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cytonet_pipeline.evaluation.metrics.intervals import blocks_of, blocks_of_brain, intervals, resampled
-from cytonet_pipeline.evaluation.metrics.scores import scores
+from cytonet_pipeline.evaluation.metrics.intervals import blocks_of, blocks_of_brain, draw_blocks, intervals
+from cytonet_pipeline.evaluation.metrics.scoring import scores
 from cytonet_pipeline.evaluation.table.comparisons import compare_all, compare_pair, holm
 
 
@@ -54,7 +54,7 @@ def test_sections_of_one_run_are_never_split_between_blocks(predictions):
 
 def test_each_brain_keeps_its_number_of_blocks():
     """Otherwise the interval would also hold the luck of which brains were drawn, of which there are few."""
-    times = resampled(np.array([0, 0, 0, 1, 1]), 50, seed=0)
+    times = draw_blocks(np.array([0, 0, 0, 1, 1]), 50, seed=0)
 
     assert (times[:, :3].sum(axis=1) == 3).all()
     assert (times[:, 3:].sum(axis=1) == 2).all()
@@ -63,7 +63,7 @@ def test_each_brain_keeps_its_number_of_blocks():
 def test_intervals_equal_those_of_a_loop_over_resampled_patches(predictions):
     block, brain_of_block = blocks_of(predictions, gap_mm=1.0)
     drawn = []
-    for times in resampled(brain_of_block, 60, seed=7):
+    for times in draw_blocks(brain_of_block, 60, seed=7):
         rows = [predictions[block == b] for b, n in enumerate(times) for _ in range(n)]
         drawn.append(scores(pd.concat(rows)))
     expected = pd.DataFrame(drawn).quantile([0.025, 0.975])

@@ -17,8 +17,9 @@ from cytonet_pipeline.evaluation.probes.probe_data import probe_data
 from cytonet_pipeline.evaluation.probes.protocols import Protocol, protocols_of
 from cytonet_pipeline.evaluation.table.metrics_table import metrics_table, results_in
 from cytonet_pipeline.evaluation.table.table_text import comparison_rows
+from cytonet_pipeline.scores import SCORES
 from cytonet_pipeline.settings import EvaluationBlock
-from cytonet_pipeline.store import SCORES, read_record, read_table
+from cytonet_pipeline.store import read_record, read_table
 from cytonet_pipeline_tests.evaluation.conftest import DISTANCES_MM, ENCODER, VERSION, add_encoder
 
 

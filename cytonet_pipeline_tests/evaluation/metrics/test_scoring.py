@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score, top_k_accuracy_score
 
-from cytonet_pipeline.evaluation.metrics.scores import Counts, area_scores, confusion, in_top, scores
-from cytonet_pipeline.store import SCORES
+from cytonet_pipeline.evaluation.metrics.scoring import area_scores, confusion, count_patches, in_top, scores
+from cytonet_pipeline.scores import SCORES
 
 
 @pytest.fixture
@@ -23,13 +23,14 @@ def predictions():
 def test_scores_are_those_of_scikit_learn(predictions):
     found = scores(predictions)
 
-    true, said = predictions["area"], predictions["predicted_area"]
+    true, predicted = predictions["area"], predictions["predicted_area"]
     present = np.unique(true)
-    assert found["accuracy"] == pytest.approx((true == said).mean())
+    assert found["accuracy"] == pytest.approx((true == predicted).mean())
     with pytest.warns(UserWarning, match="y_pred contains classes not in y_true"):
-        assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(true, said))
-    assert found["macro_f1"] == pytest.approx(f1_score(true, said, labels=present, average="macro"))
-    assert found["weighted_f1"] == pytest.approx(f1_score(true, said, average="weighted"))
+        assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(true, predicted))
+    assert found["macro_f1"] == pytest.approx(f1_score(true, predicted, labels=present, average="macro"))
+    assert found["weighted_f1"] == pytest.approx(f1_score(true, predicted, average="weighted"))
+    assert found["top5_accuracy"] == pytest.approx(predictions["in_top"].mean())
 
 
 def test_areas_that_do_not_occur_are_not_averaged_over(predictions):
@@ -39,11 +40,11 @@ def test_areas_that_do_not_occur_are_not_averaged_over(predictions):
     assert scores(predictions)["macro_f1"] > with_absent
 
 
-def test_scores_from_counts_equal_scores_of_predictions(predictions):
-    """The intervals use counts, the table scikit-learn: they have to be the same thing."""
+def test_scores_of_groups_counted_together_are_those_of_all_patches(predictions):
+    """The intervals resample groups of patches: counted together, groups have to score like their patches."""
     areas = np.unique(predictions["area"])
     groups = np.arange(len(predictions)) % 7
-    counts = Counts.by_group(predictions, groups, areas).weighted(np.ones((1, 7)))
+    counts = count_patches(predictions, groups, areas).resampled(np.ones((1, 7)))
 
     for name, value in scores(predictions).items():
         assert counts.scores()[name][0] == pytest.approx(value), name
@@ -52,7 +53,7 @@ def test_scores_from_counts_equal_scores_of_predictions(predictions):
 def test_a_group_counted_twice_scores_like_its_patches_doubled(predictions):
     areas = np.unique(predictions["area"])
     groups = np.arange(len(predictions)) % 3
-    counts = Counts.by_group(predictions, groups, areas).weighted(np.array([[2, 0, 1]]))
+    counts = count_patches(predictions, groups, areas).resampled(np.array([[2, 0, 1]]))
 
     doubled = pd.concat([predictions[groups == 0], predictions[groups == 0], predictions[groups == 2]])
     for name, value in scores(doubled).items():
@@ -81,7 +82,7 @@ def test_no_predictions_have_no_scores():
     nothing = pd.DataFrame({"area": [], "predicted_area": [], "in_top": []})
 
     assert all(np.isnan(value) for value in scores(nothing).values())
-    assert tuple(scores(nothing)) == SCORES
+    assert tuple(scores(nothing)) == tuple(SCORES)
 
 
 def test_confusion_holds_every_patch_once(predictions):
