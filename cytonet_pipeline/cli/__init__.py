@@ -8,7 +8,7 @@ from cytonet_pipeline.cli import pipeline
 # isort: split
 from cytonet_pipeline.cli import data, lineage, training
 from cytonet_pipeline.cli.app import app
-from cytonet_pipeline.console import err
+from cytonet_pipeline.cli.console import err
 from cytonet_pipeline.errors import CytonetError
 
 __all__ = ["app", "data", "lineage", "main", "pipeline", "training"]

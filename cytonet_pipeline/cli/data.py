@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from cytonet_pipeline import progress
 from cytonet_pipeline.cli.app import app, names_in
-from cytonet_pipeline.console import Terminal, err, out
+from cytonet_pipeline.cli.console import Terminal, err, out
 from cytonet_pipeline.settings import Settings
 
 
@@ -56,7 +56,7 @@ def doctor(
     ] = False,
 ) -> None:
     """Say what is missing on this machine, in the reference, the data set and the cluster, before hours are spent."""
-    from cytonet_pipeline.doctor import examine, examine_cluster
+    from cytonet_pipeline.cli.doctor import examine, examine_cluster
 
     settings = Settings.from_environment()
     with progress.shown_on(Terminal()):
@@ -76,7 +76,7 @@ def map_(
     output: Annotated[Path | None, typer.Option("--out", help="TSV to write; default: standard output.")] = None,
 ) -> None:
     """Map points of a brain to Colin-27, or back. Millimetres, RAS; a point without an image becomes n/a."""
-    from cytonet_pipeline.mapping import map_table
+    from cytonet_pipeline.registration.map_points import map_table
 
     mapped, without = map_table(Settings.from_environment(), brain.removeprefix("sub-"), points, to)
     text = mapped.to_csv(sep="\t", index=False, na_rep="n/a", float_format="%.4f")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cytonet_pipeline.cli.app import AsJson, app
-from cytonet_pipeline.console import out, show
+from cytonet_pipeline.cli.console import out, show
 from cytonet_pipeline.errors import ConfigurationError
 from cytonet_pipeline.settings import Settings
 

@@ -11,7 +11,7 @@ import typer
 
 from cytonet_pipeline import progress
 from cytonet_pipeline.cli.app import app, names_in
-from cytonet_pipeline.console import Terminal, err, out, show
+from cytonet_pipeline.cli.console import Terminal, err, out, show
 from cytonet_pipeline.errors import ConfigurationError
 from cytonet_pipeline.settings import PROJECT, Settings
 

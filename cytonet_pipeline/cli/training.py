@@ -12,7 +12,7 @@ import typer
 
 from cytonet_pipeline import __version__
 from cytonet_pipeline.cli.app import AsJson, app, names_in
-from cytonet_pipeline.console import out, show
+from cytonet_pipeline.cli.console import out, show
 from cytonet_pipeline.errors import ConfigurationError
 from cytonet_pipeline.settings import PROJECT, Settings
 
@@ -100,7 +100,7 @@ def gc(
     import pandas as pd
 
     from cytonet_pipeline.store import Store
-    from cytonet_pipeline.tidy import unneeded
+    from cytonet_pipeline.store.garbage import unneeded
 
     store = Store(Settings.from_environment().store)
     found = unneeded(store)

@@ -13,8 +13,8 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from cytonet_pipeline.phantom.draws import SmoothField, stream
+from cytonet_pipeline.phantom.itk_files import without_times
 from cytonet_pipeline.phantom.reference import Reference
-from cytonet_pipeline.phantom.timeless import without_times
 
 BEND_RMS_MM = 2.2
 BEND_WAVELENGTH_MM = (70.0, 130.0)

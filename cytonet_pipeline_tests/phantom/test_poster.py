@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from cytonet_pipeline.dataset import Dataset
 from cytonet_pipeline.errors import ConfigurationError
 from cytonet_pipeline.histology import open_scan, survey
-from cytonet_pipeline.phantom import poster, write_phantom
-from cytonet_pipeline.phantom.shared_tiles import TiledLevel, write_shared_tiles
+from cytonet_pipeline.phantom import write_phantom
+from cytonet_pipeline.phantom.poster import brains as poster
+from cytonet_pipeline.phantom.poster.shared_tiles import TiledLevel, write_shared_tiles
 from cytonet_pipeline.registration import resolve_chain
 from cytonet_pipeline.settings import DatasetBlock
 from cytonet_pipeline_tests.phantom.test_write import digests

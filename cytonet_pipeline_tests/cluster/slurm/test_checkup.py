@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from cytonet_pipeline.cli.doctor import examine_cluster
 from cytonet_pipeline.cluster.slurm.node_report import of_the_node
 from cytonet_pipeline.cluster.slurm.profile import ClusterProfile
-from cytonet_pipeline.doctor import examine_cluster
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline_tests.cluster.slurm.slurm_cluster import slurm  # noqa: F401
 from cytonet_pipeline_tests.cluster.sshd import sshd  # noqa: F401

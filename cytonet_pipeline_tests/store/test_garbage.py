@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cytonet_pipeline.store import Store, write_json, write_text
-from cytonet_pipeline.tidy import unneeded
+from cytonet_pipeline.store.garbage import unneeded
 
 DAY_S = 86400.0
 

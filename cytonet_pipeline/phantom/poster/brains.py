@@ -15,12 +15,12 @@ import numpy as np
 
 from cytonet_pipeline import progress
 from cytonet_pipeline.phantom import dataset
-from cytonet_pipeline.phantom.cortex_grid import CortexGrid
 from cytonet_pipeline.phantom.draws import stream
+from cytonet_pipeline.phantom.poster.cortex_grid import CortexGrid
+from cytonet_pipeline.phantom.poster.shared_tiles import TiledLevel, write_shared_tiles
+from cytonet_pipeline.phantom.poster.tile_bank import DEEP, FACTORS, GLASS, TILE_PX, WHITE, TileBank, compressed
 from cytonet_pipeline.phantom.reference import Reference
 from cytonet_pipeline.phantom.sections import SECTION_MM, Painter, SectionPlan, scan_matrix
-from cytonet_pipeline.phantom.shared_tiles import TiledLevel, write_shared_tiles
-from cytonet_pipeline.phantom.tile_bank import DEEP, FACTORS, GLASS, TILE_PX, WHITE, TileBank, compressed
 
 BRAINS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B20")
 SECTIONS = 4128

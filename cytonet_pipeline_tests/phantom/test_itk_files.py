@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from cytonet_pipeline.phantom.timeless import lookup3, without_times
+from cytonet_pipeline.phantom.itk_files import lookup3, without_times
 
 
 @pytest.mark.parametrize(("text", "published"), [(b"", 0xDEADBEEF), (b"Four score and seven years ago", 0x17770551)])
