@@ -1,28 +1,26 @@
 """When assets run by themselves.
 
 Conditions are a convenience downstream: they lose updates that land in the tick after a request. What must not be lost
-(new brains, trainings that would differ) compares the store with the wanted state on every tick: see the sensor
+(new brains, training runs that would differ) compares the store with the desired state on every tick: see the sensor
 `new_brains` and the schedule `retrain`. GPU training has no condition at all: a schedule or a person decides.
+
+`docs/dagster.md` has the reasons; `test_automation.py` evaluates these conditions on the real definitions.
 """
 
 import dagster as dg
 
 # Not `eager()`: it forgets updates that land while its target runs, and ignores failed blocking checks on later ticks.
+_updated = dg.AutomationCondition.any_deps_updated().since(
+    dg.AutomationCondition.newly_requested() | dg.AutomationCondition.initial_evaluation()
+)
+_quiet = ~dg.AutomationCondition.any_deps_in_progress() & ~dg.AutomationCondition.in_progress()
+
+# A brain that has never been indexed holds nothing back: the training set decided which brains take part.
+_complete = ~dg.AutomationCondition.any_deps_missing().ignore(dg.AssetSelection.groups("histology"))
+
 after_upstream = (
-    dg.AutomationCondition.any_deps_updated().since(
-        dg.AutomationCondition.newly_requested() | dg.AutomationCondition.initial_evaluation()
-    )
-    & ~dg.AutomationCondition.any_deps_missing()
-    & ~dg.AutomationCondition.any_deps_in_progress()
-    & ~dg.AutomationCondition.in_progress()
-    & dg.AutomationCondition.all_deps_blocking_checks_passed()
+    _updated & _complete & _quiet & dg.AutomationCondition.all_deps_blocking_checks_passed()
 ).with_label("after upstream")
 
-# The table of results is wanted while some encoders are still missing.
-after_any_upstream = (
-    dg.AutomationCondition.any_deps_updated().since(
-        dg.AutomationCondition.newly_requested() | dg.AutomationCondition.initial_evaluation()
-    )
-    & ~dg.AutomationCondition.any_deps_in_progress()
-    & ~dg.AutomationCondition.in_progress()
-).with_label("after any upstream")
+# For the table of results: it is written while some encoders are still missing.
+after_any_upstream = (_updated & _quiet).with_label("after any upstream")

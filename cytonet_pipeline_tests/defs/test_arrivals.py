@@ -131,3 +131,20 @@ def test_the_schedule_trains_the_encoders_whose_training_set_would_differ(instan
     assert {request.partition_key for request in requests} == {"tiny_cytonet", "tiny_scratch", "tiny_position"}
     current = Store(store).current_version("tiny_cytonet")
     assert all(current not in request.run_key for request in requests)
+
+
+def test_a_brain_without_an_index_keeps_no_encoder_from_its_training_set(instance, ran, tmp_path):
+    """Trap 6 in docs/dagster.md: a new brain must not stop the encoders; the training set decides who takes part."""
+    shutil.copytree(ran.settings.store, tmp_path / "store")
+    settings = ran.settings.model_copy(update={"store": tmp_path / "store"})
+    instance.add_dynamic_partitions("brain", ["B01", "B02", "B20", "B99"])
+    job = build_defs({"settings": fixed(settings)}).resolve_job_def("train_encoder")
+
+    result = job.execute_in_process(
+        instance=instance, partition_key="tiny_cytonet", asset_selection=[dg.AssetKey("training_set")]
+    )
+
+    assert result.success
+    assert Store(settings.store).wanted_version("tiny_cytonet") == Store(ran.settings.store).wanted_version(
+        "tiny_cytonet"
+    )

@@ -1,129 +1,206 @@
-"""Conditions, evaluated on an instance where everything has been materialised: what they ask for, and what not."""
+"""What the automation conditions of the real definitions request, from an instance where everything is materialised.
+
+Events come from stand-ins that have the names of our assets and compute nothing: the event log knows names only.
+"""
 
 import dagster as dg
 import pytest
 
-from cytonet_pipeline.defs.automation import after_any_upstream, after_upstream
-from cytonet_pipeline.defs.partitions import brains, every_brain
+from cytonet_pipeline.definitions import build_defs
+from cytonet_pipeline.defs.partitions import brains, encoders
 
-PASSES: dict[str, bool] = {}
-ENCODERS = dg.StaticPartitionsDefinition(["a", "b"])
-
-
-@dg.asset(partitions_def=brains)
-def index() -> None: ...
+BRAINS = ["B01", "B02", "B20"]
+ENCODERS = ["tiny_cytonet", "tiny_scratch", "tiny_position"]
+EVALUATION = {"patch_embeddings", "linear_probe", "umap_plots", "area_maps"}
+HEALTHY: dict[str, bool] = {}
 
 
-@dg.asset(partitions_def=ENCODERS, deps=[dg.AssetDep("index", partition_mapping=every_brain)])
-def encoder() -> None: ...
+@dg.asset(name="encoder", partitions_def=encoders)
+def _training() -> None: ...
 
 
-@dg.asset_check(asset="encoder", blocking=True, partitions_def=ENCODERS)
-def healthy(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(passed=PASSES[context.partition_key])
+@dg.asset_check(asset="encoder", name="encoder_is_healthy", blocking=True, partitions_def=encoders)
+def _health(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(passed=HEALTHY[context.partition_key])
 
 
-@dg.asset(partitions_def=ENCODERS, deps=["encoder"], automation_condition=after_upstream)
-def probe() -> None: ...
+TRAINING = dg.Definitions([_training], asset_checks=[_health])
 
 
-@dg.asset(deps=["probe"], automation_condition=after_any_upstream)
-def table() -> None: ...
+class Pipeline:
+    """The real definitions beside an instance; what is requested is counted from tick to tick."""
 
+    def __init__(self, defs: dg.Definitions, instance: dg.DagsterInstance) -> None:
+        self.defs = defs
+        self.graph = self.defs.resolve_asset_graph()
+        self.instance = instance
+        self.cursor = None
+        self.instance.add_dynamic_partitions(brains.name, BRAINS)
 
-DEFS = dg.Definitions([index, encoder, probe, table], asset_checks=[healthy])
+    def materialise(self, asset: str, *partitions: str) -> None:
+        for partition in partitions or [None]:
+            self.instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=partition))
+
+    def train(self, encoder: str, *, healthy: bool = True) -> None:
+        """Materialise an encoder with its check, in a run of its own."""
+        HEALTHY[encoder] = healthy
+        job = TRAINING.resolve_implicit_global_asset_job_def()
+        job.execute_in_process(instance=self.instance, partition_key=encoder, raise_on_error=False)
+
+    def materialise_everything(self) -> None:
+        for key in self.graph.toposorted_asset_keys:
+            partitions = self.graph.get(key).partitions_def
+            names = [] if partitions is None else BRAINS if partitions == brains else ENCODERS
+            self.materialise(key.to_user_string(), *names)
+
+    def start(self, job: str, partition: str) -> dg.DagsterRun:
+        """Put a run of a job of ours in progress."""
+        return self.instance.create_run_for_job(
+            self.defs.resolve_job_def(job), tags={"dagster/partition": partition}, status=dg.DagsterRunStatus.STARTED
+        )
+
+    def finish(self, run: dg.DagsterRun) -> None:
+        """End a run."""
+        self.instance.report_run_canceled(run)
+
+    def tick(self) -> dict[str, set[str | None]]:
+        """Evaluate all conditions once and return the partitions requested per asset."""
+        result = dg.evaluate_automation_conditions(self.defs, self.instance, cursor=self.cursor)
+        self.cursor = result.cursor
+        return {
+            key.to_user_string(): set(result.get_requested_partitions(key))
+            for key in self.graph.materializable_asset_keys
+            if result.get_num_requested(key)
+        }
 
 
 @pytest.fixture
 def instance():
     with dg.DagsterInstance.ephemeral() as opened:
-        opened.add_dynamic_partitions("brain", ["B01", "B02"])
         yield opened
 
 
-def materialise(instance, asset, partition=None) -> None:
-    instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=partition))
+@pytest.fixture(scope="module")
+def defs():
+    return build_defs()
 
 
-def train(instance, partition: str, *, passes: bool = True) -> None:
-    """Materialise the encoder with its check, in a run of its own."""
-    PASSES[partition] = passes
-    job = DEFS.resolve_implicit_global_asset_job_def()
-    job.execute_in_process(
-        instance=instance, partition_key=partition, asset_selection=[dg.AssetKey("encoder")], raise_on_error=False
-    )
+@pytest.fixture
+def complete(defs, instance):
+    """Everything materialised, the first tick behind us."""
+    pipeline = Pipeline(defs, instance)
+    pipeline.materialise_everything()
+    assert pipeline.tick() == {}
+    return pipeline
 
 
-def baseline(instance):
-    """Everything materialised, one tick behind us."""
-    for brain in ("B01", "B02"):
-        materialise(instance, "index", brain)
-    for name in ("a", "b"):
-        train(instance, name)
-        materialise(instance, "probe", name)
-    materialise(instance, "table")
-    return dg.evaluate_automation_conditions(DEFS, instance)
+def test_nothing_is_requested_while_nothing_changes(complete):
+    assert complete.tick() == {}
 
 
-def requested(result, asset):
-    return set(result.get_requested_partitions(dg.AssetKey(asset)))
+def test_a_trained_encoder_is_evaluated_and_no_other(complete):
+    complete.train("tiny_cytonet")
+
+    assert complete.tick() == {asset: {"tiny_cytonet"} for asset in EVALUATION}
+    assert complete.tick() == {}, "requested once"
 
 
-def test_nothing_is_asked_for_while_nothing_changes(instance):
-    first = baseline(instance)
-    again = dg.evaluate_automation_conditions(DEFS, instance, cursor=first.cursor)
-    assert first.total_requested == 0
-    assert again.total_requested == 0
+def test_the_table_follows_the_probe_and_not_the_training(complete):
+    complete.materialise("linear_probe", "tiny_cytonet")
+
+    assert complete.tick() == {"metrics_table": {None}, "area_maps": {"tiny_cytonet"}}
 
 
-def test_a_trained_encoder_is_evaluated_and_no_other(instance):
-    before = baseline(instance)
-    train(instance, "a")
+def test_training_is_requested_by_nothing(complete):
+    """GPU time is spent when a person or the schedule has decided."""
+    for asset in ("section_scans", "colin27_transforms", "patch_index"):
+        complete.materialise(asset, "B01")
+    complete.materialise("training_set", "tiny_cytonet")
 
-    result = dg.evaluate_automation_conditions(DEFS, instance, cursor=before.cursor)
-
-    assert requested(result, "probe") == {"a"}
-
-
-def test_a_collapsed_encoder_is_not_evaluated_on_a_later_tick_either(instance):
-    """Trap 5: `eager()` ignores blocking checks that failed, from the next tick on."""
-    before = baseline(instance)
-    train(instance, "a", passes=False)
-
-    result = dg.evaluate_automation_conditions(DEFS, instance, cursor=before.cursor)
-    later = dg.evaluate_automation_conditions(DEFS, instance, cursor=result.cursor)
-
-    assert requested(result, "probe") == set()
-    assert requested(later, "probe") == set()
+    assert not {"training_set", "encoder"} & complete.tick().keys()
 
 
-def test_an_update_that_lands_while_its_target_runs_is_not_lost(instance):
-    """Trap 4: `eager()` forgets it."""
-    before = baseline(instance)
-    train(instance, "a")
-    asked = dg.evaluate_automation_conditions(DEFS, instance, cursor=before.cursor)
-    quiet = dg.evaluate_automation_conditions(DEFS, instance, cursor=asked.cursor)
-    train(instance, "a")
+def test_a_new_index_is_offered_to_the_evaluation_of_every_encoder(complete):
+    """Whether anything changes for an encoder is decided by the digests in the store, at little cost."""
+    for name in ENCODERS:
+        complete.train(name)
+    assert complete.tick().keys() == EVALUATION
+    assert complete.tick() == {}
 
-    again = dg.evaluate_automation_conditions(DEFS, instance, cursor=quiet.cursor)
+    complete.materialise("patch_index", "B01")
 
-    assert requested(asked, "probe") == {"a"}
-    assert requested(again, "probe") == {"a"}
+    assert complete.tick() == {asset: set(ENCODERS) for asset in EVALUATION}
 
 
-def test_the_table_is_asked_for_while_some_encoders_are_missing(instance):
-    """Trap 6: one missing partition would block an unpartitioned asset for good."""
-    materialise(instance, "table")
-    before = dg.evaluate_automation_conditions(DEFS, instance)
-    materialise(instance, "probe", "a")
+def test_a_collapsed_encoder_is_not_evaluated_on_a_later_tick_either(complete):
+    """Trap 5 in docs/dagster.md: `eager()` ignores blocking checks that failed, from the next tick on."""
+    complete.train("tiny_cytonet", healthy=False)
 
-    result = dg.evaluate_automation_conditions(DEFS, instance, cursor=before.cursor)
-
-    assert result.get_num_requested(dg.AssetKey("table")) == 1
+    assert complete.tick() == {}
+    assert complete.tick() == {}
 
 
-def test_a_brain_without_an_index_keeps_nobody_from_being_trained(instance):
-    """Trap 6: a new brain without an index must not stop the encoders; the training set decides who takes part."""
-    materialise(instance, "index", "B01")
-    result = dg.materialize([encoder], partition_key="a", instance=instance, raise_on_error=False)
-    assert result.success
+def test_an_encoder_that_was_trained_again_and_is_healthy_is_evaluated(complete):
+    complete.train("tiny_cytonet", healthy=False)
+    assert complete.tick() == {}
+
+    complete.train("tiny_cytonet")
+
+    assert complete.tick() == {asset: {"tiny_cytonet"} for asset in EVALUATION}
+
+
+def test_an_update_that_lands_while_its_target_runs_is_not_lost(complete):
+    """Trap 4 in docs/dagster.md: `eager()` forgets it."""
+    complete.train("tiny_cytonet")
+    assert complete.tick().keys() == EVALUATION
+    run = complete.start("evaluate_encoder", "tiny_cytonet")
+    assert complete.tick() == {}
+
+    complete.train("tiny_cytonet")
+
+    assert complete.tick() == {}, "its evaluation is in progress"
+    complete.finish(run)
+    assert complete.tick() == {asset: {"tiny_cytonet"} for asset in EVALUATION}
+
+
+def test_an_update_in_the_tick_after_a_request_is_lost(complete):
+    """Trap 4, second kind: why new brains and training have a sensor and a schedule that look at the store."""
+    complete.train("tiny_cytonet")
+    assert complete.tick().keys() == EVALUATION
+
+    complete.train("tiny_cytonet")
+
+    assert complete.tick() == {}
+    assert complete.tick() == {}
+
+
+def test_the_table_is_requested_while_some_encoders_are_missing(defs, instance):
+    """Trap 6 in docs/dagster.md: one missing partition would block an unpartitioned asset for good."""
+    pipeline = Pipeline(defs, instance)
+    pipeline.materialise("metrics_table")
+    assert pipeline.tick() == {}
+
+    pipeline.materialise("linear_probe", "tiny_cytonet")
+
+    assert pipeline.tick() == {"metrics_table": {None}}
+
+
+def test_a_brain_that_was_never_indexed_holds_no_evaluation_back(complete):
+    """Trap 6: with `any_deps_missing` over all brains, one whose run was killed would stop every encoder for good."""
+    complete.instance.add_dynamic_partitions(brains.name, ["B21"])
+    assert complete.tick() == {}
+
+    complete.train("tiny_cytonet")
+
+    assert complete.tick() == {asset: {"tiny_cytonet"} for asset in EVALUATION}
+
+
+def test_an_encoder_without_features_is_not_probed(defs, instance):
+    """What is missing of the encoder itself does hold back: there is nothing to probe."""
+    pipeline = Pipeline(defs, instance)
+    pipeline.materialise("reference_space")
+    assert pipeline.tick() == {}
+
+    pipeline.materialise("reference_space")
+
+    assert pipeline.tick() == {}
