@@ -18,9 +18,9 @@ _quiet = ~dg.AutomationCondition.any_deps_in_progress() & ~dg.AutomationConditio
 # A brain that has never been indexed holds nothing back: the training set decided which brains take part.
 _complete = ~dg.AutomationCondition.any_deps_missing().ignore(dg.AssetSelection.groups("histology"))
 
-after_upstream = (
-    _updated & _complete & _quiet & dg.AutomationCondition.all_deps_blocking_checks_passed()
-).with_label("after upstream")
+after_upstream = (_updated & _complete & _quiet & dg.AutomationCondition.all_deps_blocking_checks_passed()).with_label(
+    "after upstream"
+)
 
 # For the table of results: it is written while some encoders are still missing.
 after_any_upstream = (_updated & _quiet).with_label("after any upstream")
