@@ -1,6 +1,6 @@
-"""Predicted areas of whole brains: the probe on a dense grid over all sections, and as a volume in Colin-27.
+"""Maps of predicted areas of whole brains: the probe on a dense grid over all sections, and as a volume in Colin-27.
 
-What is drawn from it is `reporting`'s business.
+Figures of the maps are drawn in `reporting`.
 """
 
 import logging
@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import f1_score
 
 from cytonet_pipeline.dataset import Brain, Dataset
 from cytonet_pipeline.errors import DataFault, StoreError
@@ -17,8 +16,9 @@ from cytonet_pipeline.evaluation.features.evaluation_set import encoder_sections
 from cytonet_pipeline.evaluation.features.patch_features import features_of
 from cytonet_pipeline.evaluation.maps.label_volume import label_table, label_volume, write_volume
 from cytonet_pipeline.evaluation.maps.map_grid import map_grid
+from cytonet_pipeline.evaluation.metrics.scoring import macro_f1
 from cytonet_pipeline.evaluation.probes.heads import Head, LinearHead
-from cytonet_pipeline.evaluation.probes.knn import KnnHead
+from cytonet_pipeline.evaluation.probes.knn import fit_knn
 from cytonet_pipeline.evaluation.probes.probe_data import probe_data
 from cytonet_pipeline.progress import track
 from cytonet_pipeline.registration import BrainChain, ReferenceSpace
@@ -70,8 +70,8 @@ def wanted_inputs(encoder: str, settings: Settings, store: Store) -> dict[str, o
 def area_maps(encoder: str, settings: Settings, store: Store) -> Path:
     """Map the areas of the unseen brain, or of the brains named in `map_brains`.
 
-    Writes, for each brain, the grid with its predictions, a label volume and a probability volume in Colin-27 with a
-    label table; and `figures.json`, the numbers. A brain that cannot be mapped is in there with its reason.
+    Write, for each brain, the grid with its predictions, a label volume and a probability volume in Colin-27 with a
+    label table; and `figures.json`, the numbers. A brain that cannot be mapped is listed there with the reason.
 
     Returns
     -------
@@ -109,26 +109,26 @@ def area_maps(encoder: str, settings: Settings, store: Store) -> Path:
 
 
 def mapped_brains(encoder: str, settings: Settings) -> tuple[str, ...]:
-    """Brains to map: those of the evaluation block, else the encoder's unseen one."""
+    """Return the brains to map: those named in the evaluation block, else the encoder's unseen brain."""
     return settings.experiments.evaluation.map_brains or (settings.held_out(encoder),)
 
 
 def mapped_protocol(encoder: str, settings: Settings) -> str:
-    """The linear probe of the most epochs; `knn` for encoders that have no linear probe (`position`)."""
+    """Return the linear probe with the most epochs; `knn` for encoders without a linear probe (`position`)."""
     if settings.encoder(encoder).method == "position" or not settings.experiments.evaluation.epochs:
         return "knn"
     return f"linear_E{max(settings.experiments.evaluation.epochs)}"
 
 
 def read_head(encoder: str, version: str, settings: Settings, store: Store) -> Head:
-    """The classifier that is mapped with, as the probes left it."""
+    """Read the classifier that predicts the map, as the probes stored it."""
     protocol = mapped_protocol(encoder, settings)
     if protocol != "knn":
         return LinearHead.read(store.linear_probes(encoder, version, protocol) / "probe.safetensors")
     block = settings.experiments.evaluation
     data = probe_data(store, encoder, version, block)
-    temperature = None if settings.encoder(encoder).method == "position" else block.knn_temperature
-    return KnnHead(data.labelled(data.fit), block.knn_k, temperature)
+    head, _ = fit_knn(data.labelled(data.train), settings.encoder(encoder).method, block)
+    return head
 
 
 def predicted_grid(
@@ -140,7 +140,7 @@ def predicted_grid(
     settings: Settings,
     store: Store,
 ) -> pd.DataFrame:
-    """Predict areas on the grid of a brain: `map_grid` with `predicted_area` and `probability`.
+    """Predict areas on the grid of a brain: return `map_grid` with `predicted_area` and `probability`.
 
     Raises
     ------
@@ -158,16 +158,16 @@ def predicted_grid(
 
 
 def agreement(rows: pd.DataFrame, roles: pd.Series, classes: np.ndarray) -> dict[str, dict[str, float | int]]:
-    """Agreement of predictions with annotations, apart for each role of the sections.
+    """Measure the agreement of predictions with annotations, separately for each role of the sections.
 
     Parameters
     ----------
     rows : DataFrame
         `brain`, `sample`, `annotated_area`, `predicted_area`.
     roles : Series
-        Role by (brain, sample); sections that the encoder does not know count as `none`.
+        Role by (brain, sample); sections unknown to the encoder count as `none`.
     classes : (C,) array
-        Areas that can be predicted; others are counted and left out.
+        Areas that can be predicted; points of other areas are counted and left out.
 
     Returns
     -------
@@ -177,18 +177,17 @@ def agreement(rows: pd.DataFrame, roles: pd.Series, classes: np.ndarray) -> dict
     annotated = rows[rows["annotated_area"] > 0]
     keys = pd.MultiIndex.from_frame(annotated[["brain", "sample"]])
     role = pd.Series(roles.reindex(keys).fillna("none").to_numpy(), index=annotated.index)
-    found = {}
+    by_role = {}
     for name, of_role in annotated.groupby(role, sort=True):
         known = of_role[of_role["annotated_area"].isin(classes)]
         true, predicted = known["annotated_area"].to_numpy(), known["predicted_area"].to_numpy()
         scores = {} if known.empty else {
             "accuracy": round(float((true == predicted).mean()), 5),
-            "macro_f1": round(float(f1_score(true, predicted, labels=np.unique(true), average="macro",
-                                             zero_division=0)), 5),
+            "macro_f1": round(macro_f1(true, predicted), 5),
         }  # fmt: skip
         counts = {"n_points": len(known), "n_areas": len(np.unique(true))}
-        found[str(name)] = {**counts, **scores, "n_points_of_unknown_areas": len(of_role) - len(known)}
-    return found
+        by_role[str(name)] = {**counts, **scores, "n_points_of_unknown_areas": len(of_role) - len(known)}
+    return by_role
 
 
 def _write_brain(
@@ -200,6 +199,7 @@ def _write_brain(
     reference: ReferenceSpace,
     spacing_mm: float,
 ) -> dict[str, object]:
+    """Write the grid and the volumes of a brain; return the numbers that describe them."""
     columns = [column.name for column in table("map_grid").columns]
     write_table(folder / f"sub-{brain}_desc-predicted_grid.parquet", rows[columns], "map_grid", {"brain": brain})
     volume = label_volume(rows, reference, spacing_mm)

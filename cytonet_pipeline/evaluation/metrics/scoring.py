@@ -6,11 +6,12 @@ caller. The scores themselves are in `cytonet_pipeline.scores`.
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import precision_recall_fscore_support
+from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 from cytonet_pipeline.scores import SCORES, Counts
 
 TOP = 5
+_TERCILES = ("low", "middle", "high")
 
 
 def scores(predictions: pd.DataFrame) -> dict[str, float]:
@@ -31,6 +32,11 @@ def scores(predictions: pd.DataFrame) -> dict[str, float]:
     one_group = np.zeros(len(predictions), dtype=np.int64)
     counts = count_patches(predictions, one_group, np.unique(predictions["area"]))
     return {name: float(values[0]) for name, values in counts.scores().items()}
+
+
+def macro_f1(areas: np.ndarray, predicted: np.ndarray) -> float:
+    """Return the macro F1 of predicted areas (N,), averaged over the areas that occur in `areas` (N,)."""
+    return float(f1_score(areas, predicted, average="macro", labels=np.unique(areas), zero_division=0))
 
 
 def count_patches(predictions: pd.DataFrame, groups: np.ndarray, areas: np.ndarray) -> Counts:
@@ -69,9 +75,9 @@ def count_patches(predictions: pd.DataFrame, groups: np.ndarray, areas: np.ndarr
 
 
 def in_top(probabilities: np.ndarray, classes: np.ndarray, areas: np.ndarray, k: int = TOP) -> np.ndarray:
-    """Whether fewer than `k` areas are more probable than the true one.
+    """Return whether fewer than `k` areas are more probable than the true one.
 
-    An area that got no probability at all is no hit, however few areas got any: in k-NN most have no vote, and ties at
+    An area without any probability is no hit, however few areas have some: in k-NN most areas get no vote, and ties at
     zero would be hits by their place in the list.
 
     Parameters
@@ -89,15 +95,40 @@ def in_top(probabilities: np.ndarray, classes: np.ndarray, areas: np.ndarray, k:
     return ((probabilities > own).sum(axis=1) < k) & (own[:, 0] > 0)
 
 
+def scores_by_obliquity(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Score each split in thirds of `obliquity_deg`: a tangential cut shows no layers.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        `split`, `area`, `predicted_area`, `in_top`, `obliquity_deg`; patches without an angle are left out.
+
+    Returns
+    -------
+    DataFrame
+        `split`, `tercile`, `from_deg`, `to_deg`, `n_patches` and the scores. Thirds are those of the split's patches.
+    """
+    rows = []
+    for split, of_split in predictions.dropna(subset=["obliquity_deg"]).groupby("split", sort=True):
+        angles = of_split["obliquity_deg"].to_numpy(np.float64)
+        edges = np.quantile(angles, [0, 1 / 3, 2 / 3, 1])
+        third = np.searchsorted(edges[1:3], angles, side="right")
+        for number, name in enumerate(_TERCILES):
+            of_third = of_split[third == number]
+            bounds = {"from_deg": edges[number], "to_deg": edges[number + 1]}
+            rows.append({"split": split, "tercile": name, **bounds, "n_patches": len(of_third), **scores(of_third)})
+    return pd.DataFrame(rows)
+
+
 def area_scores(predictions: pd.DataFrame, names: dict[int, str]) -> pd.DataFrame:
-    """Precision, recall and F1 of each area of each split (table `area_scores`)."""
+    """Return precision, recall and F1 of each area of each split (table `area_scores`)."""
     parts = [_areas_of_split(str(split), rows, names) for split, rows in predictions.groupby("split")]
     columns = ["split", "area", "name", "n_patches", "precision", "recall", "f1"]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
 def confusion(predictions: pd.DataFrame) -> pd.DataFrame:
-    """How many patches of each area were predicted as each area: `split`, `area`, `predicted_area`, `n_patches`.
+    """Count how often each area was predicted as each area: `split`, `area`, `predicted_area`, `n_patches`.
 
     Pairs that never occur have no row.
     """

@@ -1,4 +1,4 @@
-"""A linear classifier on raw features, and how it lies on disk.
+"""Classifiers on the features of an encoder, and how a linear one is stored.
 
 Whatever standardised the features in training is folded into weights and bias, so that a head is applied to features
 as the encoder gives them.
@@ -20,20 +20,38 @@ from cytonet_pipeline.store import atomic_file
 _ROWS_AT_ONCE = 65_536
 
 
+@dataclass(frozen=True)
+class Labelled:
+    """Features with their areas.
+
+    Attributes
+    ----------
+    features : (N, D) array
+        float16 as stored; batches are converted, never the whole.
+    areas : (N,) int array
+    """
+
+    features: np.ndarray
+    areas: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.areas)
+
+
 class Head(Protocol):
-    """Whatever gives probabilities of areas for raw features."""
+    """A classifier of areas on raw features."""
 
     @property
     def classes(self) -> np.ndarray:
         """(C,) areas, ascending."""
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
-        """(N, C) for (N, D) features."""
+        """Return the probability of each class, (N, C), for (N, D) features."""
 
 
 @dataclass(frozen=True)
 class LinearHead:
-    """Scores = features · weightᵀ + bias; probabilities are their softmax.
+    """Logits = features · weightᵀ + bias; probabilities are their softmax.
 
     Attributes
     ----------
@@ -48,7 +66,7 @@ class LinearHead:
     classes: np.ndarray
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
-        """Probability of each class.
+        """Return the probability of each class.
 
         Parameters
         ----------
@@ -72,9 +90,10 @@ class LinearHead:
         shifted = bias.astype(np.float64) - raw @ scaling.mean
         return cls(raw.astype(np.float32), shifted.astype(np.float32), np.asarray(classes, dtype=np.int32))
 
-    def write(self, path: Path, said: dict[str, object] | None = None) -> None:
-        """Write `weight` and `bias` as safetensors; `classes` and whatever is `said` of it go into the metadata."""
-        metadata = {"classes": json.dumps(self.classes.tolist()), "said": json.dumps(said or {}, sort_keys=True)}
+    def write(self, path: Path, record: dict[str, object] | None = None) -> None:
+        """Write `weight` and `bias` as safetensors; `classes` and a record of the fit go into the metadata."""
+        # The key `said` is part of the file format: the file's digest decides whether area maps are stale.
+        metadata = {"classes": json.dumps(self.classes.tolist()), "said": json.dumps(record or {}, sort_keys=True)}
         with atomic_file(path) as temporary:
             save_file({"weight": self.weight, "bias": self.bias}, temporary, metadata=metadata)
 
@@ -85,7 +104,7 @@ class LinearHead:
         Raises
         ------
         StoreError
-            It is not there or not a head.
+            The file is missing or does not hold a head.
         """
         try:
             with safe_open(path, framework="numpy") as stored:
@@ -109,7 +128,7 @@ class Scaling:
 
     @classmethod
     def of(cls, features: np.ndarray) -> "Scaling":
-        """Measure (N, D) training features, summed in float64 a chunk at a time."""
+        """Measure (N, D) training features, summed in float64, one chunk at a time."""
         chunks = [slice(i, i + _ROWS_AT_ONCE) for i in range(0, len(features), _ROWS_AT_ONCE)]
         mean = sum(features[part].sum(axis=0, dtype=np.float64) for part in chunks) / len(features)
         squares = sum(np.square(features[part] - mean).sum(axis=0) for part in chunks)
@@ -119,5 +138,5 @@ class Scaling:
         return cls(np.asarray(mean), np.where(constant, 1.0, deviation))
 
     def apply(self, features: np.ndarray) -> np.ndarray:
-        """Standardised features as float32."""
+        """Return standardised features as float32."""
         return ((features - self.mean) / self.deviation).astype(np.float32)

@@ -1,7 +1,7 @@
-"""Areas by a vote of the nearest labelled patches: nothing is trained, so nothing can be tuned.
+"""k-nearest-neighbour classification: nothing is trained, so nothing can be tuned.
 
-Cosine similarity, k = 20, votes weighted by exp(similarity / 0.07), as DINOv2 does it. For the control that knows
-positions alone, neighbours are the nearest in millimetres: the angle between two positions says nothing.
+Cosine similarity, k = 20, votes weighted by exp(similarity / 0.07), as in DINOv2. For the control that knows positions
+alone, neighbours are the nearest in millimetres: the angle between two positions means nothing.
 """
 
 from dataclasses import dataclass
@@ -10,23 +10,24 @@ import numpy as np
 import torch
 
 from cytonet_pipeline.evaluation.probes.compute import compute_device
-from cytonet_pipeline.evaluation.probes.linear import Labelled
+from cytonet_pipeline.evaluation.probes.heads import Labelled
 from cytonet_pipeline.learning.measures import Metric, knn_probabilities
+from cytonet_pipeline.settings import EvaluationBlock, Method
 
-# A neighbour 2 mm farther away counts 1/e: less than half the width of an area of the cortex.
+# A neighbour 2 mm farther away counts 1/e as much; 2 mm is less than half the width of a cortical area.
 POSITION_TEMPERATURE_MM = 2.0
 
 
 @dataclass(frozen=True)
 class KnnHead:
-    """Votes of the nearest labelled patches.
+    """Weighted vote of the nearest labelled patches.
 
     Attributes
     ----------
     train : Labelled
         Patches that vote.
     k : int
-        Neighbours asked; at most as many as there are.
+        Neighbours that vote; all patches where there are fewer.
     temperature : float or None
         Of the weights of cosine similarities; None: the features are positions, and the nearest in mm vote.
     """
@@ -41,11 +42,17 @@ class KnnHead:
         return np.unique(self.train.areas)
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
-        """Share of the votes that each area gets, (N, C) float32; most get none."""
+        """Return each area's share of the votes, (N, C) float32; most areas get none."""
         device = compute_device()
-        known, asked = (torch.from_numpy(a).to(device) for a in (self.train.features, features))
+        known, queries = (torch.from_numpy(a).to(device) for a in (self.train.features, features))
         areas = torch.from_numpy(self.train.areas.astype(np.int64)).to(device)
         metric: Metric = "cosine" if self.temperature else "euclidean"
         temperature = self.temperature or POSITION_TEMPERATURE_MM
-        _, shares = knn_probabilities(known, areas, asked, self.k, temperature, metric=metric)
+        _, shares = knn_probabilities(known, areas, queries, self.k, temperature, metric=metric)
         return shares.cpu().numpy()
+
+
+def fit_knn(train: Labelled, method: Method, block: EvaluationBlock) -> tuple[KnnHead, dict[str, object]]:
+    """Make the k-NN classifier of an encoder, with a record of its settings."""
+    temperature = None if method == "position" else block.knn_temperature
+    return KnnHead(train, block.knn_k, temperature), {"k": block.knn_k, "temperature": temperature}

@@ -1,4 +1,4 @@
-"""Rows of the table of results: what was scored, how well, and how sure."""
+"""Rows of the table of results: what was scored, the scores and their intervals."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from cytonet_pipeline.store import Store
 
 @dataclass(frozen=True)
 class Identity:
-    """The columns that say whose row it is."""
+    """Columns that identify the encoder of a row."""
 
     dataset: str
     encoder: str
@@ -30,7 +30,7 @@ class Identity:
 
 
 def identity_of(encoder: str, version: str, settings: Settings, store: Store) -> Identity:
-    """Who an encoder is, from its experiments entry and what it was trained on."""
+    """Identify an encoder by its experiments entry and what it was trained on."""
     block = settings.encoder(encoder)
     sections = encoder_sections(store, encoder, version)
     seen = int(sections.loc[sections["role"] == "train", "n_training_patches"].sum())
@@ -47,16 +47,23 @@ def identity_of(encoder: str, version: str, settings: Settings, store: Store) ->
 
 
 def metric_rows(
-    predictions: pd.DataFrame, who: Identity, protocol: Protocol, draw: int, *, gap_mm: float, bootstrap: int, seed: int
+    predictions: pd.DataFrame,
+    identity: Identity,
+    protocol: Protocol,
+    draw: int,
+    *,
+    gap_mm: float,
+    bootstrap: int,
+    seed: int,
 ) -> pd.DataFrame:
-    """One row a split (table `metrics`).
+    """Return one row per split (table `metrics`).
 
     Parameters
     ----------
     predictions : DataFrame
         Scored patches: `split`, `brain`, `sample`, `position_mm`, `area`, `predicted_area`, `in_top`.
     bootstrap : int
-        Resamplings for the intervals; 0: none. Draws of few labels have none: their spread is over draws.
+        Resamplings for the intervals; 0: none. Draws of few labels have no interval: their spread is over draws.
     """
     rows = []
     for split in TEST_ROLES:
@@ -64,7 +71,7 @@ def metric_rows(
         ends = intervals(scored, gap_mm, bootstrap, seed) if protocol.labels_per_area == 0 else {}
         rows.append(
             {
-                **vars(who),
+                **vars(identity),
                 "protocol": protocol.name,
                 "labels_per_area": protocol.labels_per_area,
                 "draw": draw,

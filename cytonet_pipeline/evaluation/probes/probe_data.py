@@ -1,6 +1,6 @@
-"""Labelled features of an encoder, and which of them may be trained on, chosen on and scored.
+"""Labelled features of an encoder, and which of them are for training, validation and test.
 
-The one place where the three are told apart. Nothing that decides on a probe sees a row of a test section.
+The one place that separates the three. Nothing that decides on a probe sees a row of a test section.
 """
 
 import logging
@@ -12,13 +12,16 @@ import pandas as pd
 from cytonet_pipeline.errors import DataFault, StoreError
 from cytonet_pipeline.evaluation.features.embedding_store import read_embeddings
 from cytonet_pipeline.evaluation.features.evaluation_set import TEST_ROLES, evaluation_set
-from cytonet_pipeline.evaluation.probes.linear import Labelled
+from cytonet_pipeline.evaluation.probes.heads import Labelled
 from cytonet_pipeline.settings import EvaluationBlock
 from cytonet_pipeline.store import Store, digest_bytes
 
-# Validation sections that cover fewer of the trained areas than this say too little about a choice.
+# Validation sections that cover a smaller share of the trained areas say too little about a choice.
 _LEAST_COVERED = 0.5
 _CARVED_SHARE = 0.2
+# Constants of splitmix64 (Steele, Lea, Flood 2014): a bijection of 64-bit numbers that scatters them.
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 _log = logging.getLogger(__name__)
 
@@ -32,17 +35,17 @@ class ProbeData:
     rows : DataFrame
         As `evaluation_set` gives them, labelled ones only.
     features : (N, D) float16 array
-    fit, choose : (N,) bool arrays
+    train, validation : (N,) bool arrays
         Rows that probes are trained on, and rows of other sections that their hyperparameters are chosen on.
-    chosen_on : str
-        Where `choose` comes from: `validation` sections, or sections `carved` from training.
+    validation_source : str
+        Where `validation` comes from: see `split_for_training`.
     """
 
     rows: pd.DataFrame
     features: np.ndarray
-    fit: np.ndarray
-    choose: np.ndarray
-    chosen_on: str
+    train: np.ndarray
+    validation: np.ndarray
+    validation_source: str
 
     @property
     def areas(self) -> np.ndarray:
@@ -52,15 +55,15 @@ class ProbeData:
     @property
     def trained_areas(self) -> np.ndarray:
         """(C,) areas with rows to train on, ascending: the classes."""
-        return np.unique(self.areas[self.fit])
+        return np.unique(self.areas[self.train])
 
     def labelled(self, which: np.ndarray) -> Labelled:
-        """Features and areas of some rows."""
+        """Return features and areas of some rows."""
         return Labelled(self.features[which], self.areas[which])
 
     @property
     def scored(self) -> np.ndarray:
-        """(N,) which rows are scored: those of test sections whose area has training rows."""
+        """(N,) whether a row is scored: those of test sections whose area has training rows are."""
         return self.rows["role"].isin(TEST_ROLES).to_numpy() & np.isin(self.areas, self.trained_areas)
 
 
@@ -84,22 +87,22 @@ def probe_data(store: Store, encoder: str, version: str, block: EvaluationBlock)
             looked_for=str(store.patch_embeddings(encoder, version)),
             to_fix=f"cytonet run --encoders {encoder}",
         )
-    fit, choose, chosen_on = choosing_rows(rows)
-    if len(np.unique(rows["annotated_area"][fit])) < 2:
+    train, validation, source = split_for_training(rows)
+    if len(np.unique(rows["annotated_area"][train])) < 2:
         raise DataFault(
             f"encoder {encoder}: fewer than two areas are annotated in its training sections.",
             to_fix="annotate more sections (derivatives/annotation), or leave the probes of this encoder out",
             meanwhile="its features, UMAP and other encoders go on",
         )
-    return ProbeData(rows, features[place.to_numpy(np.int64)], fit, choose, chosen_on)
+    return ProbeData(rows, features[place.to_numpy(np.int64)], train, validation, source)
 
 
-def choosing_rows(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, str]:
-    """Which rows to train on and which to choose on.
+def split_for_training(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, str]:
+    """Return which rows to train on and which to choose hyperparameters on.
 
-    Hyperparameters are chosen on the validation blocks that were cut from training brains. Where these cover less than
-    half of the trained areas, a fifth of the training sections of each brain is set aside instead, whole sections, but
-    none without which an area would have nothing left to train on.
+    The latter are the validation blocks that were cut from training brains. Where these cover less than half of the
+    trained areas, a fifth of the training sections of each brain is set aside instead: whole sections, but none without
+    which an area would have no rows left to train on.
 
     Parameters
     ----------
@@ -108,9 +111,10 @@ def choosing_rows(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, str]:
 
     Returns
     -------
-    fit, choose : (N,) bool arrays
-    chosen_on : str
-        `validation`, `carved`; or `training`, where no section can be spared.
+    train, validation : (N,) bool arrays
+    source : str
+        `validation` (sections of that role) or `carved` (from training sections); `training`, where no section can be
+        spared and both are the same rows.
     """
     train = (rows["role"] == "train").to_numpy()
     areas = rows["annotated_area"].to_numpy()
@@ -125,18 +129,73 @@ def choosing_rows(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, str]:
     return train & ~carved, carved, "carved"
 
 
+def draw_order(order: np.ndarray, draw: int) -> np.ndarray:
+    """Return another random order of the same patches; for draw 0, `order` itself.
+
+    Parameters
+    ----------
+    order : (N,) uint64 array
+        Column `order` of the patch index.
+
+    Returns
+    -------
+    (N,) uint64 array
+        Distinct where `order` is.
+    """
+    if draw == 0:
+        return order
+    with np.errstate(over="ignore"):
+        mixed = order + np.uint64(draw) * _GOLDEN
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * _FIRST
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * _SECOND
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+def labels_of_draw(rows: pd.DataFrame, labels_per_area: int, draw: int) -> np.ndarray:
+    """Return which rows are labelled in a draw.
+
+    A draw of ten labels per area lies within the same draw of a hundred, and both within all. Patches are taken from
+    the brains in turn, and within a brain from its sections in turn: ten labels of one section would measure that
+    section.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Rows that may be trained on: `brain`, `sample`, `annotated_area`, `order`.
+    labels_per_area : int
+        Most labels per area; 0: all.
+
+    Returns
+    -------
+    (N,) bool array
+    """
+    if labels_per_area == 0:
+        return np.ones(len(rows), dtype=bool)
+    keys = rows[["brain", "sample", "annotated_area"]].reset_index(drop=True)
+    keys["key"] = draw_order(rows["order"].to_numpy(np.uint64), draw)
+    keys = keys.sort_values("key", kind="stable")
+    # Each sort is stable, so that ties stay in the order of their key.
+    keys["turn"] = keys.groupby(["annotated_area", "brain", "sample"]).cumcount()
+    keys = keys.sort_values("turn", kind="stable")
+    keys["turn"] = keys.groupby(["annotated_area", "brain"]).cumcount()
+    keys = keys.sort_values("turn", kind="stable")
+    taken = keys.groupby("annotated_area").cumcount() < labels_per_area
+    return taken.sort_index().to_numpy()
+
+
 def _carved(rows: pd.DataFrame, train: np.ndarray) -> np.ndarray:
+    """Return which training rows are set aside, (N,) bool: whole sections, in an order that depends on names alone."""
     taken = np.zeros(len(rows), dtype=bool)
     left = rows["annotated_area"][train].value_counts()
     for brain, of_brain in rows[train].groupby("brain", sort=True):
         samples = sorted(of_brain["sample"].unique(), key=lambda sample: digest_bytes(f"{brain}/{sample}".encode()))
         wanted = max(1, round(_CARVED_SHARE * len(samples)))
         for sample in samples:
-            mine = of_brain[of_brain["sample"] == sample]
-            counts = mine["annotated_area"].value_counts()
+            of_sample = of_brain[of_brain["sample"] == sample]
+            counts = of_sample["annotated_area"].value_counts()
             if wanted == 0 or (left[counts.index] <= counts).any():
                 continue
-            taken[mine.index] = True
+            taken[of_sample.index] = True
             left[counts.index] -= counts
             wanted -= 1
     return taken

@@ -1,15 +1,45 @@
-"""The named ways of putting labels on features, and which of them an encoder goes through.
+"""The named protocols: how a classifier is fitted to features, and which protocols an encoder goes through.
 
-linear_E30, linear_E500   linear probe of so many epochs
+linear_E30, linear_E500   linear probe of 30 or 500 epochs
 logistic                  logistic regression to its optimum; also with few labels (label efficiency)
-knn                       vote of the nearest training patches; of the control that knows positions also with few labels
+knn                       vote of the nearest training patches; for the position control also with few labels
 end_to_end                the classifier that was trained together with the network (scratch)
+
+A new protocol is a function that fits a head, and a line in `_protocols`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
+from cytonet_pipeline.evaluation.probes.heads import Head, Labelled, LinearHead
+from cytonet_pipeline.evaluation.probes.knn import fit_knn
+from cytonet_pipeline.evaluation.probes.linear import Schedule, fit_linear
+from cytonet_pipeline.evaluation.probes.logistic import fit_logistic
 from cytonet_pipeline.settings import EvaluationBlock, Method
+
+
+@dataclass(frozen=True)
+class FitInputs:
+    """What a protocol may use to fit a head: no row of a test section is in here.
+
+    Attributes
+    ----------
+    train, validation : Labelled
+        Rows to fit, and rows of other sections to choose hyperparameters on.
+    encoder_folder : Path
+        Folder of the encoder's version.
+    """
+
+    train: Labelled
+    validation: Labelled
+    block: EvaluationBlock
+    method: Method
+    encoder_folder: Path
+
+
+Fitted = tuple[Head, dict[str, object]]
 
 
 @dataclass(frozen=True)
@@ -20,18 +50,18 @@ class Protocol:
     ----------
     name : str
         As in the table of results.
+    fit : callable
+        Fits a head; returns it with a record of what was chosen.
     labels_per_area : int
-        Labelled patches an area at the most; 0: all (up to `samples_per_area`).
+        Most labelled patches per area; 0: all (up to `samples_per_area`).
     draws : int
-        How many draws of labelled patches; 1 where all are taken.
-    epochs : int
-        Of a linear probe.
+        Number of draws of labelled patches; 1 where all are taken.
     """
 
     name: str
+    fit: Callable[[FitInputs], Fitted]
     labels_per_area: int = 0
     draws: int = 1
-    epochs: int = 0
 
     @property
     def folder(self) -> str:
@@ -40,15 +70,15 @@ class Protocol:
 
     @property
     def title(self) -> str:
-        """How a person reads it."""
-        return f"{self.name}, {self.labels_per_area} an area" if self.labels_per_area else self.name
+        """Name in messages."""
+        return f"{self.name}, {self.labels_per_area} labels per area" if self.labels_per_area else self.name
 
 
 def protocols_of(method: Method, block: EvaluationBlock) -> tuple[Protocol, ...]:
-    """Protocols that an encoder of this method goes through, the main one first.
+    """Return the protocols that an encoder of this method goes through, the main one first.
 
-    Position is read by nearest neighbours alone: areas are not linear in millimetres, and a probe that fails on them
-    would make a weak control.
+    Positions are classified by nearest neighbours alone: areas are not linear in millimetres, and a probe that fails on
+    them would make a weak control.
     """
     return tuple(_protocols(method, block))
 
@@ -56,13 +86,32 @@ def protocols_of(method: Method, block: EvaluationBlock) -> tuple[Protocol, ...]
 def _protocols(method: Method, block: EvaluationBlock) -> Iterator[Protocol]:
     if method != "position":
         for epochs in block.epochs:
-            yield Protocol(f"linear_E{epochs}", epochs=epochs)
-        yield Protocol("logistic")
+            yield Protocol(f"linear_E{epochs}", partial(_linear, epochs=epochs))
+        yield Protocol("logistic", _logistic)
         for labels in block.labels_per_area:
-            yield Protocol("logistic", labels_per_area=labels, draws=block.draws)
-    yield Protocol("knn")
+            yield Protocol("logistic", _logistic, labels_per_area=labels, draws=block.draws)
+    yield Protocol("knn", _knn)
     if method == "position":
         for labels in block.labels_per_area:
-            yield Protocol("knn", labels_per_area=labels, draws=block.draws)
+            yield Protocol("knn", _knn, labels_per_area=labels, draws=block.draws)
     if method == "scratch":
-        yield Protocol("end_to_end")
+        yield Protocol("end_to_end", _end_to_end)
+
+
+def _linear(inputs: FitInputs, *, epochs: int) -> Fitted:
+    block = inputs.block
+    schedule = Schedule(epochs, block.learning_rates, block.batch_size, seed=block.seed)
+    return fit_linear(inputs.train, inputs.validation, schedule)
+
+
+def _logistic(inputs: FitInputs) -> Fitted:
+    return fit_logistic(inputs.train, inputs.validation, inputs.block.logistic_c)
+
+
+def _knn(inputs: FitInputs) -> Fitted:
+    return fit_knn(inputs.train, inputs.method, inputs.block)
+
+
+def _end_to_end(inputs: FitInputs) -> Fitted:
+    """Read the classifier as training from scratch left it; nothing is fitted here."""
+    return LinearHead.read(inputs.encoder_folder / "classifier.safetensors"), {}

@@ -1,6 +1,6 @@
-"""All protocols on the features of one encoder, with everything that is kept of them.
+"""Run all protocols on the features of one encoder and store their results.
 
-A protocol's folder is written in one piece and stamped: a killed run goes on with the next protocol.
+A protocol's folder is written in one piece and stamped: a run that was killed continues with the next protocol.
 """
 
 import logging
@@ -15,19 +15,13 @@ from cytonet_pipeline.dataset import Dataset
 from cytonet_pipeline.evaluation.features.embedding_store import wanted_embeddings
 from cytonet_pipeline.evaluation.features.evaluation_set import TEST_ROLES
 from cytonet_pipeline.evaluation.metrics.area_distances import distance_summary, medoid_distances_mm
-from cytonet_pipeline.evaluation.metrics.obliquity import scores_by_obliquity
-from cytonet_pipeline.evaluation.metrics.scoring import area_scores, confusion, in_top
-from cytonet_pipeline.evaluation.probes.end_to_end import read_classifier
+from cytonet_pipeline.evaluation.metrics.scoring import area_scores, confusion, in_top, scores_by_obliquity
 from cytonet_pipeline.evaluation.probes.heads import Head, LinearHead
-from cytonet_pipeline.evaluation.probes.knn import KnnHead
-from cytonet_pipeline.evaluation.probes.label_draws import labels_of_draw
-from cytonet_pipeline.evaluation.probes.linear import Schedule, fit_linear
-from cytonet_pipeline.evaluation.probes.logistic import fit_logistic
 from cytonet_pipeline.evaluation.probes.metric_rows import Identity, identity_of, metric_rows
-from cytonet_pipeline.evaluation.probes.probe_data import ProbeData, probe_data
-from cytonet_pipeline.evaluation.probes.protocols import Protocol, protocols_of
+from cytonet_pipeline.evaluation.probes.probe_data import ProbeData, labels_of_draw, probe_data
+from cytonet_pipeline.evaluation.probes.protocols import FitInputs, Fitted, Protocol, protocols_of
 from cytonet_pipeline.progress import track
-from cytonet_pipeline.settings import EvaluationBlock, Settings
+from cytonet_pipeline.settings import EvaluationBlock, Method, Settings
 from cytonet_pipeline.store import (
     Store,
     atomic_folder,
@@ -46,10 +40,11 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What every protocol of one encoder needs."""
+class ProbeContext:
+    """Inputs that all protocols of one encoder share."""
 
-    who: Identity
+    identity: Identity
+    method: Method
     data: ProbeData
     block: EvaluationBlock
     gap_mm: float
@@ -85,10 +80,10 @@ def run_probes(encoder: str, settings: Settings, store: Store) -> pd.DataFrame:
     version = store.current_encoder(encoder).name
     folder = store.linear_probes(encoder, version)
     if not is_current(folder, wanted):
-        bench = _bench(encoder, version, settings, store)
-        protocols = protocols_of(settings.encoder(encoder).method, bench.block)
+        context = _probe_context(encoder, version, settings, store)
+        protocols = protocols_of(context.method, context.block)
         tables = [
-            _finished(protocol, bench, store.linear_probes(encoder, version, protocol.folder), wanted)
+            _run_if_stale(protocol, context, store.linear_probes(encoder, version, protocol.folder), wanted)
             for protocol in track(protocols, f"probing {encoder}")
         ]
         write_table(folder / "metrics.parquet", pd.concat(tables, ignore_index=True), "metrics")
@@ -96,33 +91,31 @@ def run_probes(encoder: str, settings: Settings, store: Store) -> pd.DataFrame:
     return read_table(folder / "metrics.parquet", "metrics")
 
 
-def fit_head(protocol: Protocol, draw: int, bench: Bench) -> tuple[Head, dict[str, object]]:
-    """Put labels on features as a protocol says, without a look at any test row.
+def fit_head(protocol: Protocol, draw: int, context: ProbeContext) -> Fitted:
+    """Fit a head by a protocol, without looking at any test row.
 
     Returns
     -------
     head
         With `classes` and `probabilities`.
     record : dict
-        What was chosen, and how the candidates fared.
+        What was chosen, and the validation scores of the candidates.
     """
-    data, block = bench.data, bench.block
-    labelled = np.flatnonzero(data.fit)
+    data = context.data
+    labelled = np.flatnonzero(data.train)
     labelled = labelled[labels_of_draw(data.rows.iloc[labelled], protocol.labels_per_area, draw)]
-    train, choose = data.labelled(labelled), data.labelled(data.choose)
-    if protocol.epochs:
-        schedule = Schedule(protocol.epochs, block.learning_rates, block.batch_size, seed=block.seed)
-        return fit_linear(train, choose, schedule)
-    if protocol.name == "logistic":
-        return fit_logistic(train, choose, block.logistic_c)
-    if protocol.name == "end_to_end":
-        return read_classifier(bench.encoder_folder), {}
-    temperature = None if bench.who.method == "position" else block.knn_temperature
-    return KnnHead(train, block.knn_k, temperature), {"k": block.knn_k, "temperature": temperature}
+    inputs = FitInputs(
+        train=data.labelled(labelled),
+        validation=data.labelled(data.validation),
+        block=context.block,
+        method=context.method,
+        encoder_folder=context.encoder_folder,
+    )
+    return protocol.fit(inputs)
 
 
 def predictions_of(head: Head, data: ProbeData) -> pd.DataFrame:
-    """Predictions for all scored patches (table `predictions`), and what the scores need beside them.
+    """Predict the areas of all scored patches (table `predictions`), with the columns that scores need beside them.
 
     Returns
     -------
@@ -143,10 +136,11 @@ def predictions_of(head: Head, data: ProbeData) -> pd.DataFrame:
     )
 
 
-def _bench(encoder: str, version: str, settings: Settings, store: Store) -> Bench:
+def _probe_context(encoder: str, version: str, settings: Settings, store: Store) -> ProbeContext:
     names = Dataset(settings.data, settings.experiments.dataset).area_names()
-    return Bench(
-        who=identity_of(encoder, version, settings, store),
+    return ProbeContext(
+        identity=identity_of(encoder, version, settings, store),
+        method=settings.encoder(encoder).method,
         data=probe_data(store, encoder, version, settings.experiments.evaluation),
         block=settings.experiments.evaluation,
         gap_mm=settings.experiments.dataset.gap_mm,
@@ -156,50 +150,52 @@ def _bench(encoder: str, version: str, settings: Settings, store: Store) -> Benc
     )
 
 
-def _finished(protocol: Protocol, bench: Bench, folder: Path, wanted: dict[str, object]) -> pd.DataFrame:
+def _run_if_stale(protocol: Protocol, context: ProbeContext, folder: Path, wanted: dict[str, object]) -> pd.DataFrame:
+    """Return the metrics of a protocol, from its folder where that is current."""
     if not is_current(folder, wanted):
         with atomic_folder(folder) as writing:
-            _run(protocol, bench, writing)
+            _run(protocol, context, writing)
             write_stamp(writing, wanted)
     return read_table(folder / "metrics.parquet", "metrics")
 
 
-def _run(protocol: Protocol, bench: Bench, folder: Path) -> None:
+def _run(protocol: Protocol, context: ProbeContext, folder: Path) -> None:
     started = time.perf_counter()
+    block = context.block
     rows, records = [], []
     for draw in range(protocol.draws):
-        head, record = fit_head(protocol, draw, bench)
-        predictions = predictions_of(head, bench.data)
+        head, record = fit_head(protocol, draw, context)
+        predictions = predictions_of(head, context.data)
         rows.append(
             metric_rows(
-                predictions, bench.who, protocol, draw,
-                gap_mm=bench.gap_mm, bootstrap=bench.block.bootstrap, seed=bench.block.seed,
+                predictions, context.identity, protocol, draw,
+                gap_mm=context.gap_mm, bootstrap=block.bootstrap, seed=block.seed,
             )
         )  # fmt: skip
         records.append(record)
         if protocol.labels_per_area == 0:
-            _write_details(folder, head, record, predictions, bench)
+            _write_details(folder, head, record, predictions, context)
     write_table(folder / "metrics.parquet", pd.concat(rows, ignore_index=True), "metrics")
     seconds = round(time.perf_counter() - started, 2)
-    write_record(folder / "probe.json", {"draws": records, "seconds": seconds, **_classes(bench.data, bench.names)})
-    _log.info("encoder %s: %s in %.1f s", bench.who.encoder, protocol.title, seconds)
+    write_record(folder / "probe.json", {"draws": records, "seconds": seconds, **_classes(context.data, context.names)})
+    _log.info("encoder %s: %s in %.1f s", context.identity.encoder, protocol.title, seconds)
 
 
 def _write_details(
-    folder: Path, head: Head, record: dict[str, object], predictions: pd.DataFrame, bench: Bench
+    folder: Path, head: Head, record: dict[str, object], predictions: pd.DataFrame, context: ProbeContext
 ) -> None:
     if isinstance(head, LinearHead):
         head.write(folder / "probe.safetensors", record)
     columns = [c.name for c in table("predictions").columns]
     write_table(folder / "predictions.parquet", predictions[columns], "predictions")
-    write_table(folder / "area_scores.parquet", area_scores(predictions, bench.names), "area_scores")
+    write_table(folder / "area_scores.parquet", area_scores(predictions, context.names), "area_scores")
     confusion(predictions).to_csv(folder / "confusion.csv", index=False)
     scores_by_obliquity(predictions).to_csv(folder / "obliquity.csv", index=False)
-    write_record(folder / "distances.json", distance_summary(predictions, bench.distances_mm))
+    write_record(folder / "distances.json", distance_summary(predictions, context.distances_mm))
 
 
 def _classes(data: ProbeData, names: dict[int, str]) -> dict[str, object]:
-    """The class lists: areas trained on, and for each split those scored and those left out, with their patches."""
+    """List the areas trained on, and for each split those scored and those left out, with their patches."""
     trained = data.trained_areas
     roles = data.rows["role"].to_numpy()
     splits = {}
@@ -211,9 +207,9 @@ def _classes(data: ProbeData, names: dict[int, str]) -> dict[str, object]:
             "left_out": {names.get(int(a), str(a)): int(n) for a, n in zip(areas[~known], counts[~known], strict=True)},
         }
     return {
-        "chosen_on": data.chosen_on,
-        "n_fit": int(data.fit.sum()),
-        "n_choose": int(data.choose.sum()),
+        "chosen_on": data.validation_source,
+        "n_fit": int(data.train.sum()),
+        "n_choose": int(data.validation.sum()),
         "areas": {str(area): names.get(int(area), f"area {area}") for area in trained},
         "splits": splits,
     }

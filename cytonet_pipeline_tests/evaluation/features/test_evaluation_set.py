@@ -1,16 +1,15 @@
-"""Which patches are evaluated, and what each is for."""
+"""Which patches are evaluated, what each is for, and how their features are stored."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from cytonet_pipeline.errors import DataFault, StoreError
+from cytonet_pipeline.errors import StoreError
 from cytonet_pipeline.evaluation.features.embedding_store import read_embeddings, wanted_embeddings, write_embeddings
 from cytonet_pipeline.evaluation.features.evaluation_set import evaluation_set, labelled_rows, umap_sample
-from cytonet_pipeline.evaluation.probes.probe_data import choosing_rows, probe_data
 from cytonet_pipeline.patches import write_index
 from cytonet_pipeline.store import read_table, write_table
-from cytonet_pipeline_tests.evaluation.conftest import ENCODER, PATCHES_A_SECTION, SPACING_MM, VERSION
+from cytonet_pipeline_tests.evaluation.conftest import ENCODER, SPACING_MM, VERSION
 
 
 def rows_of(made):
@@ -55,7 +54,7 @@ def test_orders_that_differ_in_the_last_bit_are_told_apart():
     assert labelled_rows(rows, 1).tolist() == [False, True, False]
 
 
-def test_the_sample_for_the_umap_is_one_in_so_many_of_each_brain_and_nested():
+def test_the_umap_sample_is_every_nth_patch_of_each_brain_and_nested():
     random = np.random.default_rng(0)
     rows = pd.DataFrame({"brain": np.repeat(["B01", "B02"], [1000, 333]), "order": random.permutation(1333)})
 
@@ -70,57 +69,6 @@ def test_positions_are_those_along_the_series(made):
     rows = rows_of(made)
 
     assert rows["position_mm"].to_numpy() == pytest.approx(rows["section"] * SPACING_MM)
-
-
-def test_hyperparameters_are_chosen_on_validation_sections(made):
-    data = probe_data(made.store, ENCODER, VERSION, made.settings.experiments.evaluation)
-
-    assert data.chosen_on == "validation"
-    assert (data.rows["role"][data.choose] == "validation").all()
-    assert (data.rows["role"][data.fit] == "train").all()
-
-
-def test_without_validation_whole_training_sections_are_set_aside():
-    random = np.random.default_rng(0)
-    rows = pd.DataFrame(
-        {
-            "brain": np.repeat(["B01", "B02"], 400),
-            "sample": random.integers(0, 20, 800).astype(str),
-            "role": np.where(random.random(800) < 0.2, "seen_brains", "train"),
-            "annotated_area": random.integers(1, 4, 800),
-        }
-    )
-    fit, choose, chosen_on = choosing_rows(rows)
-
-    assert chosen_on == "carved"
-    assert (rows["role"][fit | choose] == "train").all()
-    sections = rows.assign(fit=fit, choose=choose)[fit | choose].groupby(["brain", "sample"])
-    assert (sections["fit"].nunique() == 1).all()
-    assert sections["choose"].first().groupby("brain").sum().tolist() == [4, 4]
-
-
-def test_no_area_loses_its_last_training_section_to_the_choice():
-    rows = pd.DataFrame(
-        {
-            "brain": "B01",
-            "sample": np.repeat([f"{s}" for s in range(10)], 5),
-            "role": "train",
-            "annotated_area": np.repeat([1, 2, 3, 4, 5, 5, 5, 5, 5, 5], 5),
-        }
-    )
-    fit, _, _ = choosing_rows(rows)
-
-    assert set(rows["annotated_area"][fit]) == {1, 2, 3, 4, 5}
-
-
-def test_one_area_alone_cannot_be_classified(made):
-    for brain, index in made.indices.items():
-        alone = index.assign(annotated_area=np.minimum(index["annotated_area"], 1))
-        alone.attrs = index.attrs
-        write_index(made.store.patch_index(brain), alone, {})
-
-    with pytest.raises(DataFault, match="fewer than two areas"):
-        probe_data(made.store, ENCODER, VERSION, made.settings.experiments.evaluation)
 
 
 def test_features_come_back_as_written(tmp_path, made):
@@ -142,16 +90,6 @@ def test_another_table_is_not_read_as_features(made):
 
     with pytest.raises(StoreError, match="not features"):
         read_embeddings(made.store, "other", "v")
-
-
-def test_missing_features_are_counted(made):
-    index = made.indices["B20"]
-    part = made.store.patch_embeddings(ENCODER, VERSION, "B20") / "part-0.parquet"
-    write_embeddings(part, index["patch_id"].to_numpy()[:-PATCHES_A_SECTION], np.zeros((780, 12)), ENCODER, VERSION)
-    annotated = int((index["annotated_area"][-PATCHES_A_SECTION:] > 0).sum())
-
-    with pytest.raises(StoreError, match=f"{annotated} patches of the evaluation have no features"):
-        probe_data(made.store, ENCODER, VERSION, made.settings.experiments.evaluation)
 
 
 def test_a_rebuilt_index_makes_features_stale(made):

@@ -5,7 +5,14 @@ import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score, top_k_accuracy_score
 
-from cytonet_pipeline.evaluation.metrics.scoring import area_scores, confusion, count_patches, in_top, scores
+from cytonet_pipeline.evaluation.metrics.scoring import (
+    area_scores,
+    confusion,
+    count_patches,
+    in_top,
+    scores,
+    scores_by_obliquity,
+)
 from cytonet_pipeline.scores import SCORES
 
 
@@ -99,3 +106,18 @@ def test_area_scores_average_to_the_macro_f1(predictions):
 
     assert table["f1"].mean() == pytest.approx(scores(predictions)["macro_f1"])
     assert table.set_index("area").loc[[1, 2], "name"].tolist() == ["4a", "area 2"]
+
+
+def test_thirds_of_obliquity_hold_every_patch_once():
+    random = np.random.default_rng(0)
+    angles = np.where(random.random(900) < 0.1, np.nan, random.uniform(0, 90, 900))
+    area = random.integers(1, 5, 900)
+    right = pd.DataFrame({"split": "seen_brains", "area": area, "in_top": True, "obliquity_deg": angles})
+    right["predicted_area"] = np.where(angles > 60, area % 4 + 1, area)
+
+    table = scores_by_obliquity(right)
+
+    assert table["n_patches"].sum() == np.isfinite(angles).sum()
+    assert table["n_patches"].max() - table["n_patches"].min() <= 1
+    assert table["accuracy"].tolist()[:2] == [1.0, 1.0]
+    assert table["accuracy"].iloc[2] < 0.1

@@ -1,0 +1,84 @@
+"""The table of results of all encoders, as files and as text."""
+
+import json
+
+import numpy as np
+import pandas as pd
+
+from cytonet_pipeline.evaluation.probes import runner
+from cytonet_pipeline.evaluation.table.metrics_table import metrics_table, results_in
+from cytonet_pipeline.evaluation.table.table_text import comparison_rows
+from cytonet_pipeline_tests.evaluation.conftest import ENCODER, add_encoder
+
+
+def test_the_table_is_made_while_an_encoder_is_missing_and_names_it(probed):
+    metrics = metrics_table(probed.settings, probed.store)
+
+    text = (probed.store.metrics() / "metrics.md").read_text()
+    assert "Not in here yet: not_yet." in text
+    assert text.startswith("Data: Made up.")
+    assert len(metrics) == len(probed.metrics)
+    assert {p.name for p in probed.store.metrics().iterdir()} == {
+        "metrics.parquet", "metrics.csv", "metrics.md", "metrics.tex", "comparisons.csv", "inputs.json",
+    }  # fmt: skip
+
+
+def test_the_table_is_empty_before_the_first_probe(made):
+    assert len(metrics_table(made.settings, made.store)) == 0
+    assert results_in(made.settings, made.store).missing == (ENCODER, "not_yet")
+
+
+def test_synthetic_data_are_called_so_before_the_first_number(probed):
+    description = probed.settings.data / "dataset_description.json"
+    description.write_text(json.dumps({"Name": "Made up", "Synthetic": True}))
+
+    metrics_table(probed.settings, probed.store)
+
+    for name in ("metrics.md", "metrics.tex"):
+        first = (probed.store.metrics() / name).read_text().splitlines()[0]
+        assert "test the plumbing, not the merit" in first
+
+
+def test_two_encoders_are_compared_on_the_same_patches(probed):
+    add_encoder(probed.store, "not_yet", probed.indices, spread=3.0)
+    runner.run_probes("not_yet", probed.settings, probed.store)
+
+    metrics_table(probed.settings, probed.store)
+
+    compared = pd.read_csv(probed.store.metrics() / "comparisons.csv")
+    row = compared.query("protocol == 'logistic' and split == 'unseen_brain'").iloc[0]
+    assert (row["encoder_a"], row["encoder_b"]) == (ENCODER, "not_yet")
+    assert row["difference_low"] > 0
+    assert row["n_blocks"] >= 10
+
+
+def test_distances_and_obliquity_are_on_the_page(probed):
+    metrics_table(probed.settings, probed.store)
+
+    page = (probed.store.metrics() / "metrics.md").read_text()
+    errors = page.split("## Errors")[1].split("## ")[0]
+    assert errors.count("made_up") == 2 * 3
+    assert "–" not in errors.split("|---")[1]
+
+
+def test_a_comparison_without_interval_is_still_shown():
+    """Two brains with few sections: the usual case for a first try."""
+    row = {"protocol": "knn", "split": "unseen_brain", "encoder_a": "a", "encoder_b": "b", "n_blocks": 4}
+    row |= {"difference": 0.25, "difference_low": np.nan, "difference_high": np.nan, "p_holm": np.nan}
+
+    shown = comparison_rows(pd.DataFrame([row])).iloc[0]
+
+    assert shown["macro F1 A − B"] == "+0.250"
+    assert shown["p (Holm)"] == "–"
+
+
+def test_the_latex_table_is_a_tabular_with_as_many_cells_as_columns(probed):
+    metrics_table(probed.settings, probed.store)
+
+    lines = (probed.store.metrics() / "metrics.tex").read_text().splitlines()
+    columns = lines[1].count("l") - "tabular".count("l")
+    rows = [line for line in lines if line.endswith(r"\\")]
+    assert len(rows) == 1 + 3
+    assert "held_out B20" in lines[0]
+    assert {row.count(" & ") for row in rows} == {columns - 1}
+    assert not any("_" in row.replace(r"\_", "") for row in rows)
