@@ -20,7 +20,7 @@ from pathlib import Path
 from report import announce, claim
 
 from cytonet_pipeline.settings import Settings
-from cytonet_pipeline.store import Store, open_store
+from cytonet_pipeline.store import Store
 
 SECTIONS = 4128
 # The synthetic brains have less cortex than real ones, for which the poster's file has 2.5 patches a mm³.
@@ -100,25 +100,18 @@ def write_data(settings: Settings, sections: int) -> str:
 def run_step(settings: Settings, name: str) -> str:
     """One asset of all brains, one after the other; says how many were made anew."""
     from cytonet_pipeline.dataset import Dataset
-    from cytonet_pipeline.defs.histology import steps
-    from cytonet_pipeline.defs.reference import steps as reference_steps
+    from cytonet_pipeline.stages import REFERENCE_SPACE, stage_of
 
-    open_store(settings)
-    reference_steps.check_reference(settings)
-    step: Callable[..., object] = getattr(steps, STEPS[name])
+    REFERENCE_SPACE.run(settings, None)
     brains = Dataset(settings.data, settings.experiments.dataset).brains()
     before = [state_of(settings, name, brain) for brain in brains]
     for brain in brains:
-        step(settings, brain)
+        stage_of(name).run(settings, brain)
     made = sum(state_of(settings, name, brain) != state for brain, state in zip(brains, before, strict=True))
     return f"{made} of {len(brains)} brains, {output(settings, name)}"
 
 
-STEPS = {
-    "section_scans": "take_inventory",
-    "colin27_transforms": "resolve_transforms",
-    "patch_index": "index_patches",
-}
+STEPS = ("section_scans", "colin27_transforms", "patch_index")
 
 
 def state_of(settings: Settings, name: str, brain: str) -> int | None:

@@ -18,6 +18,8 @@ from cytonet_pipeline.errors import ConfigurationError
 PROJECT = Path(__file__).resolve().parent.parent
 
 Method = Literal["cytonet", "supcon", "scratch", "random", "intensity", "position"]
+# Raised by hand when the code of `learning` would make other weights from the same training set and configuration.
+TRAINING_CODE_VERSION = "1"
 WITHOUT_WEIGHTS: frozenset[str] = frozenset({"intensity", "position"})
 TRAINED: frozenset[str] = frozenset({"cytonet", "supcon", "scratch"})
 

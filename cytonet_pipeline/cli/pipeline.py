@@ -69,12 +69,11 @@ def ui(
 @app.command()
 def adopt() -> None:
     """Register what the store holds with Dagster, after its database was lost or for a store from elsewhere."""
-    from cytonet_pipeline.definitions import build_defs
     from cytonet_pipeline.defs.adopt import adopt_store
 
     settings = Settings.from_environment()
     with _instance() as instance:
-        adopted = adopt_store(build_defs(), instance, settings)
+        adopted = adopt_store(instance, settings)
     out.print(f"{adopted} results of {settings.store} are known to Dagster now")
 
 

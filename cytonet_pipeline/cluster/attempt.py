@@ -16,7 +16,7 @@ from typing import Any, Protocol
 CONTINUE = 75
 # What runs on a node: modules of this package by name, because they lie in rooms of their own.
 TRAINING = "cytonet_pipeline.learning"
-STEP = "cytonet_pipeline.defs.step"
+STEP = "cytonet_pipeline.stages"
 
 
 @dataclass

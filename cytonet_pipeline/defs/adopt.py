@@ -4,44 +4,48 @@ The store decides what is current; Dagster's database only shows it. A lost data
 is registered without computing anything.
 """
 
-from collections.abc import Sequence
+from typing import Any
 
 import dagster as dg
 
-from cytonet_pipeline.defs.currency import is_result_current
 from cytonet_pipeline.defs.partitions import brains
-from cytonet_pipeline.defs.walk import stages
 from cytonet_pipeline.errors import CytonetError
 from cytonet_pipeline.settings import Settings
+from cytonet_pipeline.stages import STAGES, Stage
 from cytonet_pipeline.store import Store
 
 
-def adopt_store(defs: dg.Definitions, instance: dg.DagsterInstance, settings: Settings) -> int:
-    """Report a materialisation for every current result of the store that Dagster does not know; their number."""
-    store = Store(settings.store)
-    names: dict[str | None, Sequence[str | None]] = {
-        "brain": store.indexed_brains(),
+def adopt_store(instance: dg.DagsterInstance, settings: Settings) -> int:
+    """Report a materialisation for every current result of the store that Dagster does not know.
+
+    Returns
+    -------
+    int
+        Number of results reported.
+    """
+    indexed = Store(settings.store).indexed_brains()
+    partitions: dict[str | None, list[Any]] = {
+        "brain": indexed,
         "encoder": list(settings.experiments.encoders),
         None: [None],
     }
-    instance.add_dynamic_partitions(str(brains.name), store.indexed_brains())
-    adopted = 0
-    for stage in stages(defs):
-        for partition in names[stage.partition_set]:
-            for asset in stage.assets:
-                adopted += _adopt(instance, settings, asset, partition)
-    return adopted
+    instance.add_dynamic_partitions(str(brains.name), indexed)
+    return sum(
+        _adopt(instance, settings, stage, partition)
+        for stage in STAGES.values()
+        for partition in partitions[stage.partition_set]
+    )
 
 
-def _adopt(instance: dg.DagsterInstance, settings: Settings, asset: str, partition: str | None) -> bool:
-    key = dg.AssetKey(asset)
+def _adopt(instance: dg.DagsterInstance, settings: Settings, stage: Stage[Any], partition: str | None) -> bool:
+    key = dg.AssetKey(stage.name)
     known = (
         instance.get_latest_materialization_event(key) is not None
         if partition is None
         else partition in instance.get_materialized_partitions(key)
     )
     try:
-        if known or not is_result_current(asset, settings, partition):
+        if known or not stage.is_current(settings, partition):
             return False
     except CytonetError:
         return False

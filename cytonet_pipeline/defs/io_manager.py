@@ -5,33 +5,17 @@ The pipeline's own assets hand nothing over in memory: they write to the store a
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from cytonet_pipeline.errors import StoreError
 from cytonet_pipeline.settings import Settings
-from cytonet_pipeline.store import Store, read_table
+from cytonet_pipeline.stages import Stage, stage_of
+from cytonet_pipeline.store import read_table
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-def _folder(store: Store, asset: str, partition: str | None) -> tuple[Path, str]:
-    if asset == "metrics_table":
-        return store.metrics() / "metrics.parquet", "metrics"
-    if partition is None:
-        raise dg.DagsterInvariantViolationError(f"{asset}: name the partition to read")
-    if asset == "section_scans":
-        return store.section_scans(partition) / "sections.parquet", "section_scans"
-    if asset == "patch_index":
-        return store.patch_index(partition), "patch_index"
-    if asset == "umap_plots":
-        version = store.current_encoder(partition).name
-        return store.umap(partition, version) / "umap.parquet", "umap"
-    if asset == "training_set":
-        wanted = store.wanted_version(partition)
-        return store.training_set(wanted or "none") / "sections.parquet", "training_sections"
-    raise dg.DagsterInvariantViolationError(f"{asset}: its result is not one table; read its folder in the store")
 
 
 class StoreTables(dg.IOManager):
@@ -59,9 +43,24 @@ class StoreTables(dg.IOManager):
         own = _user_path(settings, context.get_asset_identifier())
         if own.exists():
             return pd.read_parquet(own)
-        store, asset = Store(settings.store), context.asset_key.to_user_string()
+        stage = stage_of(context.asset_key.to_user_string())
         partitions = context.asset_partition_keys if context.has_asset_partitions else [None]
-        return pd.concat([read_table(*_folder(store, asset, p)) for p in partitions], ignore_index=True)
+        return pd.concat([_read(stage, settings, partition) for partition in partitions], ignore_index=True)
+
+
+def _read(stage: Stage[Any], settings: Settings, partition: str | None) -> "pd.DataFrame":
+    import pandas as pd
+
+    if len(stage.tables) != 1:
+        raise dg.DagsterInvariantViolationError(
+            f"{stage.name}: its result is not one table; read its folder in the store"
+        )
+    if stage.partition_set is not None and partition is None:
+        raise dg.DagsterInvariantViolationError(f"{stage.name}: name the {stage.partition_set} to read")
+    ((name, files),) = stage.table_files(settings, partition).items()
+    if not files:
+        raise StoreError(f"{stage.folder(settings, partition)}: not there.", to_fix="materialise it: cytonet run")
+    return pd.concat([read_table(path, name) for path in files], ignore_index=True)
 
 
 def _user_path(settings: Settings, identifier: object) -> Path:

@@ -1,29 +1,31 @@
-"""Long steps beside the training as jobs on the cluster, where its profile says so under `send`.
+"""Stages beside the training as jobs on the cluster, where its profile says so under `send`.
 
-The job leaves its result in the store; the asset that sent it then finds the step current and only tells about it.
+The job leaves its result in the store; the asset that sent it then finds the stage current and only describes it.
 """
 
 import time
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
 from cytonet_pipeline.defs.following import follow
 from cytonet_pipeline.errors import ClusterError
 from cytonet_pipeline.settings import Settings
+from cytonet_pipeline.stages import Stage
 
 _SETTLING_S = 30.0
 
 
 def send(
-    context: dg.AssetExecutionContext, settings: Settings, step: str, partition: str, *, recompute: bool = False
+    context: dg.AssetExecutionContext, settings: Settings, stage: Stage[Any], partition: str, *, recompute: bool = False
 ) -> bool:
-    """Have a step done on the cluster if it is meant to be, and wait for it.
+    """Run a stage on the cluster if the profile says so, and wait for it.
 
     Returns
     -------
     bool
-        Whether it was: its result is in the store now.
+        Whether it ran there: its result is in the store now.
 
     Raises
     ------
@@ -32,41 +34,39 @@ def send(
     """
     from cytonet_pipeline.cluster.job import one_submits
     from cytonet_pipeline.cluster.launchers import step_launcher
-    from cytonet_pipeline.defs.currency import is_result_current
 
-    launcher = step_launcher(settings, step, partition, recompute=recompute, tell=context.log.warning)
-    if launcher is None or (not recompute and is_result_current(step, settings, partition)):
+    launcher = step_launcher(settings, stage.name, partition, recompute=recompute, tell=context.log.warning)
+    if launcher is None or (not recompute and stage.is_current(settings, partition)):
         return False
-    folder = job_folder(settings, step, partition)
+    folder = job_folder(settings, stage.name, partition)
     with one_submits(folder):
         attempt = launcher.running(folder) or launcher.start(launcher.reserve(folder))
-    context.log.info(f"{step} {partition}: {attempt.label}, log in {attempt.log}")
+    context.log.info(f"{stage.name} {partition}: {attempt.label}, log in {attempt.log}")
     follow(context, attempt, lambda said: None)
     if attempt.poll() != 0:
         raise ClusterError(
-            f"{step} {partition}: attempt {attempt.number} ({attempt.label}) {attempt.ending()}.\n{attempt.tail(15)}",
+            f"{stage.name} {partition}: attempt {attempt.number} ({attempt.label}) {attempt.ending()}.\n"
+            f"{attempt.tail(15)}",
             looked_for=str(attempt.log),
             to_fix=attempt.remedy(),
         )
-    _await_result(context, settings, step, partition)
+    _await_result(context, settings, stage, partition)
     return True
 
 
-def _await_result(context: dg.AssetExecutionContext, settings: Settings, step: str, partition: str) -> None:
+def _await_result(context: dg.AssetExecutionContext, settings: Settings, stage: Stage[Any], partition: str) -> None:
     """Wait until this machine sees what the job wrote: a shared file system may take its time."""
-    from cytonet_pipeline.defs.currency import is_result_current
-
     deadline = time.monotonic() + _SETTLING_S
-    while not is_result_current(step, settings, partition):
+    while not stage.is_current(settings, partition):
         if time.monotonic() > deadline:
             context.log.warning(
-                f"{step} {partition}: its job ended well, but no current result is seen in {settings.store} after "
-                f"{_SETTLING_S:.0f} s; the step is done here. Do the nodes see this store? cytonet doctor --cluster"
+                f"{stage.name} {partition}: its job ended well, but {settings.store} shows no current result after "
+                f"{_SETTLING_S:.0f} s; the stage runs here. Do the nodes see this store? cytonet doctor --cluster"
             )
             return
         time.sleep(1.0)
 
 
-def job_folder(settings: Settings, step: str, partition: str) -> Path:
-    """Where the attempts at a step lie."""
-    return settings.store / "jobs" / step / partition
+def job_folder(settings: Settings, stage: str, partition: str) -> Path:
+    """Return the folder that holds the attempts at a stage."""
+    return settings.store / "jobs" / stage / partition

@@ -4,7 +4,6 @@ from cytonet_pipeline.lineage.ancestry import ancestors_of
 from cytonet_pipeline.lineage.compare import compare, would_change
 from cytonet_pipeline.lineage.queries import Use, encoders_of, find_training_set, sections_of
 from cytonet_pipeline.lineage.training_set import (
-    CODE_VERSION,
     TrainingSet,
     read_training_set,
     resolve_training_set,
@@ -12,7 +11,6 @@ from cytonet_pipeline.lineage.training_set import (
 )
 
 __all__ = [
-    "CODE_VERSION",
     "TrainingSet",
     "Use",
     "ancestors_of",

@@ -17,7 +17,7 @@ from cytonet_pipeline.errors import StoreError, TrainingError
 from cytonet_pipeline.lineage.ancestry import find_ancestor, require_no_leak
 from cytonet_pipeline.lineage.brains import IndexedBrain, brains_in, read_brain
 from cytonet_pipeline.patches import assign_splits, take_subset
-from cytonet_pipeline.settings import EncoderBlock, Settings
+from cytonet_pipeline.settings import TRAINING_CODE_VERSION, EncoderBlock, Settings
 from cytonet_pipeline.store import (
     Store,
     atomic_folder,
@@ -29,9 +29,6 @@ from cytonet_pipeline.store import (
     write_record,
     write_table,
 )
-
-# Raised by hand when the code of `learning` makes other weights from the same training set and configuration.
-CODE_VERSION = "1"
 
 _SEE_LABELS = frozenset({"supcon", "scratch"})
 # Settings that change no weight: when a brain is taken, where scans may lie, what stands in each section's row. What
@@ -222,9 +219,9 @@ def _record(
     return {
         **inherited,
         "encoder": encoder,
-        "version": digest_of([encoder, relevant, held_out, digests, CODE_VERSION]),
+        "version": digest_of([encoder, relevant, held_out, digests, TRAINING_CODE_VERSION]),
         "config": config,
-        "code_version": CODE_VERSION,
+        "code_version": TRAINING_CODE_VERSION,
         "package_version": cytonet_pipeline.__version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "brains": sorted(sections["brain"].unique()),

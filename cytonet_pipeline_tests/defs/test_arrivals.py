@@ -6,8 +6,9 @@ import dagster as dg
 import pytest
 
 from cytonet_pipeline.definitions import build_defs
-from cytonet_pipeline.defs.histology.sensors import arrivals, new_brains
-from cytonet_pipeline.defs.training.schedules import encoders_to_train, retrain
+from cytonet_pipeline.defs.histology.sensors import new_brains
+from cytonet_pipeline.defs.training.schedules import retrain
+from cytonet_pipeline.stages.pending import brains_to_ingest, encoders_to_train
 from cytonet_pipeline.store import Store
 from cytonet_pipeline_tests.conftest import settings_for
 
@@ -64,7 +65,7 @@ def test_a_tick_that_changes_nothing_asks_with_the_same_keys(instance, small_bra
 
 def test_a_brain_that_the_store_has_is_not_taken_in_again(instance, ran):
     assert isinstance(tick(instance, ran.settings), dg.SkipReason)
-    assert arrivals(ran.settings) == []
+    assert brains_to_ingest(ran.settings) == {}
 
 
 def test_the_run_that_the_sensor_asks_for_brings_the_brain_in(instance, small_brains, tmp_path):
@@ -113,7 +114,7 @@ def schedule_tick(instance, settings):
 
 
 def test_the_schedule_trains_nothing_that_has_seen_all_it_would_see(instance, ran):
-    assert encoders_to_train(ran.settings, Store(ran.settings.store)) == {}
+    assert encoders_to_train(ran.settings) == {}
     ticked = schedule_tick(instance, ran.settings)
     assert ticked.run_requests == []
     assert "exactly what it would see" in ticked.skip_message

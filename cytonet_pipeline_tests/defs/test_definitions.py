@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from cytonet_pipeline.definitions import build_defs
-from cytonet_pipeline.defs.walk import stages
+from cytonet_pipeline.defs.walk import jobs_in_order
 from cytonet_pipeline.settings import PROJECT
 from cytonet_pipeline.store import TABLES
 
@@ -120,15 +120,15 @@ def test_no_asset_takes_a_partitioned_one_as_an_argument(graph, defs):
 
 def test_jobs_cover_all_assets_and_none_spans_two_partition_sets(defs):
     """Trap 7: Dagster refuses such a job; `cytonet run` walks them instead."""
-    walked = stages(defs)
-    assert [stage.job for stage in walked] == [
+    walked = jobs_in_order(defs)
+    assert [job.name for job in walked] == [
         "reference",
         "ingest_brain",
         "train_encoder",
         "evaluate_encoder",
         "metrics",
     ]
-    assert sorted(asset for stage in walked for asset in stage.assets) == sorted(ASSETS)
+    assert sorted(asset for job in walked for asset in job.assets) == sorted(ASSETS)
 
 
 def test_everything_that_acts_by_itself_is_stopped_until_told_otherwise(defs):

@@ -136,8 +136,8 @@ def test_checks_are_recorded_for_their_partition(finished):
 def test_an_empty_database_is_told_what_the_store_holds(ran):
     """The store decides what is current; a lost database is no loss."""
     with dg.DagsterInstance.ephemeral() as empty:
-        adopted = adopt_store(build_defs(), empty, ran.settings)
-        again = adopt_store(build_defs(), empty, ran.settings)
+        adopted = adopt_store(empty, ran.settings)
+        again = adopt_store(empty, ran.settings)
 
         assert set(empty.get_dynamic_partitions("brain")) == {"B01", "B02", "B20"}
         assert "B01" in empty.get_materialized_partitions(dg.AssetKey("patch_index"))

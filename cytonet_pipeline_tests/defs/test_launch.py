@@ -9,14 +9,14 @@ import pytest
 
 from cytonet_pipeline.cluster.local import LocalLauncher
 from cytonet_pipeline.defs.training import launch as module
-from cytonet_pipeline.defs.training.steps import prepare_encoder
 from cytonet_pipeline.errors import TrainingError
+from cytonet_pipeline.stages import ENCODER
 from cytonet_pipeline.store import Store
 from cytonet_pipeline_tests.conftest import settings_for
 
 REPORTING = "from dagster_pipes import open_dagster_pipes\nwith open_dagster_pipes(): pass\n"
 OPENED = json.dumps({"__dagster_pipes_version": "0.1", "method": "opened", "params": {}}) + "\n"
-ENCODER = "import pathlib; pathlib.Path({folder!r}, 'encoder.json').write_text('{{}}')\n"
+WRITES_ENCODER = "import pathlib; pathlib.Path({folder!r}, 'encoder.json').write_text('{{}}')\n"
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def follow(settings, instance=None):
 def test_a_process_that_ends_well_without_ever_reporting_is_a_failure(prepared, monkeypatch):
     """Trap 8: a Pipes client that looks at the exit code alone records success."""
     settings, folder = prepared
-    train_with(monkeypatch, ENCODER.format(folder=str(folder)))
+    train_with(monkeypatch, WRITES_ENCODER.format(folder=str(folder)))
 
     _, error = follow(settings)
 
@@ -86,7 +86,7 @@ def test_a_failure_shows_the_end_of_the_log_and_where_it_lies(prepared, monkeypa
 
 def test_a_training_that_reports_and_finishes_is_a_success(prepared, monkeypatch):
     settings, folder = prepared
-    train_with(monkeypatch, REPORTING + ENCODER.format(folder=str(folder)))
+    train_with(monkeypatch, REPORTING + WRITES_ENCODER.format(folder=str(folder)))
 
     result, error = follow(settings)
 
@@ -100,7 +100,7 @@ def test_progress_shows_in_dagster_while_the_training_runs(prepared, monkeypatch
     figures = {"step": 7, "loss": 1.5, "learning_rate": 1e-3, "effective_rank": 9.5, "knn_accuracy": 0.25}
     said = {"state": "training", "steps": 9, "host": "n1", "pid": 12, "updated": time.time() + 60, **figures}
     write = f"import pathlib; pathlib.Path({str(folder / 'progress.json')!r}).write_text({json.dumps(said)!r})\n"
-    train_with(monkeypatch, REPORTING + write + ENCODER.format(folder=str(folder)))
+    train_with(monkeypatch, REPORTING + write + WRITES_ENCODER.format(folder=str(folder)))
 
     result, _ = follow(settings)
 
@@ -116,7 +116,7 @@ def test_a_running_training_of_a_killed_run_is_joined_and_not_started_again(prep
     done += f"pathlib.Path({str(folder / 'job' / 'attempt-1' / 'messages.jsonl')!r}).write_text({OPENED!r})\n"
     done += "said = json.dumps({'state': 'done', 'updated': time.time()})\n"
     done += f"pathlib.Path({str(folder / 'progress.json')!r}).write_text(said)\n"
-    train_with(monkeypatch, done + ENCODER.format(folder=str(folder)))
+    train_with(monkeypatch, done + WRITES_ENCODER.format(folder=str(folder)))
     launcher = LocalLauncher(settings.data)
     left_behind = launcher.start(launcher.reserve(folder), {})
 
@@ -136,7 +136,7 @@ def test_a_training_that_runs_is_not_thrown_away_to_be_recomputed(prepared, monk
     running = launcher.start(launcher.reserve(folder), {})
     try:
         with pytest.raises(TrainingError, match="waits or runs"):
-            prepare_encoder(settings, "tiny_cytonet", recompute=True)
+            ENCODER.prepare(settings, "tiny_cytonet", recompute=True)
         assert launcher.running(folder) is not None
     finally:
         running.terminate(grace_s=5)
@@ -162,7 +162,7 @@ def test_a_training_that_wants_to_be_continued_is_continued(prepared, monkeypatc
     settings, folder = prepared
     first = f"import pathlib, sys; seen = pathlib.Path({str(folder / 'seen')!r})\n"
     first += "if not seen.exists():\n    seen.write_text(''); sys.exit(75)\n"
-    train_with(monkeypatch, first + REPORTING + ENCODER.format(folder=str(folder)))
+    train_with(monkeypatch, first + REPORTING + WRITES_ENCODER.format(folder=str(folder)))
 
     _, error = follow(settings)
 

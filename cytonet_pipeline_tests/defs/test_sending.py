@@ -37,7 +37,7 @@ def test_what_only_waits_for_the_cluster_takes_no_place_of_this_machine(tmp_path
 
 def test_a_step_on_a_node_says_what_is_wrong_without_a_traceback(tmp_path):
     environment = {**os.environ, "CYTONET_EXPERIMENTS": str(tmp_path / "none.yaml"), "CYTONET_STORE": str(tmp_path)}
-    command = [sys.executable, "-m", "cytonet_pipeline.defs.step", "patch_index", "B01"]
+    command = [sys.executable, "-m", "cytonet_pipeline.stages", "patch_index", "B01"]
 
     ran = subprocess.run(command, env=environment, cwd=PROJECT, capture_output=True, text=True, timeout=120)
 
@@ -47,7 +47,7 @@ def test_a_step_on_a_node_says_what_is_wrong_without_a_traceback(tmp_path):
 
 
 def test_a_node_needs_no_dagster_for_a_step():
-    script = "import sys, cytonet_pipeline.defs.step; print('dagster' in sys.modules)"
+    script = "import sys, cytonet_pipeline.stages.__main__; print('dagster' in sys.modules)"
 
     ran = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, timeout=120)
 

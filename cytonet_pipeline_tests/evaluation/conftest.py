@@ -15,6 +15,7 @@ from cytonet_pipeline.evaluation.features.embedding_store import write_embedding
 from cytonet_pipeline.evaluation.probes import runner
 from cytonet_pipeline.patches import order_of, patch_ids, write_index
 from cytonet_pipeline.settings import Settings
+from cytonet_pipeline.stages import LINEAR_PROBE
 from cytonet_pipeline.store import Store, read_table, table, write_record, write_stamp, write_table
 
 ENCODER, VERSION = "made_up", "0123456789abcdef"
@@ -86,7 +87,7 @@ def _probed_once(_made_once, tmp_path_factory):
     probed = copied(_made_once, tmp_path_factory.mktemp("probed"))
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(runner, "medoid_distances_mm", lambda folder, store: DISTANCES_MM)
-        runner.run_probes(ENCODER, probed.settings, probed.store)
+        LINEAR_PROBE.run(probed.settings, ENCODER)
     return probed
 
 

@@ -18,7 +18,7 @@ from cytonet_pipeline.defs.following import follow
 from cytonet_pipeline.defs.training.messages import KeptMessages
 from cytonet_pipeline.errors import TrainingError
 from cytonet_pipeline.settings import Settings
-from cytonet_pipeline.store import Store
+from cytonet_pipeline.stages import ENCODER, is_trained
 
 if TYPE_CHECKING:
     from cytonet_pipeline.cluster.attempt import Attempt, Launcher
@@ -41,11 +41,10 @@ def launch(context: dg.OpExecutionContext, settings: Settings, encoder: str) -> 
     from cytonet_pipeline.cluster.attempt import CONTINUE
     from cytonet_pipeline.cluster.launchers import launcher_of
 
-    store = Store(settings.store)
-    folder = store.encoder(encoder, store.wanted_version(encoder) or "none")
+    folder = ENCODER.folder(settings, encoder)
     launcher = launcher_of(settings, encoder, context.log.warning)
     steps = settings.encoder(encoder).steps
-    while not (folder / "encoder.json").exists():
+    while not is_trained(folder):
         attempt = _attempt(context, encoder, folder, launcher, steps)
         if attempt is None:
             break
@@ -70,7 +69,7 @@ def _attempt(
     with ExitStack() as session:
         with one_submits(folder):
             found = launcher.running(folder)
-            if found is None and (folder / "encoder.json").exists():
+            if found is None and is_trained(folder):
                 return None
             place = found.place if found else launcher.reserve(folder)
             messages = KeptMessages(place / "messages.jsonl")

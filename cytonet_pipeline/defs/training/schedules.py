@@ -9,24 +9,7 @@ import dagster as dg
 from cytonet_pipeline.defs.jobs import train_encoder
 from cytonet_pipeline.errors import CytonetError
 from cytonet_pipeline.settings import Settings
-from cytonet_pipeline.store import Store
-
-
-def encoders_to_train(settings: Settings, store: Store) -> dict[str, str]:
-    """Encoders of the experiments file that would see something else now, with the version they would get."""
-    from cytonet_pipeline.lineage import resolve_training_set
-
-    wanted = {}
-    for name, block in settings.experiments.encoders.items():
-        if block.retired:
-            continue
-        try:
-            version = resolve_training_set(name, settings, store)[0].version
-        except CytonetError:
-            continue  # Nothing to train on yet; `cytonet doctor` says why.
-        if version != store.current_version(name):
-            wanted[name] = version
-    return wanted
+from cytonet_pipeline.stages.pending import encoders_to_train
 
 
 @dg.schedule(
@@ -38,7 +21,7 @@ def encoders_to_train(settings: Settings, store: Store) -> dict[str, str]:
 def retrain(settings: dg.ResourceParam[Settings]):  # type: ignore[no-untyped-def]
     """One run an encoder; the run key holds the version, so that the same training is not requested twice."""
     try:
-        wanted = encoders_to_train(settings, Store(settings.store))
+        wanted = encoders_to_train(settings)
     except CytonetError as error:
         yield dg.SkipReason(str(error))
         return

@@ -4,6 +4,7 @@ What is drawn from it is `reporting`'s business.
 """
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from cytonet_pipeline.evaluation.embedding_analysis.analysis import analyse_embe
 from cytonet_pipeline.evaluation.embedding_analysis.pca import align, principal_components
 from cytonet_pipeline.evaluation.embedding_analysis.surface_map import onto_surface, reach_mm, write_func
 from cytonet_pipeline.evaluation.embedding_analysis.umap_fit import FEWEST_ROWS, FIT_AT_MOST, umap_coordinates
-from cytonet_pipeline.evaluation.features.embedding_store import read_embeddings, wanted_embeddings
+from cytonet_pipeline.evaluation.features.embedding_store import read_embeddings
 from cytonet_pipeline.evaluation.features.evaluation_set import evaluation_set
 from cytonet_pipeline.progress import task
 from cytonet_pipeline.registration import ReferenceSpace
@@ -23,54 +24,30 @@ from cytonet_pipeline.settings import EvaluationBlock, Settings
 from cytonet_pipeline.store import (
     REFERENCE_MM,
     Store,
-    atomic_folder,
-    digest_left_in,
-    is_current,
     read_record,
     write_record,
-    write_stamp,
     write_table,
 )
 
 COMPONENTS = 50
-FORM = 1
 
 _log = logging.getLogger(__name__)
 
 
-def wanted_inputs(encoder: str, settings: Settings, store: Store) -> dict[str, object]:
-    """What the UMAP of the current version is made from; `inputs.json` of its folder when it is current."""
-    block = settings.experiments.evaluation
-    return {
-        "embeddings": wanted_embeddings(encoder, settings, store),
-        "neighbors": block.umap_neighbors,
-        "min_dist": block.umap_min_dist,
-        "knn_k": block.knn_k,
-        "seed": block.seed,
-        "held_out": settings.held_out(encoder),
-        "reference": digest_left_in(store.reference_space()),
-        "form": FORM,
-    }
-
-
-def umap_of(encoder: str, settings: Settings, store: Store) -> Path:
+def write_umap(folder: Path, encoder: str, settings: Settings, store: Store, parameters: Mapping[str, object]) -> None:
     """Write `umap.parquet`, `figures.json` (numbers) and the surface maps of the current version of an encoder.
 
-    Returns
-    -------
-    Path
-        Folder `umap/<encoder>/<version>`.
+    Parameters
+    ----------
+    parameters : mapping
+        What it is made from, for the metadata of the table.
 
     Raises
     ------
     DataFault
         Too few patches are embedded.
     """
-    wanted = wanted_inputs(encoder, settings, store)
     version = store.current_encoder(encoder).name
-    folder = store.umap(encoder, version)
-    if is_current(folder, wanted):
-        return folder
     block = settings.experiments.evaluation
     with task(f"UMAP of {encoder}") as progress:
         rows, features = embedded_rows(store, encoder, version, block)
@@ -80,15 +57,10 @@ def umap_of(encoder: str, settings: Settings, store: Store) -> Path:
         names = Dataset(settings.data, settings.experiments.dataset).area_names()
         figures["embedding"] = analyse_embedding(features, rows, names, k=block.knn_k, seed=block.seed)
         reference = ReferenceSpace.load(settings.reference)
-        with atomic_folder(folder) as writing:
-            columns = ["patch_id", "umap_1", "umap_2"]
-            write_table(writing / "umap.parquet", coordinates[columns], "umap", {"encoder": encoder, **wanted})
-            figures["surface"] = _write_surface_maps(
-                writing, encoder, coordinates, reference, settings.held_out(encoder)
-            )
-            write_record(writing / "figures.json", figures)
-            write_stamp(writing, wanted)
-    return folder
+        columns = ["patch_id", "umap_1", "umap_2"]
+        write_table(folder / "umap.parquet", coordinates[columns], "umap", {"encoder": encoder, **parameters})
+        figures["surface"] = _write_surface_maps(folder, encoder, coordinates, reference, settings.held_out(encoder))
+        write_record(folder / "figures.json", figures)
 
 
 def umap_figures_of(encoder: str, store: Store) -> dict[str, object]:

@@ -17,9 +17,7 @@ import pyarrow.parquet
 from cytonet_pipeline.dataset import Dataset
 from cytonet_pipeline.errors import StoreError
 from cytonet_pipeline.evaluation.features.evaluation_set import (
-    encoder_sections,
     evaluation_set,
-    index_digests,
 )
 from cytonet_pipeline.evaluation.features.patch_features import features_of
 from cytonet_pipeline.progress import Task, task
@@ -32,40 +30,17 @@ SCHEMA_VERSION = 1
 _log = logging.getLogger(__name__)
 
 
-def wanted_embeddings(encoder: str, settings: Settings, store: Store) -> dict[str, object]:
-    """What the features of the current version are made from; their folder's `inputs.json` when they are current."""
-    version = store.current_encoder(encoder).name
-    block = settings.experiments.evaluation
-    brains = encoder_sections(store, encoder, version)["brain"].unique()
-    return {
-        "version": version,
-        "indices": index_digests(store, brains),
-        "samples_per_area": block.samples_per_area,
-        "umap_every": block.umap_every,
-        "schema_version": SCHEMA_VERSION,
-    }
+def embed_patches(encoder: str, settings: Settings, store: Store) -> None:
+    """Write the features of every patch that the evaluation needs, in a folder per brain.
 
-
-def embed_for_evaluation(encoder: str, settings: Settings, store: Store) -> Path:
-    """Write the features of every patch that the evaluation needs.
-
-    Returns
-    -------
-    Path
-        Folder `patch_embeddings/<encoder>/<version>` with a folder a brain.
+    A brain whose features are there already, of the same patches, is passed over.
     """
-    wanted = wanted_embeddings(encoder, settings, store)
-    version = str(wanted["version"])
-    folder = store.patch_embeddings(encoder, version)
-    if is_current(folder, wanted):
-        return folder
+    version = store.current_encoder(encoder).name
     dataset = Dataset(settings.data, settings.experiments.dataset)
     rows = evaluation_set(store, encoder, version, settings.experiments.evaluation)
     with task(f"embedding patches with {encoder}", total=len(rows)) as progress:
         for brain, of_brain in rows.groupby("brain", sort=True):
             _embed_brain(encoder, version, str(brain), of_brain, dataset, store, progress)
-    write_stamp(folder, wanted)
-    return folder
 
 
 def read_embeddings(

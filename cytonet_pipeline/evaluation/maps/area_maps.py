@@ -11,7 +11,6 @@ import pandas as pd
 
 from cytonet_pipeline.dataset import Brain, Dataset
 from cytonet_pipeline.errors import DataFault, StoreError
-from cytonet_pipeline.evaluation.features.embedding_store import wanted_embeddings
 from cytonet_pipeline.evaluation.features.evaluation_set import encoder_sections
 from cytonet_pipeline.evaluation.features.patch_features import features_of
 from cytonet_pipeline.evaluation.maps.label_volume import label_table, label_volume, write_volume
@@ -25,87 +24,44 @@ from cytonet_pipeline.registration import BrainChain, ReferenceSpace
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.store import (
     Store,
-    atomic_folder,
-    digest_file,
-    digest_left_in,
-    is_current,
     read_table,
     table,
     write_record,
-    write_stamp,
     write_table,
     write_text,
 )
 
-FORM = 1
-
 _log = logging.getLogger(__name__)
 
 
-def wanted_inputs(encoder: str, settings: Settings, store: Store) -> dict[str, object]:
-    """What the maps of the current version are made from; `inputs.json` of their folder when they are current."""
-    version = store.current_encoder(encoder).name
-    block = settings.experiments.evaluation
-    protocol = mapped_protocol(encoder, settings)
-    probe = store.linear_probes(encoder, version, protocol) / "probe.safetensors"
-    brains = {
-        brain: {
-            "sections": digest_left_in(store.section_scans(brain)),
-            "transforms": digest_left_in(store.colin27_transforms(brain)),
-        }
-        for brain in mapped_brains(encoder, settings)
-    }
-    return {
-        "version": version,
-        "protocol": protocol,
-        "embeddings": wanted_embeddings(encoder, settings, store) if protocol == "knn" else None,
-        "probe": digest_file(probe) if probe.is_file() else "missing",
-        "brains": brains,
-        "reference": digest_left_in(store.reference_space()),
-        "spacing_mm": block.map_spacing_mm,
-        "form": FORM,
-    }
-
-
-def area_maps(encoder: str, settings: Settings, store: Store) -> Path:
+def write_area_maps(folder: Path, encoder: str, settings: Settings, store: Store) -> None:
     """Map the areas of the unseen brain, or of the brains named in `map_brains`.
 
-    Write, for each brain, the grid with its predictions, a label volume and a probability volume in Colin-27 with a
-    label table; and `figures.json`, the numbers. A brain that cannot be mapped is listed there with the reason.
-
-    Returns
-    -------
-    Path
-        Folder `area_maps/<encoder>/<version>`.
+    Write, per brain, the grid with its predictions, a label volume and a probability volume in Colin-27 with a label
+    table; and `figures.json`, the numbers. A brain that cannot be mapped is listed there with the reason.
 
     Raises
     ------
     StoreError
         The encoder has not been probed yet.
     """
-    wanted = wanted_inputs(encoder, settings, store)
     version = store.current_encoder(encoder).name
-    folder = store.area_maps(encoder, version)
-    if is_current(folder, wanted):
-        return folder
     head = read_head(encoder, version, settings, store)
     roles = encoder_sections(store, encoder, version).set_index(["brain", "sample"])["role"]
     dataset = Dataset(settings.data, settings.experiments.dataset)
     reference = ReferenceSpace.load(settings.reference)
     figures: dict[str, object] = {}
-    with atomic_folder(folder) as writing:
-        for name in track(mapped_brains(encoder, settings), f"mapping with {encoder}"):
-            try:
-                rows = predicted_grid(dataset.brain(name), head, encoder, version, reference, settings, store)
-                spacing_mm = settings.experiments.evaluation.map_spacing_mm
-                figures[name] = _write_brain(writing, name, rows, roles, head, reference, spacing_mm)
-            except (DataFault, StoreError) as fault:
-                _log.warning("encoder %s: no map of %s: %s", encoder, name, fault)
-                figures[name] = {"mapped": False, "reason": str(fault)}
-        record = {"encoder": encoder, "version": version, "protocol": wanted["protocol"], "brains": figures}
-        write_record(writing / "figures.json", record)
-        write_stamp(writing, wanted)
-    return folder
+    for name in track(mapped_brains(encoder, settings), f"mapping with {encoder}"):
+        try:
+            rows = predicted_grid(dataset.brain(name), head, encoder, version, reference, settings, store)
+            spacing_mm = settings.experiments.evaluation.map_spacing_mm
+            figures[name] = _write_brain(folder, name, rows, roles, head, reference, spacing_mm)
+        except (DataFault, StoreError) as fault:
+            _log.warning("encoder %s: no map of %s: %s", encoder, name, fault)
+            figures[name] = {"mapped": False, "reason": str(fault)}
+    protocol = mapped_protocol(encoder, settings)
+    record = {"encoder": encoder, "version": version, "protocol": protocol, "brains": figures}
+    write_record(folder / "figures.json", record)
 
 
 def mapped_brains(encoder: str, settings: Settings) -> tuple[str, ...]:

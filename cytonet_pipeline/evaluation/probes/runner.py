@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from cytonet_pipeline.dataset import Dataset
-from cytonet_pipeline.evaluation.features.embedding_store import wanted_embeddings
 from cytonet_pipeline.evaluation.features.evaluation_set import TEST_ROLES
 from cytonet_pipeline.evaluation.metrics.area_distances import distance_summary, medoid_distances_mm
 from cytonet_pipeline.evaluation.metrics.scoring import area_scores, confusion, in_top, scores_by_obliquity
@@ -33,9 +32,6 @@ from cytonet_pipeline.store import (
     write_table,
 )
 
-# Goes up when the same features would get other figures.
-CODE_VERSION = 1
-
 _log = logging.getLogger(__name__)
 
 
@@ -53,42 +49,25 @@ class ProbeContext:
     distances_mm: pd.DataFrame
 
 
-def wanted_probes(encoder: str, settings: Settings, store: Store) -> dict[str, object]:
-    """What the probes of the current version are made from; `inputs.json` of their folder when they are current."""
-    block = settings.experiments.evaluation.model_dump(exclude={"umap_neighbors", "umap_min_dist", "map_spacing_mm",
-                                                                "map_brains"})  # fmt: skip
-    method = settings.encoder(encoder).method
-    return {
-        "embeddings": wanted_embeddings(encoder, settings, store),
-        "evaluation": block,
-        "gap_mm": settings.experiments.dataset.gap_mm,
-        "method": method,
-        "protocols": [protocol.folder for protocol in protocols_of(method, settings.experiments.evaluation)],
-        "code_version": CODE_VERSION,
-    }
+def run_probes(encoder: str, settings: Settings, store: Store, inputs: dict[str, object]) -> None:
+    """Run every protocol that the encoder goes through; finished ones are passed over.
 
+    Writes a folder per protocol, and `metrics.parquet` (table `metrics`) of all of them.
 
-def run_probes(encoder: str, settings: Settings, store: Store) -> pd.DataFrame:
-    """Run every protocol that the encoder goes through.
-
-    Returns
-    -------
-    DataFrame
-        Rows of the table of results (`metrics`), also in `metrics.parquet` of the version's folder.
+    Parameters
+    ----------
+    inputs : dict
+        What the probes are made from: the stamp of each protocol's folder.
     """
-    wanted = wanted_probes(encoder, settings, store)
     version = store.current_encoder(encoder).name
     folder = store.linear_probes(encoder, version)
-    if not is_current(folder, wanted):
-        context = _probe_context(encoder, version, settings, store)
-        protocols = protocols_of(context.method, context.block)
-        tables = [
-            _run_if_stale(protocol, context, store.linear_probes(encoder, version, protocol.folder), wanted)
-            for protocol in track(protocols, f"probing {encoder}")
-        ]
-        write_table(folder / "metrics.parquet", pd.concat(tables, ignore_index=True), "metrics")
-        write_stamp(folder, wanted)
-    return read_table(folder / "metrics.parquet", "metrics")
+    context = _probe_context(encoder, version, settings, store)
+    protocols = protocols_of(context.method, context.block)
+    tables = [
+        _run_if_stale(protocol, context, store.linear_probes(encoder, version, protocol.folder), inputs)
+        for protocol in track(protocols, f"probing {encoder}")
+    ]
+    write_table(folder / "metrics.parquet", pd.concat(tables, ignore_index=True), "metrics")
 
 
 def fit_head(protocol: Protocol, draw: int, context: ProbeContext) -> Fitted:

@@ -20,19 +20,12 @@ from cytonet_pipeline.patches import read_index
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.store import (
     Store,
-    atomic_file,
-    digest_file,
-    is_current,
     read_record,
     read_table,
     table,
-    write_stamp,
     write_table,
     write_text,
 )
-
-# Goes up when the same results would make another page.
-CODE_VERSION = 1
 
 _log = logging.getLogger(__name__)
 
@@ -65,24 +58,7 @@ def results_in(settings: Settings, store: Store) -> Results:
     return Results(versions, tuple(name for name in wanted if name not in versions))
 
 
-def wanted_table(settings: Settings, store: Store) -> dict[str, object]:
-    """What the table is made from; `inputs.json` of its folder when it is current."""
-    results = results_in(settings, store)
-    probes = {
-        encoder: digest_file(store.linear_probes(encoder, version) / "metrics.parquet")
-        for encoder, version in results.versions.items()
-    }
-    return {
-        "probes": probes,
-        "missing": list(results.missing),
-        "gap_mm": settings.experiments.dataset.gap_mm,
-        "bootstrap": settings.experiments.evaluation.bootstrap,
-        "seed": settings.experiments.evaluation.seed,
-        "code_version": CODE_VERSION,
-    }
-
-
-def metrics_table(settings: Settings, store: Store) -> pd.DataFrame:
+def write_metrics(folder: Path, settings: Settings, store: Store) -> pd.DataFrame:
     """Write the table of results as `metrics.parquet`, `.csv`, `.md`, `.tex`, and `comparisons.csv` beside it.
 
     Returns
@@ -90,9 +66,6 @@ def metrics_table(settings: Settings, store: Store) -> pd.DataFrame:
     DataFrame
         Table `metrics`; empty while no encoder has results.
     """
-    folder, wanted = store.metrics(), wanted_table(settings, store)
-    if is_current(folder, wanted):
-        return read_table(folder / "metrics.parquet", "metrics")
     results = results_in(settings, store)
     for name in results.missing:
         _log.warning("table of results: encoder %s has no results yet; the table goes on without it", name)
@@ -105,13 +78,10 @@ def metrics_table(settings: Settings, store: Store) -> pd.DataFrame:
     errors = _errors(results, metrics, store)
     provenance = _provenance(results, metrics, settings, store)
     write_table(folder / "metrics.parquet", metrics, "metrics")
-    with atomic_file(folder / "metrics.csv") as temporary:
-        metrics.to_csv(temporary, index=False)
-    with atomic_file(folder / "comparisons.csv") as temporary:
-        comparisons.to_csv(temporary, index=False)
+    metrics.to_csv(folder / "metrics.csv", index=False)
+    comparisons.to_csv(folder / "comparisons.csv", index=False)
     write_text(folder / "metrics.md", markdown_table(metrics, errors, comparisons, provenance))
     write_text(folder / "metrics.tex", latex_table(metrics, provenance))
-    write_stamp(folder, wanted)
     return metrics
 
 

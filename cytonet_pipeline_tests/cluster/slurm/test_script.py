@@ -58,12 +58,11 @@ def test_the_script_is_valid_bash_whatever_is_in_its_names(tmp_path):
 
 def test_a_step_without_ranks_needs_neither_launcher_nor_rendezvous():
     script = render(
-        Job("n", Path("/s/job/attempt-1"), "patch_index", ("cytonet_pipeline.defs.step", "patch_index")), JURECA
+        Job("n", Path("/s/job/attempt-1"), "patch_index", ("cytonet_pipeline.stages", "patch_index")), JURECA
     )
 
     assert (
-        "srun --kill-on-bad-exit=1 --nodes=1 --ntasks-per-node=1 /p/env/bin/python -m cytonet_pipeline.defs.step"
-        in script
+        "srun --kill-on-bad-exit=1 --nodes=1 --ntasks-per-node=1 /p/env/bin/python -m cytonet_pipeline.stages" in script
     )
     assert "#SBATCH --nodes=1\n" in script
     assert "torchrun" not in script

@@ -13,7 +13,8 @@ from cytonet_pipeline.evaluation.embedding_analysis import projection
 from cytonet_pipeline.evaluation.embedding_analysis.pca import align, principal_components
 from cytonet_pipeline.evaluation.embedding_analysis.umap_fit import umap_coordinates
 from cytonet_pipeline.settings import EvaluationBlock
-from cytonet_pipeline.store import is_current, read_record, read_table
+from cytonet_pipeline.stages import UMAP_PLOTS
+from cytonet_pipeline.store import read_record, read_table
 from cytonet_pipeline_tests.evaluation.conftest import ENCODER, VERSION, copied
 
 
@@ -24,7 +25,8 @@ def projected(_made_once, small_brains, tmp_path_factory):
     settings = made.settings.model_copy(update={"reference": small_brains / "tpl-MNIColin27"})
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        folder = projection.umap_of(ENCODER, settings, made.store)
+        UMAP_PLOTS.run(settings, ENCODER)
+        folder = UMAP_PLOTS.folder(settings, ENCODER)
     return SimpleNamespace(folder=folder, settings=settings, store=made.store, indices=made.indices, warned=warned)
 
 
@@ -50,8 +52,9 @@ def test_the_first_axis_rises_towards_anterior(projected):
 def test_a_second_call_computes_nothing(projected, monkeypatch):
     monkeypatch.setattr(projection, "project", lambda *a: pytest.fail("computed again"))
 
-    assert projection.umap_of(ENCODER, projected.settings, projected.store) == projected.folder
-    assert is_current(projected.folder, projection.wanted_inputs(ENCODER, projected.settings, projected.store))
+    UMAP_PLOTS.run(projected.settings, ENCODER)
+
+    assert UMAP_PLOTS.is_current(projected.settings, ENCODER)
 
 
 def test_numbers_say_what_was_done(projected):
@@ -113,5 +116,5 @@ def test_align_turns_an_axis_that_runs_the_wrong_way():
 
 def test_another_version_is_not_current(projected):
     assert projected.folder == projected.store.umap(ENCODER, VERSION)
-    wanted = projection.wanted_inputs(ENCODER, projected.settings, projected.store)
-    assert not is_current(projected.folder, {**wanted, "seed": 1})
+    inputs = UMAP_PLOTS.inputs(projected.settings, ENCODER)
+    assert not UMAP_PLOTS.is_made_from({**inputs, "seed": 1}, projected.settings, ENCODER)

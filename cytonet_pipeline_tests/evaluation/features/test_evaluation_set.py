@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 
 from cytonet_pipeline.errors import StoreError
-from cytonet_pipeline.evaluation.features.embedding_store import read_embeddings, wanted_embeddings, write_embeddings
+from cytonet_pipeline.evaluation.features.embedding_store import read_embeddings, write_embeddings
 from cytonet_pipeline.evaluation.features.evaluation_set import evaluation_set, labelled_rows, umap_sample
 from cytonet_pipeline.patches import write_index
+from cytonet_pipeline.stages import PATCH_EMBEDDINGS
 from cytonet_pipeline.store import read_table, write_table
 from cytonet_pipeline_tests.evaluation.conftest import ENCODER, SPACING_MM, VERSION
 
@@ -93,12 +94,12 @@ def test_another_table_is_not_read_as_features(made):
 
 
 def test_a_rebuilt_index_makes_features_stale(made):
-    before = wanted_embeddings(ENCODER, made.settings, made.store)
+    before = PATCH_EMBEDDINGS.inputs(made.settings, ENCODER)
     changed = made.indices["B01"].assign(annotated_area=1)
     changed.attrs = made.indices["B01"].attrs
     write_index(made.store.patch_index("B01"), changed, {})
 
-    after = wanted_embeddings(ENCODER, made.settings, made.store)
+    after = PATCH_EMBEDDINGS.inputs(made.settings, ENCODER)
 
     assert before["indices"]["B01"] != after["indices"]["B01"]
     assert before["indices"]["B20"] == after["indices"]["B20"]

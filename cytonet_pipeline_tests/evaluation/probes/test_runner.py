@@ -14,6 +14,7 @@ from cytonet_pipeline.evaluation.probes.probe_data import probe_data
 from cytonet_pipeline.evaluation.probes.protocols import protocols_of
 from cytonet_pipeline.scores import SCORES
 from cytonet_pipeline.settings import EvaluationBlock
+from cytonet_pipeline.stages import LINEAR_PROBE
 from cytonet_pipeline.store import read_record, read_table
 from cytonet_pipeline_tests.evaluation.conftest import DISTANCES_MM, ENCODER, VERSION
 
@@ -105,9 +106,9 @@ def test_validation_labels_do_decide(made):
 def test_probes_that_are_current_are_not_run_again(probed, monkeypatch):
     monkeypatch.setattr(runner, "fit_head", lambda *_: pytest.fail("fitted again"))
 
-    again = runner.run_probes(ENCODER, probed.settings, probed.store)
+    LINEAR_PROBE.run(probed.settings, ENCODER)
 
-    pd.testing.assert_frame_equal(again, probed.metrics)
+    pd.testing.assert_frame_equal(read_table(probed.folder / "metrics.parquet", "metrics"), probed.metrics)
 
 
 def test_a_killed_run_continues_with_the_next_protocol(made, monkeypatch):
@@ -122,9 +123,9 @@ def test_a_killed_run_continues_with_the_next_protocol(made, monkeypatch):
 
     monkeypatch.setattr(runner, "fit_head", killed_at_knn)
     with pytest.raises(KeyboardInterrupt):
-        runner.run_probes(ENCODER, made.settings, made.store)
+        LINEAR_PROBE.run(made.settings, ENCODER)
     assert not (made.store.linear_probes(ENCODER, VERSION) / "knn").exists()
-    runner.run_probes(ENCODER, made.settings, made.store)
+    LINEAR_PROBE.run(made.settings, ENCODER)
 
     assert fitted.count("linear_E30") == 1
     assert fitted.count("knn") == 2

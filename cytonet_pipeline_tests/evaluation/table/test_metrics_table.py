@@ -5,26 +5,31 @@ import json
 import numpy as np
 import pandas as pd
 
-from cytonet_pipeline.evaluation.probes import runner
-from cytonet_pipeline.evaluation.table.metrics_table import metrics_table, results_in
+from cytonet_pipeline.evaluation.table.metrics_table import results_in
 from cytonet_pipeline.evaluation.table.table_text import comparison_rows
+from cytonet_pipeline.stages import LINEAR_PROBE, METRICS_TABLE
+from cytonet_pipeline.store import read_table
 from cytonet_pipeline_tests.evaluation.conftest import ENCODER, add_encoder
 
 
 def test_the_table_is_made_while_an_encoder_is_missing_and_names_it(probed):
-    metrics = metrics_table(probed.settings, probed.store)
+    METRICS_TABLE.run(probed.settings, None)
+
+    metrics = read_table(probed.store.metrics() / "metrics.parquet", "metrics")
 
     text = (probed.store.metrics() / "metrics.md").read_text()
     assert "Not in here yet: not_yet." in text
     assert text.startswith("Data: Made up.")
     assert len(metrics) == len(probed.metrics)
     assert {p.name for p in probed.store.metrics().iterdir()} == {
-        "metrics.parquet", "metrics.csv", "metrics.md", "metrics.tex", "comparisons.csv", "inputs.json",
+        "metrics.parquet", "metrics.csv", "metrics.md", "metrics.tex", "metrics.png", "comparisons.csv", "inputs.json",
     }  # fmt: skip
 
 
 def test_the_table_is_empty_before_the_first_probe(made):
-    assert len(metrics_table(made.settings, made.store)) == 0
+    METRICS_TABLE.run(made.settings, None)
+
+    assert read_table(made.store.metrics() / "metrics.parquet", "metrics").empty
     assert results_in(made.settings, made.store).missing == (ENCODER, "not_yet")
 
 
@@ -32,7 +37,7 @@ def test_synthetic_data_are_called_so_before_the_first_number(probed):
     description = probed.settings.data / "dataset_description.json"
     description.write_text(json.dumps({"Name": "Made up", "Synthetic": True}))
 
-    metrics_table(probed.settings, probed.store)
+    METRICS_TABLE.run(probed.settings, None)
 
     for name in ("metrics.md", "metrics.tex"):
         first = (probed.store.metrics() / name).read_text().splitlines()[0]
@@ -41,9 +46,9 @@ def test_synthetic_data_are_called_so_before_the_first_number(probed):
 
 def test_two_encoders_are_compared_on_the_same_patches(probed):
     add_encoder(probed.store, "not_yet", probed.indices, spread=3.0)
-    runner.run_probes("not_yet", probed.settings, probed.store)
+    LINEAR_PROBE.run(probed.settings, "not_yet")
 
-    metrics_table(probed.settings, probed.store)
+    METRICS_TABLE.run(probed.settings, None)
 
     compared = pd.read_csv(probed.store.metrics() / "comparisons.csv")
     row = compared.query("protocol == 'logistic' and split == 'unseen_brain'").iloc[0]
@@ -53,7 +58,7 @@ def test_two_encoders_are_compared_on_the_same_patches(probed):
 
 
 def test_distances_and_obliquity_are_on_the_page(probed):
-    metrics_table(probed.settings, probed.store)
+    METRICS_TABLE.run(probed.settings, None)
 
     page = (probed.store.metrics() / "metrics.md").read_text()
     errors = page.split("## Errors")[1].split("## ")[0]
@@ -73,7 +78,7 @@ def test_a_comparison_without_interval_is_still_shown():
 
 
 def test_the_latex_table_is_a_tabular_with_as_many_cells_as_columns(probed):
-    metrics_table(probed.settings, probed.store)
+    METRICS_TABLE.run(probed.settings, None)
 
     lines = (probed.store.metrics() / "metrics.tex").read_text().splitlines()
     columns = lines[1].count("l") - "tabular".count("l")

@@ -1,0 +1,328 @@
+"""The stages of evaluation: features, probes, UMAP and area maps of an encoder, and the table of all results.
+
+What they compute is in the room `evaluation`, the pictures in `reporting`. Pictures are drawn beside a result when one
+of them is missing or older, so that a run killed between both only draws again.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from cytonet_pipeline.settings import Settings
+from cytonet_pipeline.stages.reference import REFERENCE_SPACE
+from cytonet_pipeline.stages.stage import ResumableStage, StampedStage, Summary, store_of
+from cytonet_pipeline.store import digest_file, digest_left_in, read_record, read_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Name on the asset page: place in `figures.json`.
+_UMAP_NUMBERS = {
+    "patches": "n_patches",
+    "effective rank": "embedding/effective_rank",
+    "mean cosine": "embedding/mean_cosine",
+    "same-brain neighbours over chance": "embedding/brains/same_brain_excess",
+    "the same, brain means removed": "embedding/brains/same_brain_excess_centred",
+    "silhouette by brain": "embedding/brains/silhouette_by_brain",
+    "silhouette by area": "embedding/brains/silhouette_by_area",
+    "step across the central sulcus over other sulci": "embedding/central_sulcus/step_over_other_sulci",
+    "step across the central sulcus over within a bank": "embedding/central_sulcus/step_over_within",
+    "UMAP 1, correlation with anterior": "umap_1_anterior_correlation",
+    "PCA 1, correlation with anterior": "pca_1_anterior_correlation",
+}
+_MAP_NUMBERS = {
+    "mapped": "mapped",
+    "why not": "reason",
+    "sections": "n_sections",
+    "grid points": "n_points",
+    "areas predicted": "areas_predicted",
+    "mean probability": "mean_probability",
+    "macro F1 against annotation, unseen brain": "agreement/unseen_brain/macro_f1",
+    "macro F1 against annotation, unseen sections": "agreement/seen_brains/macro_f1",
+    "share of cortex voxels with a prediction": "predicted_share",
+}
+# Keys of the evaluation block that no score depends on.
+_NOT_OF_PROBES = {"umap_neighbors", "umap_min_dist", "map_spacing_mm", "map_brains"}
+
+
+class PatchEmbeddingsStage(ResumableStage[str]):
+    """Features of every patch that the evaluation needs: labelled, test and unseen ones, and the UMAP's sample."""
+
+    name = "patch_embeddings"
+    group = "evaluation"
+    partition_set = "encoder"
+    code_version = "1"
+
+    def folder(self, settings: Settings, partition: str) -> Path:
+        """See `Stage.folder`."""
+        return store_of(settings).patch_embeddings(partition, _version_in_use(settings, partition))
+
+    def inputs(self, settings: Settings, partition: str) -> dict[str, Any]:
+        """See `Stage.inputs`."""
+        from cytonet_pipeline.evaluation.features.evaluation_set import encoder_sections, index_digests
+
+        store, block = store_of(settings), settings.experiments.evaluation
+        version = store.current_encoder(partition).name
+        brains = encoder_sections(store, partition, version)["brain"].unique()
+        return {
+            "version": version,
+            "indices": index_digests(store, brains),
+            "samples_per_area": block.samples_per_area,
+            "umap_every": block.umap_every,
+            "schema_version": int(self.code_version),
+        }
+
+    def compute(self, settings: Settings, partition: str, folder: Path, *, recompute: bool) -> None:
+        """Embed brain by brain."""
+        from cytonet_pipeline.evaluation.features.embedding_store import embed_patches
+
+        embed_patches(partition, settings, store_of(settings))
+
+    def summary(self, settings: Settings, partition: str) -> Summary:
+        """See `Stage.summary`."""
+        from cytonet_pipeline.evaluation.features.embedding_store import read_embeddings
+
+        folder = self.folder(settings, partition)
+        ids, features = read_embeddings(store_of(settings), partition, folder.name)
+        numbers = {"patches": len(ids), "dimensions": int(features.shape[1])}
+        return Summary(folder, _digest_of_inputs(folder), numbers=numbers)
+
+
+class LinearProbeStage(ResumableStage[str]):
+    """Brain areas from frozen features, by every protocol, on unseen sections and on the unseen brain."""
+
+    name = "linear_probe"
+    group = "evaluation"
+    partition_set = "encoder"
+    code_version = "1"
+    tables: ClassVar = {"predictions": "*/predictions.parquet", "metrics": "metrics.parquet"}
+
+    def folder(self, settings: Settings, partition: str) -> Path:
+        """See `Stage.folder`."""
+        return store_of(settings).linear_probes(partition, _version_in_use(settings, partition))
+
+    def inputs(self, settings: Settings, partition: str) -> dict[str, Any]:
+        """See `Stage.inputs`."""
+        from cytonet_pipeline.evaluation.probes.protocols import protocols_of
+
+        block, method = settings.experiments.evaluation, settings.encoder(partition).method
+        return {
+            "embeddings": PATCH_EMBEDDINGS.inputs(settings, partition),
+            "evaluation": block.model_dump(exclude=_NOT_OF_PROBES),
+            "gap_mm": settings.experiments.dataset.gap_mm,
+            "method": method,
+            "protocols": [protocol.folder for protocol in protocols_of(method, block)],
+            "code_version": int(self.code_version),
+        }
+
+    def compute(self, settings: Settings, partition: str, folder: Path, *, recompute: bool) -> None:
+        """Run protocol by protocol."""
+        from cytonet_pipeline.evaluation.probes.runner import run_probes
+
+        run_probes(partition, settings, store_of(settings), self.inputs(settings, partition))
+
+    def summary(self, settings: Settings, partition: str) -> Summary:
+        """See `Stage.summary`; scores with all labels."""
+        from cytonet_pipeline.reporting.markdown import metrics_markdown
+        from cytonet_pipeline.reporting.probe_figures import probe_figures
+
+        folder = self.folder(settings, partition)
+        rows = read_table(folder / "metrics.parquet", "metrics")
+        all_labels = rows[rows["labels_per_area"] == 0]
+        numbers = {
+            f"{r['protocol']} {r['split']}".replace("_", " ") + " macro F1": r["macro_f1"] for r in _scored(all_labels)
+        }
+        pictures = probe_figures(partition, settings, store_of(settings))
+        texts = {"scores": metrics_markdown(all_labels)}
+        return Summary(folder, _digest_of_inputs(folder), numbers=numbers, pictures=pictures, texts=texts)
+
+
+class UmapPlotsStage(StampedStage[str]):
+    """Features in two dimensions and on the surface, and how far brains and areas separate."""
+
+    name = "umap_plots"
+    group = "evaluation"
+    partition_set = "encoder"
+    code_version = "1"
+    tables: ClassVar = {"umap": "umap.parquet"}
+
+    def folder(self, settings: Settings, partition: str) -> Path:
+        """See `Stage.folder`."""
+        return store_of(settings).umap(partition, _version_in_use(settings, partition))
+
+    def inputs(self, settings: Settings, partition: str) -> dict[str, Any]:
+        """See `Stage.inputs`."""
+        block = settings.experiments.evaluation
+        return {
+            "embeddings": PATCH_EMBEDDINGS.inputs(settings, partition),
+            "neighbors": block.umap_neighbors,
+            "min_dist": block.umap_min_dist,
+            "knn_k": block.knn_k,
+            "seed": block.seed,
+            "held_out": settings.held_out(partition),
+            "reference": digest_left_in(REFERENCE_SPACE.folder(settings)),
+            "form": int(self.code_version),
+        }
+
+    def compute(self, settings: Settings, partition: str, folder: Path, *, recompute: bool) -> None:
+        """Reduce the features, analyse them, and put them on the surface."""
+        from cytonet_pipeline.evaluation.embedding_analysis.projection import write_umap
+
+        write_umap(folder, partition, settings, store_of(settings), self.inputs(settings, partition))
+
+    def summary(self, settings: Settings, partition: str) -> Summary:
+        """See `Stage.summary`."""
+        from cytonet_pipeline.reporting.umap_figures import umap_figures
+
+        folder = self.folder(settings, partition)
+        pictures = umap_figures(partition, settings, store_of(settings))
+        numbers = _picked(read_record(folder / "figures.json"), _UMAP_NUMBERS)
+        return Summary(folder, _digest_of_inputs(folder), numbers=numbers, pictures=pictures)
+
+
+class AreaMapsStage(StampedStage[str]):
+    """Predicted areas over whole sections, and as a label volume with probabilities in Colin-27."""
+
+    name = "area_maps"
+    group = "evaluation"
+    partition_set = "encoder"
+    code_version = "1"
+    tables: ClassVar = {"map_grid": "*_grid.parquet"}
+
+    def folder(self, settings: Settings, partition: str) -> Path:
+        """See `Stage.folder`."""
+        return store_of(settings).area_maps(partition, _version_in_use(settings, partition))
+
+    def inputs(self, settings: Settings, partition: str) -> dict[str, Any]:
+        """See `Stage.inputs`."""
+        from cytonet_pipeline.evaluation.maps.area_maps import mapped_brains, mapped_protocol
+
+        store = store_of(settings)
+        version = store.current_encoder(partition).name
+        protocol = mapped_protocol(partition, settings)
+        probe = store.linear_probes(partition, version, protocol) / "probe.safetensors"
+        brains = {
+            brain: {
+                "sections": digest_left_in(store.section_scans(brain)),
+                "transforms": digest_left_in(store.colin27_transforms(brain)),
+            }
+            for brain in mapped_brains(partition, settings)
+        }
+        return {
+            "version": version,
+            "protocol": protocol,
+            "embeddings": PATCH_EMBEDDINGS.inputs(settings, partition) if protocol == "knn" else None,
+            "probe": digest_file(probe) if probe.is_file() else "missing",
+            "brains": brains,
+            "reference": digest_left_in(REFERENCE_SPACE.folder(settings)),
+            "spacing_mm": settings.experiments.evaluation.map_spacing_mm,
+            "form": int(self.code_version),
+        }
+
+    def compute(self, settings: Settings, partition: str, folder: Path, *, recompute: bool) -> None:
+        """Map brain by brain; one that cannot be mapped is recorded with its reason."""
+        from cytonet_pipeline.evaluation.maps.area_maps import write_area_maps
+
+        write_area_maps(folder, partition, settings, store_of(settings))
+
+    def summary(self, settings: Settings, partition: str) -> Summary:
+        """See `Stage.summary`."""
+        from cytonet_pipeline.reporting.map_figures import map_figures
+
+        folder = self.folder(settings, partition)
+        pictures = map_figures(partition, settings, store_of(settings))
+        brains = read_record(folder / "figures.json")["brains"]
+        numbers = {
+            f"{brain} {name}": value
+            for brain, figures in brains.items()
+            for name, value in _picked(figures, _MAP_NUMBERS).items()
+        }
+        return Summary(folder, _digest_of_inputs(folder), numbers=numbers, pictures=pictures)
+
+
+class MetricsTableStage(StampedStage[None]):
+    """All encoders, protocols and splits in one table, with intervals; made while some encoders are missing."""
+
+    name = "metrics_table"
+    group = "evaluation"
+    partition_set = None
+    code_version = "1"
+    tables: ClassVar = {"metrics": "metrics.parquet"}
+
+    def folder(self, settings: Settings, partition: None = None) -> Path:
+        """See `Stage.folder`."""
+        return store_of(settings).metrics()
+
+    def inputs(self, settings: Settings, partition: None = None) -> dict[str, Any]:
+        """See `Stage.inputs`."""
+        from cytonet_pipeline.evaluation.table.metrics_table import results_in
+
+        store = store_of(settings)
+        results = results_in(settings, store)
+        probes = {
+            encoder: digest_file(store.linear_probes(encoder, version) / "metrics.parquet")
+            for encoder, version in results.versions.items()
+        }
+        return {
+            "probes": probes,
+            "missing": list(results.missing),
+            "gap_mm": settings.experiments.dataset.gap_mm,
+            "bootstrap": settings.experiments.evaluation.bootstrap,
+            "seed": settings.experiments.evaluation.seed,
+            "code_version": int(self.code_version),
+        }
+
+    def compute(self, settings: Settings, partition: None, folder: Path, *, recompute: bool) -> None:
+        """Write the table in all its forms, and its picture."""
+        from cytonet_pipeline.evaluation.table.metrics_table import write_metrics
+        from cytonet_pipeline.reporting.metrics_figure import metrics_figure
+
+        rows = write_metrics(folder, settings, store_of(settings))
+        if not rows.empty:
+            metrics_figure(rows, folder / "metrics.png")
+
+    def summary(self, settings: Settings, partition: None = None) -> Summary:
+        """See `Stage.summary`; scores on the unseen brain with all labels."""
+        folder = self.folder(settings)
+        rows = read_table(folder / "metrics.parquet", "metrics")
+        shown = rows[(rows["labels_per_area"] == 0) & (rows["split"] == "unseen_brain")]
+        numbers = {
+            "rows": len(rows),
+            "encoders": int(rows["encoder"].nunique()),
+            **{f"{r['encoder']} {r['protocol']} unseen brain macro F1": r["macro_f1"] for r in _scored(shown)},
+        }
+        pictures = {"macro F1": folder / "metrics.png"}
+        texts = {"table": (folder / "metrics.md").read_text(encoding="utf-8")}
+        return Summary(folder, _digest_of_inputs(folder), numbers=numbers, pictures=pictures, texts=texts)
+
+
+PATCH_EMBEDDINGS = PatchEmbeddingsStage()
+LINEAR_PROBE = LinearProbeStage()
+UMAP_PLOTS = UmapPlotsStage()
+AREA_MAPS = AreaMapsStage()
+METRICS_TABLE = MetricsTableStage()
+
+
+def _version_in_use(settings: Settings, encoder: str) -> str:
+    return store_of(settings).current_encoder(encoder).name
+
+
+def _digest_of_inputs(folder: Path) -> str:
+    return digest_file(folder / "inputs.json")
+
+
+def _scored(rows: "pd.DataFrame") -> list[dict[Any, Any]]:
+    return [record for record in rows.to_dict("records") if not math.isnan(record["macro_f1"])]
+
+
+def _picked(figures: Mapping[str, Any], places: Mapping[str, str]) -> dict[str, Any]:
+    """Pick the figures worth plotting over time, by the name that people read; the file has all of them."""
+    picked: dict[str, Any] = {}
+    for name, path in places.items():
+        value: Any = figures
+        for key in path.split("/"):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if isinstance(value, (bool, int, float, str)):
+            picked[name] = value
+    return picked

@@ -1,0 +1,177 @@
+"""What an asset is, for everything that deals with assets: its name, folder, inputs, computation and summary.
+
+A result is current while the inputs recorded with it equal the inputs that it would be made from now. Digests in the
+store decide, never Dagster's event log. This is the only rule; the command line, the sensor, the schedule, jobs on the
+cluster and the Dagster assets all ask `Stage.is_current`.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+from cytonet_pipeline.errors import StoreError, TrainingError
+from cytonet_pipeline.settings import Settings
+from cytonet_pipeline.store import Store, atomic_folder, open_store, read_stamp, write_stamp
+
+PartitionSet = Literal["brain", "encoder"]
+# A brain or an encoder by name; None for the stages that have no partitions.
+Partition = TypeVar("Partition", bound=str | None)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a result tells a person: on its asset page and wherever else results are shown.
+
+    Attributes
+    ----------
+    folder : Path
+        Where the result lies.
+    data_version : str
+        Digest by which later stages know the result.
+    status : str
+        `ok` or `failed`, of stages that leave a verdict; else empty.
+    reasons : tuple of str
+        What is wrong with the result, or worth a look.
+    numbers : mapping
+        Figures by the name that people read.
+    pictures, texts : mapping
+        PNG files and Markdown, by title.
+    """
+
+    folder: Path
+    data_version: str
+    status: str = ""
+    reasons: tuple[str, ...] = ()
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    pictures: Mapping[str, Path] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+
+class Stage(ABC, Generic[Partition]):
+    """One asset, without Dagster.
+
+    Attributes
+    ----------
+    name : str
+        Name of the asset.
+    group : str
+        Group of the asset; its job materialises the group.
+    partition_set : {"brain", "encoder"} or None
+    code_version : str
+        Raised by hand when the same inputs would give another result. It is part of what makes a result current, and
+        the version that Dagster shows.
+    tables : mapping
+        The tables that the stage writes: name in the schema registry, and a glob pattern below the folder.
+    """
+
+    name: ClassVar[str]
+    group: ClassVar[str]
+    partition_set: ClassVar[PartitionSet | None]
+    code_version: ClassVar[str]
+    tables: ClassVar[Mapping[str, str]] = {}
+
+    @abstractmethod
+    def folder(self, settings: Settings, partition: Partition) -> Path:
+        """Return the folder of the result.
+
+        Raises
+        ------
+        CytonetError
+            The folder is named by a version that has not been decided or trained yet.
+        """
+
+    @abstractmethod
+    def inputs(self, settings: Settings, partition: Partition) -> dict[str, Any]:
+        """Return what a current result is made from: digests, settings, and the code version."""
+
+    def recorded_inputs(self, settings: Settings, partition: Partition) -> dict[str, Any] | None:
+        """Return what the stored result was made from; None if there is none or it is incomplete."""
+        return read_stamp(self.folder(settings, partition))
+
+    def is_current(self, settings: Settings, partition: Partition) -> bool:
+        """Whether the stored result need not be computed again.
+
+        False also while something that the stage needs is not in the store yet.
+        """
+        try:
+            return self.is_made_from(self.inputs(settings, partition), settings, partition)
+        except (StoreError, TrainingError):
+            return False
+
+    def is_made_from(self, inputs: Mapping[str, Any], settings: Settings, partition: Partition) -> bool:
+        """Whether the stored result is complete and was made from exactly these inputs."""
+        # Through JSON, as they were recorded: a tuple comes back as a list, a path as its text.
+        return self.recorded_inputs(settings, partition) == json.loads(json.dumps(inputs, default=str))
+
+    @abstractmethod
+    def run(self, settings: Settings, partition: Partition, *, recompute: bool = False) -> None:
+        """Bring the result up to date.
+
+        Parameters
+        ----------
+        recompute : bool
+            Also if it is current.
+
+        Raises
+        ------
+        CytonetError
+            It cannot be computed. A fault in the data of one brain is not raised: it becomes the brain's verdict.
+        """
+
+    @abstractmethod
+    def summary(self, settings: Settings, partition: Partition) -> Summary:
+        """Return what the stored result tells a person; pictures that are missing are drawn."""
+
+    def table_files(self, settings: Settings, partition: Partition) -> dict[str, list[Path]]:
+        """Return the files of each table in `tables`, sorted."""
+        folder = self.folder(settings, partition)
+        return {name: sorted(folder.glob(pattern)) for name, pattern in self.tables.items()}
+
+
+class StampedStage(Stage[Partition]):
+    """A stage whose result is one folder, written in one piece with the stamp of its inputs."""
+
+    def run(self, settings: Settings, partition: Partition, *, recompute: bool = False) -> None:
+        """See `Stage.run`."""
+        open_store(settings)
+        inputs = self.inputs(settings, partition)
+        if self.is_made_from(inputs, settings, partition) and not recompute:
+            return
+        with atomic_folder(self.folder(settings, partition)) as writing:
+            self.compute(settings, partition, writing, recompute=recompute)
+            write_stamp(writing, inputs)
+
+    @abstractmethod
+    def compute(self, settings: Settings, partition: Partition, folder: Path, *, recompute: bool) -> None:
+        """Write the result into `folder`.
+
+        Parameters
+        ----------
+        recompute : bool
+            Take nothing over from an earlier result.
+        """
+
+
+class ResumableStage(StampedStage[Partition]):
+    """A stage whose result has parts with stamps of their own: a killed run goes on with the next part."""
+
+    def run(self, settings: Settings, partition: Partition, *, recompute: bool = False) -> None:
+        """See `Stage.run`."""
+        open_store(settings)
+        inputs = self.inputs(settings, partition)
+        folder = self.folder(settings, partition)
+        if recompute:
+            for stamp in (folder / "inputs.json", *folder.glob("*/*inputs.json")):
+                stamp.unlink(missing_ok=True)
+        if self.is_made_from(inputs, settings, partition):
+            return
+        self.compute(settings, partition, folder, recompute=recompute)
+        write_stamp(folder, inputs)
+
+
+def store_of(settings: Settings) -> Store:
+    """Return the store that the settings name."""
+    return Store(settings.store)

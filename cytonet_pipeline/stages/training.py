@@ -1,0 +1,193 @@
+"""The two stages of training: what an encoder may see, and its weights.
+
+The version of a training set is the digest of all that decides the weights, so here versions are compared instead of
+stamps: the training set is current while today's brains and settings give the version that was decided on, the encoder
+while the version in use is that one. All state of a training run lies in the encoder's folder; nothing is handed over
+in memory.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any, ClassVar
+
+from cytonet_pipeline.errors import StoreError, TrainingError
+from cytonet_pipeline.settings import TRAINING_CODE_VERSION, Settings
+from cytonet_pipeline.stages.stage import Stage, Summary, store_of
+from cytonet_pipeline.store import open_store, read_record, read_table
+
+
+class TrainingSetStage(Stage[str]):
+    """Exactly which sections, transforms and patches an encoder may see."""
+
+    name = "training_set"
+    group = "training"
+    partition_set = "encoder"
+    # Part of the version, with the encoder's block and all digests.
+    code_version = TRAINING_CODE_VERSION
+    tables: ClassVar = {"training_sections": "sections.parquet"}
+
+    def folder(self, settings: Settings, partition: str) -> Path:
+        """See `Stage.folder`."""
+        version = self.decided_version(settings, partition)
+        if version is None:
+            raise StoreError(
+                f"encoder {partition}: no training set has been decided.",
+                looked_for=str(settings.store / "training_sets" / f"{partition}.json"),
+                to_fix=f"materialise training_set first, or: cytonet run --encoders {partition}",
+            )
+        return store_of(settings).training_set(version)
+
+    def inputs(self, settings: Settings, partition: str) -> dict[str, Any]:
+        """See `Stage.inputs`; nothing is written."""
+        from cytonet_pipeline.lineage import resolve_training_set
+
+        return {"version": resolve_training_set(partition, settings, store_of(settings))[0].version}
+
+    def recorded_inputs(self, settings: Settings, partition: str) -> dict[str, Any] | None:
+        """See `Stage.recorded_inputs`."""
+        version = self.decided_version(settings, partition)
+        whole = version is not None and (store_of(settings).training_set(version) / "training_set.json").exists()
+        return {"version": version} if whole else None
+
+    def decided_version(self, settings: Settings, encoder: str) -> str | None:
+        """Return the version that the encoder is to be trained on; None before the first decision."""
+        return store_of(settings).wanted_version(encoder)
+
+    def run(self, settings: Settings, partition: str, *, recompute: bool = False) -> None:
+        """Decide what the encoder may see and write it down; deciding again is cheap and gives the same."""
+        from cytonet_pipeline.lineage import resolve_training_set, write_training_set
+
+        store = open_store(settings)
+        training_set, _ = resolve_training_set(partition, settings, store)
+        write_training_set(store, training_set)
+        store.point_wanted(partition, training_set.version)
+
+    def summary(self, settings: Settings, partition: str) -> Summary:
+        """See `Stage.summary`; with the differences from what the encoder in use has seen."""
+        from cytonet_pipeline.lineage import read_training_set, would_change
+
+        store = store_of(settings)
+        folder = self.folder(settings, partition)
+        training_set = read_training_set(store, folder.name)
+        sections = training_set.sections
+        numbers = {
+            "version": training_set.version,
+            "brains": int(sections["brain"].nunique()),
+            **{f"sections {role}": int(n) for role, n in sections["role"].value_counts().items()},
+            "patches": int(sections["n_training_patches"].sum()),
+            "left out": training_set.record.get("left_out", {}),
+            "warnings": training_set.record.get("warnings", []),
+        }
+        changes = would_change(partition, settings, store)
+        if changes is None:
+            text = "first training of this encoder"
+        else:
+            text = "\n".join(f"* {line}" for line in changes) or "nothing: the current encoder saw exactly this"
+        return Summary(folder, training_set.version, numbers=numbers, texts={"what changed": text})
+
+
+class EncoderStage(Stage[str]):
+    """The pretrained encoder: prepared, trained by a launcher, collected."""
+
+    name = "encoder"
+    group = "training"
+    partition_set = "encoder"
+    code_version = TRAINING_CODE_VERSION
+    tables: ClassVar = {
+        "training_sections": "sections.parquet",
+        "training_patches": "patches.parquet",
+        "history": "history.parquet",
+    }
+
+    def folder(self, settings: Settings, partition: str) -> Path:
+        """Return the folder of the decided version, whether it is trained or not."""
+        version = TRAINING_SET.folder(settings, partition).name
+        return store_of(settings).encoder(partition, version)
+
+    def inputs(self, settings: Settings, partition: str) -> dict[str, Any]:
+        """See `Stage.inputs`."""
+        return {"version": self.folder(settings, partition).name}
+
+    def recorded_inputs(self, settings: Settings, partition: str) -> dict[str, Any] | None:
+        """See `Stage.recorded_inputs`: the version in use, if it is whole."""
+        store = store_of(settings)
+        version = store.current_version(partition)
+        whole = version is not None and is_trained(store.encoder(partition, version))
+        return {"version": version} if whole else None
+
+    def run(self, settings: Settings, partition: str, *, recompute: bool = False) -> None:
+        """Prepare, train on this machine, and collect; Dagster's ops do the same with any launcher, and follow it."""
+        from cytonet_pipeline.cluster.local import LocalLauncher
+
+        if self.is_current(settings, partition) and not recompute:
+            return
+        folder = self.prepare(settings, partition, recompute=recompute)
+        if not is_trained(folder):
+            LocalLauncher(settings.data, processes=settings.encoder(partition).processes).train(folder)
+        self.collect(settings, partition)
+
+    def prepare(self, settings: Settings, encoder: str, *, recompute: bool = False) -> Path:
+        """Lay out the folder of the decided version, and return it; a complete one is left alone.
+
+        Raises
+        ------
+        TrainingError
+            `recompute`, but a training run of this version waits or runs.
+        """
+        from cytonet_pipeline.learning.prepare import prepare
+
+        store = open_store(settings)
+        folder = self.folder(settings, encoder)
+        if recompute and folder.exists():
+            _require_no_training_run(settings, encoder, folder)
+            shutil.rmtree(folder)
+        return prepare(settings, store, encoder)
+
+    def collect(self, settings: Settings, encoder: str) -> None:
+        """Check that the training is whole, draw its curves, and put it into use."""
+        from cytonet_pipeline.learning.prepare import finish
+        from cytonet_pipeline.reporting.curves import training_curves
+
+        folder = self.folder(settings, encoder)
+        finish(folder)
+        if (folder / "history.parquet").exists():
+            history = read_table(folder / "history.parquet", "history")
+            if not history.empty:
+                training_curves(history, folder / "curves.png", title=encoder)
+        store_of(settings).point_current(encoder, folder.name)
+
+    def summary(self, settings: Settings, partition: str) -> Summary:
+        """See `Stage.summary`; with what its job on a cluster took."""
+        from cytonet_pipeline.cluster.job import facts
+
+        folder = self.folder(settings, partition)
+        record = read_record(folder / "encoder.json")
+        numbers = {
+            "version": folder.name,
+            **record.get("figures", {}),
+            "problems": record.get("problems", []),
+            **facts(folder),
+        }
+        return Summary(folder, folder.name, numbers=numbers, pictures={"training curves": folder / "curves.png"})
+
+
+TRAINING_SET = TrainingSetStage()
+ENCODER = EncoderStage()
+
+
+def is_trained(folder: Path) -> bool:
+    """Whether the training run of an encoder's folder has finished: `encoder.json` is written last."""
+    return (folder / "encoder.json").exists()
+
+
+def _require_no_training_run(settings: Settings, encoder: str, folder: Path) -> None:
+    """Refuse to remove a folder with a live job: without its record a second job would be submitted."""
+    from cytonet_pipeline.cluster.launchers import launcher_of
+
+    attempt = launcher_of(settings, encoder, lambda line: None).running(folder)
+    if attempt is not None:
+        raise TrainingError(
+            f"encoder {encoder}: attempt {attempt.number} ({attempt.label}) waits or runs; it is not thrown away.",
+            looked_for=str(attempt.place),
+            to_fix="run without recompute to join it, or terminate its run first",
+        )
