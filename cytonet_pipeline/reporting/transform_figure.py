@@ -9,8 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.ndimage import map_coordinates
 
-from cytonet_pipeline.registration import BrainChain, ReferenceSpace
-from cytonet_pipeline.registration.quality.measure import ChainQuality
+from cytonet_pipeline.registration import BrainChain, ChainQuality, ReferenceSpace
 from cytonet_pipeline.reporting.slices import AXES, Frame, Plane, cut, name_ends, scale_bar, show
 from cytonet_pipeline.reporting.style import SEQUENTIAL, bare, new_figure, panels, save
 

@@ -1,1 +1,1 @@
-"""Chains: how the sections of one brain get from their scan planes to the reference, and the files behind it."""
+"""Chains: the way from the sections of one brain to the reference, and the files that it consists of."""

@@ -1,6 +1,6 @@
-"""The chain of a brain: scan plane → brain mm → reference mm, resolved from files once and written down.
+"""The chain of a brain: scan plane → brain mm → reference mm, resolved from files once and recorded in `chain.json`.
 
-What is wrong with a chain is measured in `quality`; here it is only put together.
+Chains are put together here; `quality` measures whether they are right.
 """
 
 import dataclasses
@@ -22,8 +22,8 @@ from cytonet_pipeline.registration.chain.sources import (
     sources_of_record,
     warp_source,
 )
-from cytonet_pipeline.registration.transforms.kinds import PointTransform
 from cytonet_pipeline.registration.transforms.plane import Origin
+from cytonet_pipeline.registration.transforms.point_transform import PointTransform
 from cytonet_pipeline.store import digest_of, read_record, write_record
 
 CHAIN_FILE = "chain.json"
@@ -31,18 +31,18 @@ CHAIN_FILE = "chain.json"
 
 @dataclass(frozen=True, eq=False)
 class BrainChain:
-    """All that is needed to carry points between a brain's scans, the brain, and the reference.
+    """Everything that is needed to map points between a brain's scans, the brain and the reference.
 
     Attributes
     ----------
     sections : dict of SectionPlacement
-        By sample; rejected and withdrawn sections are not there.
+        By sample, without rejected and withdrawn sections.
     to_reference, from_reference : PointTransform
-        Brain mm to reference mm, and back (the given inverse, else the numerical one).
+        Brain mm to reference mm, and back (the given inverse, otherwise the numerical one).
     left_out : dict of str
-        Sections whose own placement cannot be used, with the reason.
+        Sections whose placement cannot be used, with the reason.
     notes : tuple of str
-        What a reader should know, such as a given inverse that could not be read.
+        What a user should know, such as a given inverse that could not be read.
     """
 
     brain: str
@@ -54,35 +54,35 @@ class BrainChain:
     notes: tuple[str, ...] = ()
 
     def scan_to_brain(self, sample: str, xy_mm: np.ndarray) -> np.ndarray:
-        """Points of a scan (N, 2), mm from the corner, in brain mm (N, 3)."""
+        """Map points of a scan (N, 2), mm from the corner, to brain mm (N, 3)."""
         return self._placement(sample).to_brain(xy_mm)
 
     def brain_to_scan(self, sample: str, points_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Points of the brain in a section's scan plane (N, 2) mm, and their signed distance from it (N,) mm."""
+        """Map points of the brain into a section's scan plane: (N, 2) mm, and the signed distance from it, (N,) mm."""
         return self._placement(sample).to_scan(points_mm)
 
     def brain_to_reference(self, points_mm: np.ndarray) -> np.ndarray:
-        """Points of the brain (N, 3) in reference mm (N, 3)."""
+        """Map points of the brain (N, 3) to reference mm (N, 3)."""
         return self.to_reference(points_mm)
 
     def reference_to_brain(self, points_mm: np.ndarray) -> np.ndarray:
-        """Points of the reference (N, 3) in brain mm (N, 3); NaN where the transform has no inverse."""
+        """Map points of the reference (N, 3) to brain mm (N, 3); NaN where the transform has no inverse."""
         return self.from_reference(points_mm)
 
     def map_points(self, points_mm: np.ndarray, to: Literal["MNIColin27", "brain"]) -> np.ndarray:
-        """Points of the brain in the reference, or of the reference in the brain, (N, 3) mm."""
+        """Map points (N, 3) mm of the brain to the reference, or of the reference to the brain."""
         return self.brain_to_reference(points_mm) if to == "MNIColin27" else self.reference_to_brain(points_mm)
 
     def scan_to_reference(self, sample: str, xy_mm: np.ndarray) -> np.ndarray:
-        """Points of a scan (N, 2), mm from the corner, in reference mm (N, 3)."""
+        """Map points of a scan (N, 2), mm from the corner, to reference mm (N, 3)."""
         return self.to_reference(self.scan_to_brain(sample, xy_mm))
 
     def section_normal(self, sample: str) -> np.ndarray:
-        """Unit vector perpendicular to a section, brain mm, (3,)."""
+        """Return the unit normal of a section in brain space, (3,)."""
         return self._placement(sample).normal
 
     def section_digest(self, sample: str) -> str:
-        """Digest of all that places a section in the reference."""
+        """Return the digest of everything that places a section in the reference."""
         return digest_of([self._placement(sample).digest, self.to_reference.digest])
 
     @cached_property
@@ -98,13 +98,13 @@ class BrainChain:
         )
 
     def positions_mm(self, through_mm: np.ndarray | None = None) -> dict[str, float]:
-        """Position of each section along the series, in brain mm on `placement.series_axis`.
+        """Return the position of each section along the series, in brain mm on `placement.series_axis`.
 
         Parameters
         ----------
         through_mm : (3,) array, optional
-            Sections that a reconstruction tilts against each other are nearer on one side than on the other: positions
-            are where their planes meet the line along the series through this point. Without it, of their origins.
+            Sections that are tilted against each other are closer on one side than on the other: positions are those
+            where their planes meet the line along the series through this point. Without it, those of their origins.
         """
         if not self.sections:
             return {}
@@ -125,14 +125,14 @@ class BrainChain:
 
     @classmethod
     def read(cls, folder: Path) -> "BrainChain":
-        """Load the chain that `write` wrote down.
+        """Load the chain that `write` recorded.
 
         Raises
         ------
         StoreError
             There is no `chain.json` that this version reads.
         TransformError
-            A file changed or vanished since.
+            A file has changed or vanished since.
         """
         record = read_record(folder / CHAIN_FILE)
         for name, digest in record["files"].items():
@@ -186,8 +186,8 @@ class BrainChain:
 def resolve_chain(brain: Brain) -> BrainChain:
     """Put together the transforms of a brain from its files.
 
-    Sections that are rejected or withdrawn are passed over; one whose own warp or matrix cannot be used is left out
-    with its reason. A given inverse that cannot be read is replaced by the numerical one, and noted.
+    Sections that are rejected or withdrawn are skipped; one whose own warp or matrix cannot be used is left out with
+    its reason. A given inverse that cannot be read is replaced by the numerical one, which is noted.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Where one section lies in its brain: from the scan plane to brain mm, and back.
+"""The placement of one section in its brain: from the scan plane to brain mm, and back.
 
 Scan plane: mm from the outer corner of the top-left pixel, x right, y down. Brain: the reconstruction, RAS mm.
 """
@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from cytonet_pipeline.dataset.series import principal_axis
 from cytonet_pipeline.errors import TransformError
 from cytonet_pipeline.registration.reference.meshes import unit
-from cytonet_pipeline.registration.transforms.kinds import PointTransform
 from cytonet_pipeline.registration.transforms.plane import Origin
+from cytonet_pipeline.registration.transforms.point_transform import PointTransform
 from cytonet_pipeline.store import digest_of
 
-# Cosine: a plane within a few degrees of the axis meets it far outside the brain, if at all.
-_LEAST_ACROSS = 0.1
+# A plane within a few degrees of the axis meets it far outside the brain, if at all.
+_SMALLEST_COSINE = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +30,7 @@ class SectionPlacement:
     warp : PointTransform, optional
         2-D, applied before the matrix, from corner origin to corner origin.
     warp_origin : {"corner", "centre"}
-        What the warp's file counted from; `warp` already allows for it.
+        Origin that the warp's file used; `warp` already allows for it.
     """
 
     sample: str
@@ -48,19 +49,19 @@ class SectionPlacement:
             )
 
     def to_brain(self, xy_mm: np.ndarray) -> np.ndarray:
-        """Points of the scan plane (N, 2) in brain mm (N, 3)."""
+        """Map points of the scan plane (N, 2) to brain mm (N, 3)."""
         plane = np.asarray(xy_mm, dtype=np.float64)
         if self.warp is not None:
             plane = self.warp(plane)
         return plane @ self.matrix[:, :2].T + self.matrix[:, 3]
 
     def to_scan(self, points_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Points of the brain in the scan plane.
+        """Map points of the brain into the scan plane.
 
         Returns
         -------
         xy_mm : (N, 2) array
-            Foot of the perpendicular on the section's plane, through the warp's inverse; NaN where that has none.
+            Foot of the perpendicular on the section's plane, mapped by the warp's inverse; NaN where there is none.
         off_plane_mm : (N,) array
             Signed distance from the plane, along `normal`.
         """
@@ -71,22 +72,22 @@ class SectionPlacement:
 
     @property
     def normal(self) -> np.ndarray:
-        """Unit vector perpendicular to the section in brain mm: cross(column 1, column 2)."""
+        """Unit normal of the section in brain space: cross(column 1, column 2)."""
         return unit(self._cross)
 
     def position_mm(self, axis: np.ndarray, through_mm: np.ndarray | None = None) -> float:
-        """Where the section's plane meets the line along `axis` (3,) through a point (3,), mm along the axis.
+        """Return where the section's plane meets the line along `axis` (3,) through a point (3,), mm along the axis.
 
-        Of the origin without a point, and for a section that does not cut across the axis.
+        Without a point, and for a section that does not cut across the axis, the position of its origin.
         """
         across = float(self.normal @ axis)
-        if through_mm is None or abs(across) < _LEAST_ACROSS:
+        if through_mm is None or abs(across) < _SMALLEST_COSINE:
             return float(self.matrix[:, 3] @ axis)
         return float(through_mm @ axis + self.normal @ (self.matrix[:, 3] - through_mm) / across)
 
     @property
     def in_plane_scale(self) -> float:
-        """Brain mm a scan mm, the geometric mean of all directions in the plane: shrinkage undone gives more than 1."""
+        """Brain mm per scan mm, the geometric mean over the plane: more than 1 where shrinkage was undone."""
         return float(np.sqrt(np.linalg.norm(self._cross)))
 
     @property
@@ -99,7 +100,7 @@ class SectionPlacement:
         return digest_of(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
-        """Matrix (without the ignored column) and warp."""
+        """Describe the matrix (without the ignored column) and the warp."""
         return {
             "matrix": self.matrix[:, [0, 1, 3]].tolist(),
             "warp": self.warp.to_json() if self.warp else None,
@@ -107,29 +108,11 @@ class SectionPlacement:
         }
 
 
-def reflected_sections(placements: list[SectionPlacement]) -> tuple[str, ...]:
-    """Samples whose plane is seen from the other side than in most sections of the brain.
-
-    The sign of cross(column 1, column 2) · direction of the series, against the majority; a tie blames nobody, as does
-    a brain that is mirrored as a whole.
-    """
-    if not placements:
-        return ()
-    axis = series_axis(placements)
-    signs = np.array([np.sign(placement.normal @ axis) for placement in placements])
-    majority = np.sign(signs.sum())
-    if majority == 0:
-        return ()
-    return tuple(p.sample for p, sign in zip(placements, signs, strict=True) if sign != majority)
-
-
 def series_axis(placements: list[SectionPlacement]) -> np.ndarray:
-    """Direction in which the sections follow one another, a unit vector in brain mm.
+    """Return the direction in which the sections follow one another, a unit vector in brain space.
 
-    The mean of their normals regardless of sign (the principal axis of n nᵀ), pointing to the right, anterior or
-    superior side, whichever it is closest to: section numbers say nothing about direction.
+    It is the mean of their normals regardless of sign, pointing to the right, anterior or superior side, whichever is
+    closest: section numbers do not determine a direction.
     """
-    normals = np.stack([placement.normal for placement in placements])
-    _, vectors = np.linalg.eigh(normals.T @ normals)
-    axis = vectors[:, -1]
+    axis = principal_axis(np.stack([placement.normal for placement in placements]))
     return axis * np.sign(axis[np.abs(axis).argmax()])

@@ -1,7 +1,4 @@
-"""Where the transforms of a chain come from: files, their digests, and loading them again.
-
-What the transforms then do is in `chain`.
-"""
+"""The files that the transforms of a chain come from: their digests, and loading them again."""
 
 import os
 from collections.abc import Mapping
@@ -13,33 +10,33 @@ from cytonet_pipeline.dataset import Brain, Section
 from cytonet_pipeline.dataset.matrices import table_path
 from cytonet_pipeline.errors import TransformError
 from cytonet_pipeline.registration.transforms.files import load_transform, members
-from cytonet_pipeline.registration.transforms.kinds import PointTransform
 from cytonet_pipeline.registration.transforms.plane import Origin, load_plane_transform
+from cytonet_pipeline.registration.transforms.point_transform import PointTransform
 from cytonet_pipeline.store import digest_file
 
 
 @dataclass(frozen=True)
 class WarpSource:
-    """Where a section's in-plane warp came from."""
+    """The file of a section's in-plane warp, and the conventions that it follows."""
 
     path: Path
     origin: Origin
     pixel_um: float | None
 
     def load(self) -> PointTransform:
-        """Read the warp, from corner origin to corner origin."""
+        """Load the warp, from corner origin to corner origin."""
         return load_plane_transform(self.path, self.origin, self.pixel_um)
 
     def to_json(self) -> dict[str, Any]:
-        """Path, origin and pixel size, as `chain.json` holds them."""
+        """Return path, origin and pixel size as `chain.json` holds them."""
         return {"path": str(self.path), "origin": self.origin, "pixel_um": self.pixel_um}
 
 
 @dataclass(frozen=True)
 class ChainSources:
-    """The files behind a chain, so that it can be loaded again.
+    """The files that a chain consists of, so that it can be loaded again.
 
-    The table of `matrices` is only named in messages: its numbers stand in `chain.json` themselves.
+    The table of `matrices` is only named in messages: `chain.json` itself holds its numbers.
     """
 
     to_reference: Path
@@ -48,14 +45,14 @@ class ChainSources:
     matrices: Path | None = None
 
     def files(self) -> list[Path]:
-        """Every file that loading would read, members of JSON chains included, sorted."""
+        """List every file that loading would read, members of JSON chains included, sorted."""
         named = [self.to_reference, *(warp.path for warp in self.warps.values())]
         if self.from_reference is not None:
             named.append(self.from_reference)
         return sorted({path for name in named for path in members(name)})
 
     def load(self) -> tuple[PointTransform, PointTransform, tuple[str, ...]]:
-        """Transform to the reference, its inverse, and what there is to note about the latter."""
+        """Load the transform to the reference and its inverse; and notes on the inverse."""
         to_reference = load_transform(self.to_reference)
         if self.from_reference is None:
             return to_reference, to_reference.inverse(), ()
@@ -65,12 +62,12 @@ class ChainSources:
             return to_reference, to_reference.inverse(), (f"{error.what} The numerical inverse is used instead.",)
 
     def digests(self) -> dict[str, str]:
-        """Digest of every file, by its path."""
+        """Return the digest of every file, by its path."""
         return {str(path): digest_file(path) for path in self.files()}
 
 
 def sources_of_brain(brain: Brain) -> ChainSources:
-    """The sources of a brain's chain, without those of its sections.
+    """Return the sources of a brain's chain, without those of its sections.
 
     Raises
     ------
@@ -84,7 +81,7 @@ def sources_of_brain(brain: Brain) -> ChainSources:
 
 
 def sources_of_record(record: Mapping[str, Any]) -> ChainSources:
-    """The sources that stand in a `chain.json`."""
+    """Return the sources that a `chain.json` records."""
     given = record["from_reference"]["path"]
     warps = {
         sample: WarpSource(Path(entry["warp"]["path"]), entry["warp"]["origin"], entry["warp"]["pixel_um"])
@@ -95,15 +92,15 @@ def sources_of_record(record: Mapping[str, Any]) -> ChainSources:
 
 
 def warp_source(section: Section) -> WarpSource | None:
-    """Where a section's warp comes from; None if it has none."""
+    """Return the source of a section's warp; None if it has none."""
     if section.warp is None:
         return None
     needs_pixel = section.warp_origin == "centre"
-    return WarpSource(_absolute(section.warp), section.warp_origin, _pixel_um(section) if needs_pixel else None)
+    return WarpSource(_absolute(section.warp), section.warp_origin, pixel_um_of(section) if needs_pixel else None)
 
 
 def refuse_changed(brain: str, path: Path, digest: str) -> None:
-    """Raise TransformError if a file vanished or has another digest."""
+    """Raise TransformError if a file has vanished or changed its digest."""
     if not path.is_file():
         what = "is not there any more"
     elif digest_file(path) != digest:
@@ -126,8 +123,8 @@ def _missing(brain: Brain) -> TransformError:
     )
 
 
-def _pixel_um(section: Section) -> float | None:
-    """Pixel size from the tables, else what the scan itself says; None if neither says anything."""
+def pixel_um_of(section: Section) -> float | None:
+    """Return the pixel size by the tables, otherwise by the scan itself; None without a scan."""
     if section.pixel_um is not None or section.scan is None:
         return section.pixel_um
     # Only warps that count from pixel centres in scans without a sidecar need the scan: most chains never open one.

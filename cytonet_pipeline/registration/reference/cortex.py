@@ -1,6 +1,6 @@
 """The cortical ribbon between pial and white surface: depth, normals, and samples of its middle.
 
-Pial and white need not share vertices or topology; they meet through nearest places only.
+Pial and white surface need not share vertices or topology: they are related by nearest places only.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _THICKEST_MM = 8.0
 
 @dataclass(frozen=True)
 class CortexPlace:
-    """Where N points lie with respect to the cortical ribbon; NaN for points that are NaN."""
+    """The positions of N points with respect to the cortical ribbon; NaN for points that are NaN."""
 
     depth: np.ndarray  # (N,) float32, 0 at the pial, 1 at the white surface
     normal: np.ndarray  # (N, 3) unit vector from white to pial
@@ -27,7 +27,7 @@ class CortexPlace:
 
 
 class Cortex:
-    """Both hemispheres' pial and white surfaces.
+    """The pial and white surfaces of both hemispheres.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class Cortex:
         self.white = {hemi: white[hemi].oriented_outward() for hemi in HEMISPHERES}
 
     def locate(self, points_mm: np.ndarray) -> CortexPlace:
-        """Depth, normal and distance of points (N, 3).
+        """Compute depth, normal and distance of points (N, 3).
 
         Depth is d_pial / (d_pial + d_white) by straight distances: beyond the pial it is 0, inside the white 1. The two
         nearest places need not lie on one column: on Colin-27, along the straight lines from white vertices to the
@@ -63,7 +63,7 @@ class Cortex:
         pial, white = pial_mesh.nearest(points), white_mesh.nearest(points)
         beyond_pial, outside_white = pial_mesh.is_outside(points, pial), white_mesh.is_outside(points, white)
         depth = _ratio(pial, white)
-        # Where the surfaces cross a point can be beyond both; the nearer surface then speaks, as in the ratio.
+        # Where the surfaces cross, a point can be beyond both; the nearer one then decides, as in the ratio.
         depth[beyond_pial & outside_white] = 0.0
         depth[~beyond_pial & ~outside_white] = 1.0
         place.depth[rows] = depth
@@ -74,14 +74,15 @@ class Cortex:
 
     @cached_property
     def _both(self) -> tuple[Mesh, Mesh]:
-        """Pial and white of both hemispheres as one mesh each, left first: one search instead of two."""
+        """Pial and white surface of both hemispheres as one mesh each, left first: one search instead of two."""
         return _joined(self.pial["L"], self.pial["R"]), _joined(self.white["L"], self.white["R"])
 
     @cached_property
     def middle(self) -> dict[str, tuple[Mesh, np.ndarray]]:
-        """By hemisphere the surface half-way to the nearest pial place, on the white's faces, and the thickness.
+        """By hemisphere the mid-cortical surface, with the white surface's faces, and the thickness of the cortex.
 
-        Vertices correspond to those of the white surface; thickness (V,) is in mm.
+        Its vertices correspond to those of the white surface and lie half-way to the nearest pial place. Thickness is
+        (V,) in mm.
         """
         middles = {}
         for hemi in HEMISPHERES:
@@ -91,7 +92,7 @@ class Cortex:
         return middles
 
     def sample_middle(self, count: int, seed: int) -> np.ndarray:
-        """Points on the middle of the cortex with uniform density a mm² of the middle surface, (count, 3)."""
+        """Sample points on the mid-cortical surface with uniform density per mm², (count, 3)."""
         meshes = []
         for hemi in HEMISPHERES:
             mesh, thickness = self.middle[hemi]
@@ -109,7 +110,7 @@ def _ratio(pial: Nearest, white: Nearest) -> np.ndarray:
 
 def _blended(pial: np.ndarray, white: np.ndarray, depth: np.ndarray) -> np.ndarray:
     blended = unit((1 - depth)[:, None] * pial + depth[:, None] * white)
-    # Opposite normals cancel; the pial one is as good as any there.
+    # Opposite normals cancel; the pial one is as good as any.
     return np.where((blended == 0).all(axis=1)[:, None], pial, blended)
 
 

@@ -1,6 +1,6 @@
 """The files of a reference folder: found by their TemplateFlow names, read, and checked against one another.
 
-Every function raises ReferenceSpaceError with the name of the file that is at fault.
+Every function raises ReferenceSpaceError with the name of the faulty file.
 """
 
 import json
@@ -24,7 +24,7 @@ _TO_FIX = "point CYTONET_REFERENCE to the whole folder tpl-MNIColin27 (docs/refe
 
 
 def find_files(folder: Path) -> dict[str, Path]:
-    """Every file of the reference, by what it is; the one atlas is found by name."""
+    """Find every file of the reference, by what it is; the single atlas is found by its name."""
     if not folder.is_dir():
         raise ReferenceSpaceError(f"{folder}: no such reference folder.", to_fix=_TO_FIX)
     template = folder.name if folder.name.startswith("tpl-") else "tpl-MNIColin27"
@@ -52,7 +52,7 @@ def find_files(folder: Path) -> dict[str, Path]:
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """Content of the optional `template_description.json`, empty without one."""
+    """Read the optional `template_description.json`; empty without one."""
     path = folder / "template_description.json"
     if not path.is_file():
         return {}
@@ -64,7 +64,7 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 
 def read_atlas_table(path: Path) -> pd.DataFrame:
-    """Label table of the atlas, checked row by row."""
+    """Read the label table of the atlas, checked row by row."""
     try:
         table = pd.read_csv(path, sep="\t", keep_default_na=False)
         missing = [column for column in _LABEL_COLUMNS if column not in table]
@@ -81,7 +81,7 @@ def read_atlas_table(path: Path) -> pd.DataFrame:
     for column, rows in wrong.items():
         if rows.any():
             value = table.loc[rows, column].iloc[0]
-            raise ReferenceSpaceError(f"{path}: {column} {value!r} is not allowed or stands there twice.")
+            raise ReferenceSpaceError(f"{path}: {column} {value!r} is not allowed or occurs twice.")
     return table
 
 
@@ -97,7 +97,7 @@ def check_labels(paths: dict[str, Path], labels: pd.DataFrame, atlas: Volume) ->
     absent = np.setdiff1d(labels["index"], present)
     if len(absent) > len(labels) // 2:
         raise ReferenceSpaceError(
-            f"{paths['table']}: {len(absent)} of {len(labels)} labels are nowhere in {paths['atlas'].name}.",
+            f"{paths['table']}: {len(absent)} of {len(labels)} labels do not occur in {paths['atlas'].name}.",
             to_fix="take volume and table from the same release; ids above 255 need more than 8 bits",
         )
 
@@ -108,7 +108,7 @@ def read_surface(path: Path) -> Mesh:
         image: Any = nibabel.load(path)
         vertices = image.agg_data("NIFTI_INTENT_POINTSET")
         faces = image.agg_data("NIFTI_INTENT_TRIANGLE")
-    except Exception as error:  # nibabel's GIFTI reader passes on whatever expat, zlib and numpy raise
+    except Exception as error:  # nibabel's GIFTI reader passes on what expat, zlib and numpy raise
         raise ReferenceSpaceError(f"{path}: not a readable GIFTI surface ({error}).", to_fix="copy it again") from error
     if not isinstance(vertices, np.ndarray) or not isinstance(faces, np.ndarray) or len(faces) == 0:
         raise ReferenceSpaceError(f"{path}: needs one point set and one set of triangles.", to_fix="copy it again")
@@ -119,7 +119,7 @@ def read_surface(path: Path) -> Mesh:
 
 
 def check_surfaces(paths: dict[str, Path], meshes: dict[str, Mesh], mask: Volume) -> None:
-    """Refuse surfaces of another space, and an inflated one that is not of the white one."""
+    """Refuse surfaces of another space, and inflated surfaces that do not match the white ones."""
     low, high = mask.bounds_mm()
     for hemi in HEMISPHERES:
         for kind in ("pial", "white"):

@@ -10,7 +10,7 @@ _MEDOID_SOURCES = 128
 
 
 def surface_graph(mesh: Mesh) -> csr_matrix:
-    """Graph of a mesh whose shortest paths approximate geodesics (mm).
+    """Build the graph of a mesh whose shortest paths approximate geodesics (mm).
 
     Beside the edges of the mesh there is one edge across each pair of neighbouring triangles, as long as the straight
     line after unfolding the pair. Paths along mesh edges alone are up to 15 % too long, with these mostly below 5 %.
@@ -21,10 +21,10 @@ def surface_graph(mesh: Mesh) -> csr_matrix:
     across, across_lengths = _unfolded(mesh.vertices_mm, edges[inner], opposite[inner])
     rows = np.concatenate([edges[:, 0], across[:, 0]])
     columns = np.concatenate([edges[:, 1], across[:, 1]])
-    # A zero would mean "no edge" to scipy; vertices that lie on one another are a nanometre apart.
+    # A zero would mean "no edge" to scipy: coincident vertices are set a nanometre apart.
     values = np.maximum(np.concatenate([lengths, across_lengths]), 1e-6)
     lower, upper = np.minimum(rows, columns), np.maximum(rows, columns)
-    # coo adds up duplicates, geodesics want the shortest.
+    # COO sums duplicates, but geodesics need the shortest.
     order = np.lexsort((values, upper, lower))
     lower, upper, values = lower[order], upper[order], values[order]
     first = np.r_[True, (np.diff(lower) != 0) | (np.diff(upper) != 0)]
@@ -33,17 +33,17 @@ def surface_graph(mesh: Mesh) -> csr_matrix:
 
 
 def geodesic_distances(graph: csr_matrix, sources: np.ndarray) -> np.ndarray:
-    """Shortest paths from source vertices to all vertices (mm), (len(sources), V); inf where there is none."""
+    """Compute the shortest paths from source vertices to all (mm), (len(sources), V); inf where there is none."""
     return dijkstra(graph, directed=False, indices=np.asarray(sources, dtype=np.int64))
 
 
 def medoid(graph: csr_matrix, members: np.ndarray) -> int:
-    """The vertex of an area with the least sum of distances within the area to its other vertices.
+    """Return the vertex of an area with the smallest sum of distances within the area to its other vertices.
 
     All pairs would take minutes for large areas. So the sums are estimated from 128 vertices spread over the area, and
     computed in full only for the 128 vertices that come out best.
 
-    Only the largest connected patch counts: a stray voxel's label elsewhere has no say in where the area lies.
+    Only the largest connected patch counts: the label of a stray voxel elsewhere does not move the medoid.
     """
     within = graph[members][:, members]
     _, patch = connected_components(within, directed=False)
@@ -57,7 +57,7 @@ def medoid(graph: csr_matrix, members: np.ndarray) -> int:
 
 
 def _edges_with_opposites(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each edge once (E, 2), and the vertices opposite to it in its first two triangles (E, 2), −1 for none."""
+    """Return each edge once, (E, 2), and the opposite vertices in its first two triangles, (E, 2), −1 for none."""
     pairs = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     thirds = np.concatenate([faces[:, 2], faces[:, 0], faces[:, 1]])
     edges, index = np.unique(np.sort(pairs, axis=1), axis=0, return_inverse=True)
@@ -73,7 +73,7 @@ def _edges_with_opposites(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _unfolded(vertices: np.ndarray, edges: np.ndarray, opposite: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of opposite vertices whose straight line crosses the shared edge after unfolding, and its length."""
+    """Return pairs of opposite vertices whose straight line crosses the shared edge after unfolding, and its length."""
     start, end = vertices[edges[:, 0]], vertices[edges[:, 1]]
     axis = unit(end - start)
     places = []

@@ -1,4 +1,4 @@
-"""Triangle meshes of the cortex: normals, distance, samples. No anatomy is known here, only geometry.
+"""Triangle meshes: normals, distances, samples. There is only geometry here, no anatomy.
 
 Nothing assumes that two surfaces share vertices, or that one is a sphere: pial surfaces of real templates have handles.
 """
@@ -22,7 +22,7 @@ class Nearest:
     face: np.ndarray  # (N,) index of the face
     weights: np.ndarray  # (N, 3) barycentric weights of its corners
     point_mm: np.ndarray  # (N, 3) the place
-    distance_mm: np.ndarray  # (N,) how far, never negative
+    distance_mm: np.ndarray  # (N,) never negative
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,10 +51,10 @@ class Mesh:
 
     @cached_property
     def vertex_normals(self) -> np.ndarray:
-        """Outward unit normal at each vertex, (V, 3): those of its faces, weighted by their angle there.
+        """Outward unit normal at each vertex, (V, 3): the normals of its faces, weighted by their angles at the vertex.
 
-        With angle weights the sign of (point − nearest vertex) · normal tells inside from outside on any closed mesh
-        (Baerentzen & Aanaes 2005).
+        With angle weights the sign of (point − nearest vertex) · normal distinguishes inside from outside on any
+        closed mesh (Baerentzen & Aanaes 2005).
         """
         normals = unit(_cross_of_edges(self.corners_mm))
         summed = np.zeros_like(self.vertices_mm)
@@ -65,7 +65,7 @@ class Mesh:
         return unit(summed)
 
     def oriented_outward(self) -> "Mesh":
-        """The same mesh with normals that point out of the volume it encloses."""
+        """Return the same mesh with normals that point out of the volume it encloses."""
         volume = np.einsum("ij,ij->i", self.corners_mm[:, 0], np.cross(self.corners_mm[:, 1], self.corners_mm[:, 2]))
         return self if volume.sum() >= 0 else Mesh(self.vertices_mm, self.faces[:, ::-1])
 
@@ -79,10 +79,10 @@ class Mesh:
         return cKDTree(samples, balanced_tree=False, compact_nodes=False), faces
 
     def nearest(self, points_mm: np.ndarray) -> Nearest:
-        """Nearest place on the mesh to each point.
+        """Find the nearest place on the mesh to each point.
 
-        The face is that of the nearest of ten sample points a face, the place on it is exact. With edges of 1.5 mm the
-        distance comes out too long by less than 0.1 mm at worst, by microns on average (measured in the tests).
+        The face is that of the nearest of ten sample points per face; the place on it is exact. With edges of 1.5 mm
+        the distance is too long by less than 0.1 mm at worst, by microns on average (measured in the tests).
 
         Parameters
         ----------
@@ -102,15 +102,15 @@ class Mesh:
         return Nearest(face, weights, place, np.linalg.norm(points_mm - place, axis=1))
 
     def normals_at(self, nearest: Nearest) -> np.ndarray:
-        """Outward unit normals at places on the mesh, interpolated between vertices, (N, 3)."""
+        """Return outward unit normals at places on the mesh, interpolated between vertices, (N, 3)."""
         return unit(np.einsum("nc,ncd->nd", nearest.weights, self.vertex_normals[self.faces[nearest.face]]))
 
     def is_outside(self, points_mm: np.ndarray, nearest: Nearest) -> np.ndarray:
-        """Whether points lie on the outer side of the nearest place, (N,) bool."""
+        """Tell which points lie on the outer side of the nearest place, (N,) bool."""
         return np.einsum("ij,ij->i", points_mm - nearest.point_mm, self.normals_at(nearest)) > 0
 
     def sample(self, count: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Random places with uniform density a mm²: faces (count,) and barycentric weights (count, 3)."""
+        """Draw random places with uniform density per mm²: faces (count,) and barycentric weights (count, 3)."""
         cumulative = np.cumsum(self.face_areas_mm2)
         draw = random.random((count, 3))
         face = np.searchsorted(cumulative, draw[:, 0] * cumulative[-1], side="right").clip(max=len(self.faces) - 1)
@@ -121,15 +121,15 @@ class Mesh:
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    """Vectors at length one along the last axis; zero vectors stay zero."""
+    """Scale vectors to length one along the last axis; zero vectors stay zero."""
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
 
 
 def _neighbours_together(points: np.ndarray) -> np.ndarray:
-    """An order in which points of the same cell of space follow one another: the tree's nodes then stay in the cache.
+    """Return an order in which points of the same cell of space follow one another.
 
-    Less than half the time for random points on a real surface.
+    The tree's nodes then stay in the cache: less than half the time for random points on a real surface.
     """
     return np.lexsort(np.floor(points / _CELL_MM).T)
 
@@ -139,9 +139,9 @@ def _cross_of_edges(corners: np.ndarray) -> np.ndarray:
 
 
 def _closest_weights(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """Barycentric weights of the closest place of a triangle to each point, (N, 3).
+    """Return the barycentric weights of the closest place of a triangle to each point, (N, 3).
 
-    The foot of the perpendicular where it falls inside, else the closest place on one of the three edges.
+    It is the foot of the perpendicular where that falls inside, otherwise the closest place on one of the three edges.
     """
     inside = _foot_weights(points, corners)
     best = inside.copy()
@@ -163,13 +163,13 @@ def _closest_weights(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
 
 
 def _foot_weights(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """Barycentric weights of the perpendicular's foot in each triangle's plane; −1 where the triangle has no area."""
+    """Return the barycentric weights of the perpendicular's foot in each triangle's plane; −1 if it has no area."""
     u, v, w = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0], points - corners[:, 0]
     uu, uv, vv, wu, wv = (np.einsum("ij,ij->i", a, b) for a, b in ((u, u), (u, v), (v, v), (w, u), (w, v)))
     determinant = uu * vv - uv * uv
-    sound = determinant > 1e-18
-    safe = np.where(sound, determinant, 1.0)
+    regular = determinant > 1e-18
+    safe = np.where(regular, determinant, 1.0)
     second, third = (vv * wu - uv * wv) / safe, (uu * wv - uv * wu) / safe
     weights = np.column_stack([1 - second - third, second, third])
-    weights[~sound] = -1.0
+    weights[~regular] = -1.0
     return weights

@@ -1,7 +1,7 @@
 """The reference space: template, atlas and surfaces of Colin-27 (or of a synthetic stand-in), looked up at points.
 
-A folder with TemplateFlow names is checked once, when it is loaded; after that every question is one about points in
-RAS mm. Transforms into the space are elsewhere.
+A folder with TemplateFlow names is checked once, when it is loaded; after that every query is about points in RAS mm.
+Transforms into the space are elsewhere.
 """
 
 from functools import cached_property
@@ -28,7 +28,7 @@ from cytonet_pipeline.store import digest_file, digest_of
 
 
 class ReferenceSpace:
-    """Template, atlas and surfaces, in RAS mm. Make one with `ReferenceSpace.load`.
+    """Template, atlas and surfaces, in RAS mm. Created by `ReferenceSpace.load`.
 
     Attributes
     ----------
@@ -38,9 +38,9 @@ class ReferenceSpace:
     description : dict
         Content of `template_description.json`, empty without one.
     synthetic : bool
-        The description says that this is no real brain.
+        Whether the description calls this a synthetic brain.
     atlas_labels : DataFrame
-        Columns index, name, hemisphere, area, color, kind; one row a label of the atlas volume.
+        Columns index, name, hemisphere, area, color, kind; one row per label of the atlas volume.
     """
 
     def __init__(
@@ -85,38 +85,38 @@ class ReferenceSpace:
         return cls(folder, digest, read_description(folder), labels, volumes, meshes)
 
     def t1w(self) -> tuple[np.ndarray, np.ndarray]:
-        """The T1-weighted template: data, and the affine from its indices to mm."""
+        """Return the T1-weighted template: data, and the affine from its indices to mm."""
         return self._volumes["t1w"].data, self._volumes["t1w"].affine
 
     def atlas(self) -> tuple[np.ndarray, np.ndarray]:
-        """The atlas: labels (int32), and the affine from its indices to mm."""
+        """Return the atlas: labels (int32), and the affine from its indices to mm."""
         return self._volumes["atlas"].data, self._volumes["atlas"].affine
 
     def inside_brain(self, points_mm: np.ndarray) -> np.ndarray:
-        """Whether points (N, 3) lie in the brain mask, (N,) bool."""
+        """Tell which points (N, 3) lie in the brain mask, (N,) bool."""
         return self._volumes["mask"].at(points_mm) > 0
 
     def inside_template(self, points_mm: np.ndarray) -> np.ndarray:
-        """Whether points (N, 3) lie in the volume of the template, (N,) bool."""
+        """Tell which points (N, 3) lie in the volume of the template, (N,) bool."""
         low_mm, high_mm = self._volumes["t1w"].bounds_mm()
         return np.all((points_mm >= low_mm) & (points_mm <= high_mm), axis=1)
 
     def atlas_at(self, points_mm: np.ndarray) -> np.ndarray:
-        """Index of the atlas label at points, (N,) int32; 0 where there is none."""
+        """Look up the index of the atlas label at points, (N,) int32; 0 where there is none."""
         return self._volumes["atlas"].at(points_mm)
 
     def area_at(self, points_mm: np.ndarray) -> np.ndarray:
-        """Area of the atlas at points, both hemispheres alike, (N,) int32; 0 where there is no cortical area."""
+        """Look up the area of the atlas at points, alike in both hemispheres, (N,) int32; 0 outside cortical areas."""
         return self._area_of_label[self.atlas_at(points_mm)]
 
     def on_cortex_label(self, points_mm: np.ndarray) -> np.ndarray:
-        """Whether points (N, 3) carry a label of the atlas that is cortex, mapped or not yet, (N,) bool."""
+        """Tell which points (N, 3) carry a cortical label of the atlas, mapped areas and gaps alike, (N,) bool."""
         return self._is_cortex_label[self.atlas_at(points_mm)]
 
     def hemisphere_at(self, points_mm: np.ndarray, place: CortexPlace | None = None) -> np.ndarray:
-        """'L' or 'R' at points, (N,): by the atlas label, else by the nearer pial surface; '' for NaN.
+        """Return 'L' or 'R' at points, (N,): by the atlas label, otherwise by the nearer pial surface; '' for NaN.
 
-        `place` saves a search: what `locate` says of the same points.
+        `place`, the result of `locate` for the same points, saves a search.
         """
         points = np.asarray(points_mm, dtype=np.float64)
         hemisphere = self._hemisphere_of_label[self.atlas_at(points)]
@@ -128,29 +128,29 @@ class ReferenceSpace:
         return hemisphere
 
     def depth_at(self, points_mm: np.ndarray) -> np.ndarray:
-        """Depth in the cortex at points, (N,) float32: 0 at the pial, 1 at the white surface (`Cortex.locate`)."""
+        """Return the depth at points, (N,) float32: 0 at the pial, 1 at the white surface (`Cortex.locate`)."""
         return self.locate(points_mm).depth
 
     def normal_at(self, points_mm: np.ndarray) -> np.ndarray:
-        """Unit normals of the cortex at points, pointing to the pial side, (N, 3)."""
+        """Return unit normals of the cortex at points, pointing to the pial side, (N, 3)."""
         return self.locate(points_mm).normal
 
     def locate(self, points_mm: np.ndarray) -> CortexPlace:
-        """Depth, normal and distance from the ribbon at points (N, 3), from one search."""
+        """Compute depth, normal and distance from the ribbon at points (N, 3) in one search."""
         points = np.asarray(points_mm, dtype=np.float64)
-        # Depth, normal and distance are asked for one after the other at the same points.
-        last = self._last  # read once: another thread may ask at other points meanwhile
+        # Depth, normal and distance are mostly requested one after the other at the same points.
+        last = self._last  # read once: another thread may replace it meanwhile
         if last is None or not np.array_equal(last[0], points, equal_nan=True):
             last = self._last = (points.copy(), self.cortex.locate(points))
         return last[1]
 
     def surface(self, hemisphere: str, kind: SurfaceKind) -> tuple[np.ndarray, np.ndarray]:
-        """Vertices (V, 3) in mm and faces (F, 3) of a surface. White and inflated share their vertices."""
+        """Return vertices (V, 3) in mm and faces (F, 3) of a surface. White and inflated share their vertices."""
         mesh = self._meshes[f"hemi-{hemisphere}_{kind}"]
         return mesh.vertices_mm, mesh.faces
 
     def cortex_points(self, count: int, seed: int = 0) -> np.ndarray:
-        """Points on the middle of the cortex, uniform a mm² of its surface, (count, 3)."""
+        """Sample points on the mid-cortical surface, uniform per mm², (count, 3)."""
         return self.cortex.sample_middle(count, seed)
 
     @cached_property
@@ -162,20 +162,20 @@ class ReferenceSpace:
         return Cortex(surfaces["pial"], surfaces["white"])
 
     def vertex_areas(self, hemisphere: str) -> np.ndarray:
-        """Area of the atlas at each vertex of the white surface, looked up in mid-cortex, (V,) int32."""
+        """Look up the area of the atlas at each vertex of the white surface, at mid-cortical depth, (V,) int32."""
         return self.area_at(self.cortex.middle[hemisphere][0].vertices_mm)
 
     def geodesic_mm(self, hemisphere: str, source_vertices: np.ndarray) -> np.ndarray:
-        """Distance along the white surface from each source vertex to all vertices (mm), (S, V); inf if unreachable."""
+        """Compute distances along the white surface from source vertices to all (mm), (S, V); inf if unreachable."""
         return geodesic_distances(self._graphs[hemisphere], source_vertices)
 
     def area_medoid_distances(self, areas: np.ndarray | list[int] | None = None) -> pd.DataFrame:
-        """Geodesic distances between the medoids of areas (mm).
+        """Compute the geodesic distances between the medoids of areas (mm).
 
         Parameters
         ----------
         areas : sequence of int, optional
-            Areas, as in the atlas table's column `area`; default: all of kind `area`.
+            Areas, as in the atlas table's column `area`; default: all of the kind `area`.
 
         Returns
         -------
@@ -183,19 +183,19 @@ class ReferenceSpace:
             Areas × areas, the mean over the hemispheres in which both have vertices; NaN where none has.
         """
         known = self.atlas_labels.query("kind == 'area'")["area"]
-        wanted = np.unique(known) if areas is None else np.asarray(areas, dtype=np.int64)
-        stacked = np.stack([self._medoid_distances(hemi, wanted) for hemi in HEMISPHERES])
-        found = np.isfinite(stacked)
-        total = np.where(found, stacked, 0).sum(axis=0)
-        mean = np.divide(total, found.sum(axis=0), out=np.full(total.shape, np.nan), where=found.any(axis=0))
-        return pd.DataFrame(mean, index=wanted, columns=wanted)
+        requested = np.unique(known) if areas is None else np.asarray(areas, dtype=np.int64)
+        stacked = np.stack([self._medoid_distances(hemi, requested) for hemi in HEMISPHERES])
+        measured = np.isfinite(stacked)
+        total = np.where(measured, stacked, 0).sum(axis=0)
+        mean = np.divide(total, measured.sum(axis=0), out=np.full(total.shape, np.nan), where=measured.any(axis=0))
+        return pd.DataFrame(mean, index=requested, columns=requested)
 
     @cached_property
     def _graphs(self) -> dict[str, Any]:
         return {hemi: surface_graph(self.cortex.white[hemi]) for hemi in HEMISPHERES}
 
     def _medoid_distances(self, hemisphere: str, areas: np.ndarray) -> np.ndarray:
-        """Distances between the medoids of areas in one hemisphere, (A, A) mm; NaN for areas without a vertex."""
+        """Compute distances between medoids of areas in one hemisphere, (A, A) mm; NaN for areas without a vertex."""
         vertex_areas = self.vertex_areas(hemisphere)
         present = np.flatnonzero(np.isin(areas, vertex_areas) & (areas > 0))
         graph = self._graphs[hemisphere]

@@ -1,6 +1,6 @@
 """Volumes of the reference space, and looking them up at points in mm.
 
-Volumes meet through their affines, never by index. What they mean is `reference`'s business.
+Volumes are related by their affines, never by index. `space` knows what they mean.
 """
 
 import zlib
@@ -27,10 +27,10 @@ class Volume:
         return np.linalg.inv(self.affine)
 
     def at(self, points_mm: np.ndarray) -> np.ndarray:
-        """Value of the nearest voxel, (N,); 0 outside the volume and for NaN."""
+        """Look up the value of the nearest voxel, (N,); 0 outside the volume and for NaN."""
         points = np.asarray(points_mm, dtype=np.float64)
         position = points @ self._mm_to_index[:3, :3].T + self._mm_to_index[:3, 3]
-        # Half-way between two voxels the upper one is taken on both sides of zero; NaN compares false.
+        # Half-way between two voxels the upper one counts, on both sides of zero; NaN compares false.
         inside = ((position >= -0.5) & (position < np.array(self.data.shape) - 0.5)).all(axis=1)
         index = np.floor(position[inside] + 0.5).astype(np.int64)
         values = np.zeros(len(points), dtype=self.data.dtype)
@@ -38,14 +38,14 @@ class Volume:
         return values
 
     def bounds_mm(self) -> tuple[np.ndarray, np.ndarray]:
-        """Lowest and highest corner of the volume, (3,) each, in mm."""
+        """Return the lowest and highest corner of the volume, (3,) each, in mm."""
         corners = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in self.data.shape])).reshape(3, -1).T
         places = corners @ self.affine[:3, :3].T + self.affine[:3, 3]
         return places.min(axis=0), places.max(axis=0)
 
 
 def read_volume(path: Path) -> Volume:
-    """Read a 3-D NIfTI volume; its data keep the type in which they are stored, unless they are scaled.
+    """Read a 3-D NIfTI volume; its data keep their stored type unless they are scaled.
 
     Raises
     ------

@@ -1,1 +1,1 @@
-"""Point transforms: their kinds, their inverses, and the file formats that they are read from."""
+"""Point transforms: affines, displacement fields, chains, their inverses, and the file formats they are read from."""

@@ -1,14 +1,28 @@
-"""Reading transforms from files: one function for every form that the data contract knows."""
+"""Reading transforms from files.
+
+A further file format is a function that reads it and an entry in `READERS`.
+"""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from cytonet_pipeline.errors import TransformError
 from cytonet_pipeline.registration.transforms.itk import read_displacement_field, read_itk_transform
-from cytonet_pipeline.registration.transforms.kinds import Chain, PointTransform
+from cytonet_pipeline.registration.transforms.point_transform import Chain, PointTransform
 
-SUFFIXES = (".h5", ".mat", ".tfm", ".txt", ".nii.gz", ".nii", ".json")
+# By the ending of the file name.
+READERS: dict[str, Callable[[Path], PointTransform]] = {
+    ".h5": read_itk_transform,
+    ".mat": read_itk_transform,
+    ".tfm": read_itk_transform,
+    ".txt": read_itk_transform,
+    ".nii.gz": read_displacement_field,
+    ".nii": read_displacement_field,
+}
+# A chain names further files of any format.
+_CHAIN = ".json"
 _EXAMPLE = '{"transforms": [{"path": "0GenericAffine.mat", "invert": true}, {"path": "1InverseWarp.nii.gz"}]}'
 
 
@@ -31,16 +45,16 @@ def load_transform(path: Path | str, *, dimension: int = 3) -> PointTransform:
     Raises
     ------
     TransformError
-        The file is missing, damaged, of an unknown form, singular, or for another dimension.
+        The file is missing, damaged, of an unknown format, singular, or for another dimension.
     """
     return _load(Path(path), dimension, ())
 
 
 def members(path: Path | str) -> list[Path]:
-    """All files that reading the transform `path` would read, itself included, in order of first use."""
-    found: list[Path] = []
-    _collect(Path(path).resolve(), found)
-    return found
+    """List all files that loading the transform `path` would read, itself included, in order of first use."""
+    files: list[Path] = []
+    _collect(Path(path).resolve(), files)
+    return files
 
 
 def _load(path: Path, dimension: int, opened: tuple[Path, ...]) -> PointTransform:
@@ -48,20 +62,23 @@ def _load(path: Path, dimension: int, opened: tuple[Path, ...]) -> PointTransfor
         raise TransformError(
             f"{path}: no such transform.", to_fix="put the file there, or correct the name in the table or chain"
         )
-    if path.suffix == ".json":
-        transform = _load_chain(path, dimension, opened)
-    elif path.name.endswith((".nii", ".nii.gz")):
-        transform = read_displacement_field(path)
-    elif path.suffix in SUFFIXES:
-        transform = read_itk_transform(path)
-    else:
-        raise TransformError(f"{path}: no form of transform is known by this name.", to_fix=f"use {SUFFIXES}")
+    transform = _load_chain(path, dimension, opened) if path.suffix == _CHAIN else _reader(path)(path)
     if transform.dimension != dimension:
         raise TransformError(
             f"{path}: a transform in {transform.dimension} dimensions where one in {dimension} is needed.",
             to_fix="warps of the scan plane belong into the table of matrices, transforms of space into the chain",
         )
     return transform
+
+
+def _reader(path: Path) -> Callable[[Path], PointTransform]:
+    for suffix, reader in READERS.items():
+        if path.name.endswith(suffix):
+            return reader
+    raise TransformError(
+        f"{path}: the ending of its name belongs to no known transform format.",
+        to_fix=f"give a file that ends in {', '.join((*READERS, _CHAIN))}",
+    )
 
 
 def _load_chain(path: Path, dimension: int, opened: tuple[Path, ...]) -> PointTransform:
@@ -78,7 +95,7 @@ def _load_chain(path: Path, dimension: int, opened: tuple[Path, ...]) -> PointTr
 
 
 def _entries(path: Path) -> list[dict[str, Any]]:
-    """The members of a JSON chain as `path` and `invert`, first applied first."""
+    """Read the members of a JSON chain as `path` and `invert`, the first applied first."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
@@ -98,10 +115,10 @@ def _is_entry(entry: Any) -> bool:
     )
 
 
-def _collect(path: Path, found: list[Path]) -> None:
-    if path in found:
+def _collect(path: Path, files: list[Path]) -> None:
+    if path in files:
         return
-    found.append(path)
-    if path.suffix == ".json" and path.is_file():
+    files.append(path)
+    if path.suffix == _CHAIN and path.is_file():
         for member in _entries(path):
-            _collect((path.parent / member["path"]).resolve(), found)
+            _collect((path.parent / member["path"]).resolve(), files)

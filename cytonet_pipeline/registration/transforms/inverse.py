@@ -1,67 +1,26 @@
-"""Numerical inverses of displacement fields.
-
-Only what has no inverse in closed form comes here. A given inverse (a file from the registration) is used instead where
-there is one; `quality` measures how well the two agree.
-"""
-
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+"""Numerical inverses of maps of points: fixed-point steps, then damped Newton steps, many points at once."""
 
 import numpy as np
 
-from cytonet_pipeline.registration.transforms.folds import Folds
-from cytonet_pipeline.registration.transforms.kinds import PointTransform
-from cytonet_pipeline.registration.transforms.newton import TOLERANCE_MM, Map, newton
+from cytonet_pipeline.registration.transforms.jacobian import Map, jacobian
 
-if TYPE_CHECKING:
-    from cytonet_pipeline.registration.transforms.kinds import Field
-
+# Far below the 10 µm that a round trip may cost; far above the rounding of float64 at 100 mm.
+_TOLERANCE_MM = 1e-5
 _FIXED_POINT_STEPS = 12
-# Beside a fold Newton's steps can circle; from a few millimetres away they mostly arrive.
+# Beside a fold Newton's steps can circle; from a few millimetres away they mostly converge.
 _RESTART_MM = 3.0
-
-
-class FieldInverse(PointTransform):
-    """The inverse of a displacement field.
-
-    The field is continued beyond its border for the search, so that the search meets no jump; a solution counts only
-    where the field really is. A point that the field reaches from inside comes from there, also where it might as well
-    have lain still outside. NaN where there is no solution, and where there are several because the field folds:
-    never a guess.
-    """
-
-    def __init__(self, field: "Field") -> None:
-        self.field = field
-        self.dimension = field.dimension
-
-    def _map(self, points: np.ndarray) -> np.ndarray:
-        solution = solve(self.field.continued, points)
-        covered = self._folds.cover(points, solution)
-        lies_still = ~self.field.covers(solution)
-        # Not from inside: then the point has not moved, if it lies where the field is not.
-        solution[lies_still] = np.where(self.field.covers(points[lies_still])[:, None], np.nan, points[lies_still])
-        solution[covered] = np.nan
-        return solution
-
-    @cached_property
-    def _folds(self) -> Folds:
-        return Folds(self.field)
-
-    def inverse(self) -> PointTransform:
-        """The field that this inverts."""
-        return self.field
-
-    def to_json(self) -> dict[str, Any]:
-        """What is inverted."""
-        return {"kind": "numeric inverse", "of": self.field.to_json()}
+_NEWTON_STEPS = 40
+_SHORTEST_STEP = 1 / 64
+# Differences so short that they see single cells of a field's grid.
+DIFFERENCE_MM = 1e-4
 
 
 def solve(forward: Map, targets: np.ndarray) -> np.ndarray:
-    """Points x with forward(x) = target, (N, d); NaN where the iteration does not arrive.
+    """Find points x with forward(x) = target, (N, d); NaN where the iteration does not converge.
 
     `forward` moves points by little compared with the size of the space. Fixed-point steps x ← x − (forward(x) − y)
-    first, which are cheap and enough for gentle fields; the points that are left go through damped Newton steps with
-    the Jacobian by central differences, from several starts.
+    come first: they are cheap and enough for gentle fields. The points that are left go through damped Newton steps
+    with the Jacobian by central differences, from several starting points.
     """
     solution, waiting = _fixed_point(forward, targets)
     start = solution[waiting]
@@ -75,14 +34,49 @@ def solve(forward: Map, targets: np.ndarray) -> np.ndarray:
     return solution
 
 
+def newton(forward: Map, start: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Find points x (N, d) with forward(x) = target by damped Newton steps from `start`; NaN where they diverge."""
+    guess = start.copy()
+    residual = forward(guess) - targets
+    error = np.linalg.norm(residual, axis=1)
+    active = np.flatnonzero(error > _TOLERANCE_MM)
+    for _ in range(_NEWTON_STEPS):
+        if not len(active):
+            break
+        waiting, step = active, _newton_step(forward, guess[active], residual[active])
+        length = 1.0
+        while len(waiting) and length >= _SHORTEST_STEP:
+            trial = guess[waiting] - length * step
+            trial_residual = forward(trial) - targets[waiting]
+            trial_error = np.linalg.norm(trial_residual, axis=1)
+            nearer = trial_error < error[waiting]
+            taken = waiting[nearer]
+            guess[taken], residual[taken], error[taken] = trial[nearer], trial_residual[nearer], trial_error[nearer]
+            waiting, step = waiting[~nearer], step[~nearer]
+            length /= 2
+        # Those still waiting came no nearer in any step: they are stuck.
+        active = np.setdiff1d(active, waiting, assume_unique=True)
+        active = active[error[active] > _TOLERANCE_MM]
+    guess[~(error <= _TOLERANCE_MM)] = np.nan
+    return guess
+
+
+def _newton_step(forward: Map, points: np.ndarray, residual: np.ndarray) -> np.ndarray:
+    """Return Jacobian⁻¹ · residual for each point; the plain residual where the Jacobian is singular."""
+    matrices = jacobian(forward, points, step_mm=DIFFERENCE_MM)
+    regular = np.abs(np.linalg.det(matrices)) > 1e-6
+    safe = np.where(regular[:, None, None], matrices, np.eye(points.shape[1]))
+    return np.linalg.solve(safe, residual[..., None])[..., 0]
+
+
 def _restarts(dimension: int) -> np.ndarray:
-    """Shifts (mm) of the place whose displacement makes the next guess; after the last one a point is given up."""
+    """Return shifts (mm) of the place whose displacement gives the next start, (2^d + 1, d)."""
     corners = np.array(np.meshgrid(*[(-1.0, 1.0)] * dimension)).reshape(dimension, -1).T
     return np.concatenate([_RESTART_MM * corners, np.zeros((1, dimension))])
 
 
 def _fixed_point(forward: Map, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Best points found so far, and the indices of those that have not converged."""
+    """Return the best points of the fixed-point steps, and the indices of those that have not converged."""
     best, best_error = targets.copy(), np.full(len(targets), np.inf)
     known = np.isfinite(targets).all(axis=1)
     best[~known] = np.nan
@@ -93,8 +87,8 @@ def _fixed_point(forward: Map, targets: np.ndarray) -> tuple[np.ndarray, np.ndar
         error = np.linalg.norm(residual, axis=1)
         better = error < best_error[active]
         best[active[better]], best_error[active[better]] = guess[better], error[better]
-        unfinished = error > TOLERANCE_MM
+        unfinished = error > _TOLERANCE_MM
         active, guess = active[unfinished], guess[unfinished] - residual[unfinished]
         if not len(active):
             break
-    return best, active[best_error[active] > TOLERANCE_MM]
+    return best, active[best_error[active] > _TOLERANCE_MM]

@@ -1,5 +1,5 @@
 # mypy: disable-error-code="no-untyped-call"
-"""The border to ITK: reads its files, turns LPS into RAS, and hands out the package's own transforms.
+"""Reading ITK's transform files: LPS becomes RAS, and ITK's transforms become the package's own.
 
 Nothing outside this module knows LPS. In two dimensions nothing is flipped: a scan plane has no anatomy.
 """
@@ -13,16 +13,11 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813  (its own name for itself)
 
 from cytonet_pipeline.errors import TransformError
-from cytonet_pipeline.registration.transforms.kinds import (
-    Affine,
-    BSplineField,
-    Chain,
-    DisplacementField,
-    PointTransform,
-)
+from cytonet_pipeline.registration.transforms.fields import BSplineField, DisplacementField
+from cytonet_pipeline.registration.transforms.point_transform import Affine, Chain, PointTransform
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_AGAIN = "write the transform again with the program that made it"
+_WRITE_AGAIN = "write the transform again with the program that made it"
 
 
 def read_itk_transform(path: Path) -> PointTransform:
@@ -31,7 +26,7 @@ def read_itk_transform(path: Path) -> PointTransform:
     Raises
     ------
     TransformError
-        The file is not an ITK transform, is damaged, or holds a kind that has no point-wise meaning here.
+        The file is not an ITK transform, is damaged, or holds a kind of transform that is not supported.
     """
     if path.suffix == ".h5":
         _refuse_damaged_hdf5(path)
@@ -42,7 +37,7 @@ def read_itk_transform(path: Path) -> PointTransform:
             f"{path}: not a transform that ITK can read.",
             to_fix="give an ITK transform; FSL's text .mat must be converted first, e.g. with c3d_affine_tool",
         ) from error
-    return _naming(path, transform)
+    return _convert(path, transform)
 
 
 def read_displacement_field(path: Path) -> DisplacementField:
@@ -51,14 +46,14 @@ def read_displacement_field(path: Path) -> DisplacementField:
     Raises
     ------
     TransformError
-        The image is a scalar map, comes from FSL, or has another number of components than dimensions.
+        The image is a scalar map, comes from FSL, or the number of its components is not that of its dimensions.
     """
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
         _refuse_other_images(path, reader)
-        _refuse_placeless(path)
+        _refuse_unplaced(path)
         _refuse_holes(path)
         image = reader.Execute()
     except (
@@ -69,7 +64,7 @@ def read_displacement_field(path: Path) -> DisplacementField:
         nibabel.filebasedimages.ImageFileError,
         nibabel.spatialimages.HeaderDataError,
     ) as error:
-        raise TransformError(f"{path}: not a NIfTI image that can be read.", to_fix=_AGAIN) from error
+        raise TransformError(f"{path}: not a NIfTI image that can be read.", to_fix=_WRITE_AGAIN) from error
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
         image = image[..., 0]
     try:
@@ -84,12 +79,14 @@ def _refuse_other_images(path: Path, reader: sitk.ImageFileReader) -> None:
     ants = "give the displacement field that ANTs writes (…1Warp.nii.gz, 5-D with vector intent)"
     if 2000 <= code < 2100:
         raise TransformError(
-            f"{path}: a field of FSL (intent {code}, {name or 'unnamed'}), whose numbers mean something else.",
+            f"{path}: a field of FSL (intent {code}, {name or 'unnamed'}), whose values have another meaning.",
             to_fix=f"convert it to an ITK displacement field; {ants}",
         )
     components, size = reader.GetNumberOfComponents(), reader.GetSize()
     if components == 1 and len(size) == 4 and size[3] in {2, 3}:
-        raise TransformError(f"{path}: a 4-D image of {size}; FSL writes fields so, with another meaning.", to_fix=ants)
+        raise TransformError(
+            f"{path}: a 4-D image of {size}; FSL writes fields like this, with another meaning.", to_fix=ants
+        )
     if components == 1:
         raise TransformError(f"{path}: a scalar map of {size}, not a displacement field.", to_fix=ants)
     dimension = 3 if len(size) == 4 and size[3] == 1 else len(size)
@@ -97,16 +94,16 @@ def _refuse_other_images(path: Path, reader: sitk.ImageFileReader) -> None:
         raise TransformError(f"{path}: a field in {dimension} dimensions with {components} components.", to_fix=ants)
 
 
-def _refuse_placeless(path: Path) -> None:
-    # ITK and nibabel repair such headers in silence: with voxels of 1 mm, or a grid that begins at 0.
+def _refuse_unplaced(path: Path) -> None:
+    # ITK and nibabel repair such headers silently: with voxels of 1 mm, or a grid that begins at 0.
     with nibabel.openers.ImageOpener(str(path)) as stream:
         header: Any = nibabel.Nifti1Header.from_fileobj(stream, check=False)
     sizes_mm = header["pixdim"][1 : 1 + min(3, int(header["dim"][0]))]
     if not (np.isfinite(sizes_mm).all() and (sizes_mm > 0).all()):
-        raise TransformError(f"{path}: its header gives voxels of {sizes_mm.tolist()} mm.", to_fix=_AGAIN)
+        raise TransformError(f"{path}: its header gives voxels of {sizes_mm.tolist()} mm.", to_fix=_WRITE_AGAIN)
     if header["qform_code"] == 0 and header["sform_code"] == 0:
         raise TransformError(
-            f"{path}: its header does not say where the field lies (qform and sform are not set).", to_fix=_AGAIN
+            f"{path}: its header does not say where the field lies (qform and sform are not set).", to_fix=_WRITE_AGAIN
         )
 
 
@@ -114,30 +111,30 @@ def _refuse_holes(path: Path) -> None:
     # The NIfTI library under ITK silently reads NaN as 0, which would be a displacement like any other.
     image: Any = nibabel.load(path)
     if not np.isfinite(np.asanyarray(image.dataobj)).all():
-        raise TransformError(f"{path}: the displacement field holds values that are not numbers.", to_fix=_AGAIN)
+        raise TransformError(f"{path}: the displacement field holds values that are not numbers.", to_fix=_WRITE_AGAIN)
 
 
 def _refuse_damaged_hdf5(path: Path) -> None:
-    # The HDF5 library fills the terminal before it gives up; a truncated file is told by its superblock.
+    # The HDF5 library floods the terminal before it gives up; the superblock shows whether a file is truncated.
     with path.open("rb") as stream:
         head = stream.read(64)
     if not head.startswith(_HDF5_SIGNATURE):
-        raise TransformError(f"{path}: not an HDF5 file.", to_fix=_AGAIN)
+        raise TransformError(f"{path}: not an HDF5 file.", to_fix=_WRITE_AGAIN)
     # Offset of the end-of-file address in superblock versions 0, 1 and 2, 3 (HDF5 file format specification, II.A).
     offset = {0: 40, 1: 44, 2: 28, 3: 28}.get(head[8])
     if offset and int.from_bytes(head[offset : offset + 8], "little") > path.stat().st_size:
-        raise TransformError(f"{path}: the file is cut off.", to_fix="copy it again, or " + _AGAIN)
+        raise TransformError(f"{path}: the file is cut off.", to_fix="copy it again, or " + _WRITE_AGAIN)
 
 
-def _naming(path: Path, transform: sitk.Transform) -> PointTransform:
+def _convert(path: Path, transform: sitk.Transform) -> PointTransform:
     try:
         return from_itk(transform)
     except TransformError as error:
-        raise TransformError(f"{path}: {error.what}", to_fix=error.to_fix or _AGAIN) from error
+        raise TransformError(f"{path}: {error.what}", to_fix=error.to_fix or _WRITE_AGAIN) from error
 
 
 def from_itk(transform: sitk.Transform) -> PointTransform:
-    """The package's own transform that does what an ITK transform does, in RAS.
+    """Return the package's own transform, in RAS, for an ITK transform.
 
     Raises
     ------
@@ -148,7 +145,7 @@ def from_itk(transform: sitk.Transform) -> PointTransform:
     if kind == sitk.sitkComposite:
         composite = sitk.CompositeTransform(transform)
         count = composite.GetNumberOfTransforms()
-        # ITK applies the last of the list first.
+        # ITK applies the last transform of the list first.
         return Chain([from_itk(composite.GetNthTransform(i)) for i in reversed(range(count))])
     if kind == sitk.sitkDisplacementField:
         return _from_field_image(sitk.DisplacementFieldTransform(transform).GetDisplacementField())
@@ -165,7 +162,7 @@ def _from_linear(transform: sitk.Transform) -> Affine:
     matrix = np.eye(dimension + 1)
     matrix[:-1, -1] = shift
     for axis in range(dimension):
-        # A point far out keeps the relative precision of the matrix when the shift is subtracted.
+        # With a distant point the matrix keeps its relative precision when the shift is subtracted.
         point = np.zeros(dimension)
         point[axis] = 1024.0
         matrix[:-1, axis] = (np.array(transform.TransformPoint(point.tolist())) - shift) / point[axis]
@@ -185,10 +182,10 @@ def _from_bspline(transform: sitk.BSplineTransform) -> BSplineField:
 
 
 def _components(image: sitk.Image) -> np.ndarray:
-    """Vectors of an ITK image as RAS components first, (d, n_1, …, n_d)."""
+    """Return the vectors of an ITK image in RAS, component first, (d, n_1, …, n_d)."""
     values = sitk.GetArrayViewFromImage(image)
     dimension = image.GetDimension()
-    # ITK's arrays run z, y, x, component.
+    # ITK's arrays are indexed z, y, x, component.
     components = np.ascontiguousarray(values.transpose(range(dimension, -1, -1)))
     if dimension == 3:
         np.negative(components[:2], out=components[:2])
@@ -204,5 +201,5 @@ def _grid_to_mm(image: sitk.Image) -> np.ndarray:
 
 
 def _flip(dimension: int) -> np.ndarray:
-    """LPS to RAS and back, as a homogeneous matrix; nothing in the plane."""
+    """Return the homogeneous matrix from LPS to RAS and back; the identity in the plane."""
     return np.diag([-1.0, -1.0, 1.0, 1.0]) if dimension == 3 else np.eye(dimension + 1)

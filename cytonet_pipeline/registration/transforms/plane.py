@@ -1,4 +1,4 @@
-"""Warps of the scan plane: from points of a scan to the straightened plane, before a section's matrix.
+"""Warps of the scan plane: from points of a scan to the straightened plane; applied before a section's matrix.
 
 Points are mm from the outer corner of the top-left pixel, x right and y down; there is no LPS here.
 """
@@ -10,7 +10,7 @@ import numpy as np
 
 from cytonet_pipeline.errors import TransformError
 from cytonet_pipeline.registration.transforms.files import load_transform
-from cytonet_pipeline.registration.transforms.kinds import Affine, Chain, PointTransform
+from cytonet_pipeline.registration.transforms.point_transform import Affine, Chain, PointTransform
 
 Origin = Literal["corner", "centre"]
 
@@ -21,17 +21,17 @@ def load_plane_transform(path: Path | str, origin: Origin = "corner", pixel_um: 
     Parameters
     ----------
     path : path
-        A 2-D ITK transform, or a JSON chain of such.
+        A 2-D ITK transform, or a JSON chain of such transforms.
     origin : {"corner", "centre"}
-        Where the warp's own coordinates begin: at the outer corner of the top-left pixel, or at its centre, as
-        registrations of images number their pixels.
+        Origin of the warp's own coordinates: the outer corner of the top-left pixel, or its centre, as image
+        registrations have it.
     pixel_um : float, optional
         Full-resolution pixel size (µm); needed for `centre`.
 
     Returns
     -------
     PointTransform
-        From (N, 2) mm to (N, 2) mm, both from the corner.
+        From (N, 2) mm to (N, 2) mm, both with the origin at the corner.
 
     Raises
     ------

@@ -9,9 +9,10 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from cytonet_pipeline.dataset import Brain, Dataset, Section
+from cytonet_pipeline.dataset.series import reflected
 from cytonet_pipeline.errors import TransformError
 from cytonet_pipeline.registration import Affine, BrainChain, SectionPlacement, resolve_chain
-from cytonet_pipeline.registration.chain.placement import reflected_sections, series_axis
+from cytonet_pipeline.registration.chain.placement import series_axis
 from cytonet_pipeline.settings import DatasetBlock
 from cytonet_pipeline.store import read_record
 
@@ -183,8 +184,8 @@ def test_a_section_seen_from_the_other_side_is_named():
     mirrored = CORONAL * [-1, 1, 1, 1]
     series = [placed("1", 0), placed("2", 5), placed("3", 10, mirrored), placed("4", 15)]
 
-    assert reflected_sections(series) == ("3",)
-    assert reflected_sections([placed(str(i), i, mirrored) for i in range(3)]) == ()
+    assert reflected({section.sample: section.matrix for section in series}) == ["3"]
+    assert reflected({str(i): placed(str(i), i, mirrored).matrix for i in range(3)}) == []
 
 
 def test_shrinkage_shows_as_in_plane_scale():

@@ -1,0 +1,177 @@
+"""Displacement fields and their inverses.
+
+As in `point_transform`, points are millimetres, RAS (scan plane: x right, y down), float64.
+"""
+
+from abc import abstractmethod
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import map_coordinates
+
+from cytonet_pipeline.errors import TransformError
+from cytonet_pipeline.registration.transforms.folds import Folds
+from cytonet_pipeline.registration.transforms.inverse import solve
+from cytonet_pipeline.registration.transforms.point_transform import Affine, PointTransform
+from cytonet_pipeline.store import digest_array
+
+
+class Field(PointTransform):
+    """A displacement on a grid: point ↦ point + interpolated values at the point; no displacement off the grid.
+
+    Parameters
+    ----------
+    values_mm : (dimension, n_1, …, n_dimension) array
+        What is interpolated (mm), component first.
+    grid_to_mm : (dimension + 1, dimension + 1) array
+        Affine from grid indices to the source space.
+    """
+
+    kind: str
+    spline_order: int
+
+    def __init__(self, values_mm: np.ndarray, grid_to_mm: np.ndarray) -> None:
+        self.dimension = values_mm.ndim - 1
+        if len(values_mm) != self.dimension or grid_to_mm.shape != (self.dimension + 1,) * 2:
+            raise ValueError(f"a field of {values_mm.shape} does not fit a grid of {grid_to_mm.shape}")
+        if not np.isfinite(values_mm).all():
+            raise TransformError(
+                "the displacement field holds values that are not numbers.", to_fix="write the field again"
+            )
+        self.values_mm = _lossless_float32(values_mm)
+        self.grid_to_mm = np.array(grid_to_mm, dtype=np.float64)
+        self._mm_to_grid = Affine(self.grid_to_mm).inverse()
+
+    @property
+    @abstractmethod
+    def _limits(self) -> tuple[float, np.ndarray]:
+        """The lowest and highest grid position that the field covers."""
+
+    def _map(self, points: np.ndarray) -> np.ndarray:
+        index = self._mm_to_grid._map(points)
+        inside = self._inside(index)
+        mapped = points.copy()
+        if inside.all():
+            mapped += self._displacement(index)
+        elif inside.any():
+            mapped[inside] += self._displacement(index[inside])
+        # A point with a missing coordinate has no position at all.
+        mapped[np.isnan(points).any(axis=1)] = np.nan
+        return mapped
+
+    def covers(self, points_mm: np.ndarray) -> np.ndarray:
+        """Tell which points (N, dimension) lie within the field, (N,) bool."""
+        return self._inside(self._mm_to_grid._map(points_mm))
+
+    def continued(self, points_mm: np.ndarray) -> np.ndarray:
+        """Move points by the field as it is continued beyond its border, with the displacement at the border."""
+        index = self._mm_to_grid._map(points_mm)
+        return points_mm + self._displacement(np.clip(index, *self._limits))
+
+    def _displacement(self, index: np.ndarray) -> np.ndarray:
+        coordinates = np.ascontiguousarray(index.T)
+        displacement = np.empty_like(coordinates)
+        for component, values in zip(displacement, self.values_mm, strict=True):
+            map_coordinates(
+                values, coordinates, output=component, order=self.spline_order, mode="nearest", prefilter=False
+            )
+        return displacement.T
+
+    def _inside(self, index: np.ndarray) -> np.ndarray:
+        lowest, highest = self._limits
+        return np.all((index >= lowest) & (index <= highest), axis=1)
+
+    @property
+    def spacing_mm(self) -> np.ndarray:
+        """Distance between neighbouring grid points along each axis, (dimension,)."""
+        return np.linalg.norm(self.grid_to_mm[:-1, :-1], axis=0)
+
+    def inverse(self) -> "FieldInverse":
+        """Return the numerical inverse: NaN where there is none."""
+        return FieldInverse(self)
+
+    @cached_property
+    def _record(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "grid": list(self.values_mm.shape[1:]),
+            "grid_to_mm": self.grid_to_mm.tolist(),
+            "values": digest_array(self.values_mm),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Describe the field by its grid and a digest of its values."""
+        return self._record
+
+
+class DisplacementField(Field):
+    """A displacement sampled on a grid, linearly interpolated.
+
+    As in ITK the field covers whole voxels: it extends half a voxel beyond the outermost centres, with the value at
+    the border there, and displaces nothing outside.
+    """
+
+    kind = "displacement field"
+    spline_order = 1
+
+    @property
+    def _limits(self) -> tuple[float, np.ndarray]:
+        # The upper border itself is outside, as in ITK.
+        return -0.5, np.nextafter(np.array(self.values_mm.shape[1:]) - 0.5, 0)
+
+
+class BSplineField(Field):
+    """A displacement given by cubic B-spline coefficients (ITK's BSplineTransform, order 3)."""
+
+    kind = "B-spline field"
+    spline_order = 3
+
+    @property
+    def _limits(self) -> tuple[float, np.ndarray]:
+        # A cubic spline needs two coefficients on either side; ITK counts the upper border as inside.
+        return 1.0, np.array(self.values_mm.shape[1:]) - 2.0
+
+
+class FieldInverse(PointTransform):
+    """The numerical inverse of a displacement field.
+
+    The field is continued beyond its border for the search, so that the search meets no jump; a solution counts only
+    within the field itself. A point that the field reaches from inside is traced back there, even where it could also
+    be a point outside that never moved. NaN where there is no solution, and where there are several because the field
+    folds: never a guess.
+
+    An inverse that the registration wrote to a file is used instead where there is one; `quality` measures how well the
+    two agree.
+    """
+
+    def __init__(self, field: Field) -> None:
+        self.field = field
+        self.dimension = field.dimension
+
+    def _map(self, points: np.ndarray) -> np.ndarray:
+        solution = solve(self.field.continued, points)
+        covered = self._folds.cover(points, solution)
+        unmoved = ~self.field.covers(solution)
+        # Not reached from inside: then the point has not moved, if it lies outside the field.
+        solution[unmoved] = np.where(self.field.covers(points[unmoved])[:, None], np.nan, points[unmoved])
+        solution[covered] = np.nan
+        return solution
+
+    @cached_property
+    def _folds(self) -> Folds:
+        return Folds(self.field)
+
+    def inverse(self) -> Field:
+        """Return the field that this inverts."""
+        return self.field
+
+    def to_json(self) -> dict[str, Any]:
+        """Describe the field that is inverted."""
+        return {"kind": "numeric inverse", "of": self.field.to_json()}
+
+
+def _lossless_float32(values: np.ndarray) -> np.ndarray:
+    # ANTs writes float32 and ITK returns float64: half the memory and twice the speed for the same numbers.
+    narrow = np.ascontiguousarray(values, dtype=np.float32)
+    return narrow if np.array_equal(narrow, values) else np.ascontiguousarray(values, dtype=np.float64)
