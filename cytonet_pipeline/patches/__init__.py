@@ -1,9 +1,9 @@
 """Patches: where they lie in the cortex, what is known of each, and which sections are for what."""
 
-from cytonet_pipeline.patches.cortex_points import cortex_points
 from cytonet_pipeline.patches.ids import order_of, patch_ids
 from cytonet_pipeline.patches.index import build_index, index_brain
 from cytonet_pipeline.patches.index_files import read_index, read_index_parameters, read_parts, write_index
+from cytonet_pipeline.patches.quality_points import cortex_points
 from cytonet_pipeline.patches.splits import assign_splits
 from cytonet_pipeline.patches.subset import brain_shares, take_subset
 

@@ -1,7 +1,11 @@
-"""Names of patches and their order: stable 64-bit hashes, the same in every run and on every machine.
+"""Ids of patches and the orders that they stand in: the same in every run and on every machine.
 
-Integers are mixed with SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators"), whose
-finaliser is a bijection of 64-bit words: within a section two different positions never get the same id.
+Ids and rank keys are 64-bit hashes. Integers are mixed with SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable
+pseudorandom number generators"), whose finaliser is a bijection of 64-bit words: two different positions in a section
+never get the same id.
+
+Rows follow a Morton curve: positions that are neighbours on the scan are mostly neighbours in the table. A reader that
+walks along it meets the tiles of a scan in compact groups, so that a small cache of decoded tiles serves most patches.
 """
 
 import hashlib
@@ -11,6 +15,13 @@ import numpy as np
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
+_SPREADS = (
+    (16, 0x0000FFFF0000FFFF),
+    (8, 0x00FF00FF00FF00FF),
+    (4, 0x0F0F0F0F0F0F0F0F),
+    (2, 0x3333333333333333),
+    (1, 0x5555555555555555),
+)
 
 
 def patch_ids(brain: str, sample: str, x_px: np.ndarray, y_px: np.ndarray) -> np.ndarray:
@@ -46,6 +57,21 @@ def order_of(patch_id: np.ndarray, seed: int) -> np.ndarray:
     return splitmix64(np.asarray(patch_id, dtype=np.uint64) ^ np.uint64(hash_of_text("order", str(seed))))
 
 
+def morton_of(x_px: np.ndarray, y_px: np.ndarray) -> np.ndarray:
+    """Position along the Morton curve: the bits of x and y interleaved, those of y the higher ones.
+
+    Parameters
+    ----------
+    x_px, y_px : (N,) integer arrays
+        0 to 2³² - 1.
+
+    Returns
+    -------
+    (N,) uint64 array
+    """
+    return _spread(x_px) | (_spread(y_px) << np.uint64(1))
+
+
 def splitmix64(words: np.ndarray) -> np.ndarray:
     """First output of SplitMix64 for each state in `words` ((N,) uint64)."""
     with np.errstate(over="ignore"):
@@ -62,3 +88,10 @@ def hash_of_text(*parts: str) -> int:
 
 def _words(values: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(values, dtype=np.int64).view(np.uint64)
+
+
+def _spread(values: np.ndarray) -> np.ndarray:
+    bits = np.asarray(values).astype(np.uint64)
+    for shift, mask in _SPREADS:
+        bits = (bits | (bits << np.uint64(shift))) & np.uint64(mask)
+    return bits

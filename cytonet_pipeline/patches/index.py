@@ -18,7 +18,7 @@ import pandas as pd
 from cytonet_pipeline.dataset import Brain
 from cytonet_pipeline.patches.ids import order_of
 from cytonet_pipeline.patches.index_files import part_name, write_part
-from cytonet_pipeline.patches.placing import placed
+from cytonet_pipeline.patches.reference_columns import placed
 from cytonet_pipeline.patches.reuse import EarlierIndex
 from cytonet_pipeline.patches.section_plan import PlannedSection, plan_sections
 from cytonet_pipeline.patches.section_rows import Ground, record_of, section_rows

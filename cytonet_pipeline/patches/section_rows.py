@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 
 from cytonet_pipeline.errors import DataFault
-from cytonet_pipeline.patches.curve import morton_of
-from cytonet_pipeline.patches.ids import patch_ids
+from cytonet_pipeline.patches.ids import morton_of, patch_ids
 from cytonet_pipeline.patches.sampling import (
     MIDLINE_DEPTH,
     Accept,

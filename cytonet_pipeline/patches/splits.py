@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cytonet_pipeline.patches.gaps import represented_mm
 from cytonet_pipeline.patches.ids import hash_of_text
+from cytonet_pipeline.patches.section_plan import represented_mm
 from cytonet_pipeline.settings import DatasetBlock
 
 _GOLDEN_SECTION = (math.sqrt(5) - 1) / 2

@@ -1,4 +1,4 @@
-"""Points by hand: a table of positions from one space of a brain to another, for `cytonet map`."""
+"""Mapping a table of points from one space of a brain to another, for `cytonet map`."""
 
 from pathlib import Path
 
@@ -7,8 +7,8 @@ import pandas as pd
 
 from cytonet_pipeline.dataset import Brain, Dataset, Section
 from cytonet_pipeline.errors import ConfigurationError
-from cytonet_pipeline.histology import open_scan
 from cytonet_pipeline.registration import BrainChain, resolve_chain
+from cytonet_pipeline.registration.chain.sources import pixel_um_of
 from cytonet_pipeline.settings import Settings
 
 MM = ["x_mm", "y_mm", "z_mm"]
@@ -18,7 +18,7 @@ _EXAMPLE = f"its first line names the columns, separated by tabs: {' '.join(MM)}
 
 
 def map_table(settings: Settings, brain: str, points: Path, to: str) -> tuple[pd.DataFrame, int]:
-    """Map the points of a TSV.
+    """Map the points of a TSV file.
 
     Parameters
     ----------
@@ -33,12 +33,12 @@ def map_table(settings: Settings, brain: str, points: Path, to: str) -> tuple[pd
     table : pd.DataFrame
         The given columns, with x_mm, y_mm, z_mm replaced by, or followed by, those in the target space.
     without : int
-        Points that have no image there (NaN).
+        Number of points that have no image there (NaN).
 
     Raises
     ------
     ConfigurationError
-        The file or the target is not understood.
+        The file or the target cannot be interpreted.
     DataFault
         The brain, its transform, or the scan of a section cannot be used.
     """
@@ -72,11 +72,11 @@ def _read(points: Path) -> pd.DataFrame:
         )
     if in_mm and in_scan:
         raise ConfigurationError(
-            f"{points}: has both {' '.join(MM)} and {' '.join(SCAN)}; either could be meant.",
-            to_fix="take one of the two out",
+            f"{points}: has both {' '.join(MM)} and {' '.join(SCAN)}; it is unclear which is meant.",
+            to_fix="remove one of the two",
         )
     if table.empty:
-        raise ConfigurationError(f"{points}: has no point, only the names of columns.", to_fix="add a line a point")
+        raise ConfigurationError(f"{points}: has no points, only column names.", to_fix="add one line per point")
     for column in MM if in_mm else ("x_px", "y_px"):
         _require_numbers(table[column], points)
     return table
@@ -87,8 +87,8 @@ def _require_numbers(column: pd.Series, points: Path) -> None:
         return
     wrong = column[pd.to_numeric(column, errors="coerce").isna() & column.notna()]
     raise ConfigurationError(
-        f"{points}: column {column.name} holds {wrong.iloc[0]!r} in line {wrong.index[0] + 2}, which is no number.",
-        to_fix="write numbers with a point for the decimals, n/a where one is missing",
+        f"{points}: column {column.name} holds {wrong.iloc[0]!r} in line {wrong.index[0] + 2}, which is not a number.",
+        to_fix="write numbers with a decimal point, n/a where one is missing",
     )
 
 
@@ -113,13 +113,10 @@ def _scan_to_brain(brain: Brain, chain: BrainChain, table: pd.DataFrame, points:
 
 
 def _pixel_um(section: Section) -> float:
-    """Pixel size by the sidecar or table, else what the scan says itself."""
-    if section.pixel_um is not None:
-        return section.pixel_um
-    if section.scan is None:
+    pixel_um = pixel_um_of(section)
+    if pixel_um is None:
         raise ConfigurationError(
             f"sub-{section.brain} sample-{section.sample}: neither a scan nor a pixel size is known.",
             to_fix="write PixelSize into the sidecar, or map positions in mm",
         )
-    with open_scan(section.scan) as scan:
-        return scan.pixel_um
+    return pixel_um

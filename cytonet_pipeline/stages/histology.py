@@ -194,8 +194,8 @@ class Colin27TransformsStage(BrainStage):
     def ingest(self, settings: Settings, brain: "Brain", folder: Path, *, recompute: bool) -> Verdict:
         """Resolve the chain and measure it on points of the cortex."""
         from cytonet_pipeline.patches import cortex_points
-        from cytonet_pipeline.patches.annotated_points import annotated_points
         from cytonet_pipeline.patches.outlines import cortex_outlines
+        from cytonet_pipeline.patches.quality_points import annotated_points
         from cytonet_pipeline.registration import ReferenceSpace, measure_chain, resolve_chain
         from cytonet_pipeline.reporting.transform_figure import transform_figure
 

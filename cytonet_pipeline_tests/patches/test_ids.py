@@ -8,8 +8,7 @@ import pytest
 from scipy import stats
 
 from cytonet_pipeline.patches import brain_shares, order_of, patch_ids, take_subset
-from cytonet_pipeline.patches.curve import morton_of
-from cytonet_pipeline.patches.ids import splitmix64
+from cytonet_pipeline.patches.ids import morton_of, splitmix64
 
 
 def test_splitmix64_is_the_published_one():

@@ -10,8 +10,8 @@ import pytest
 
 from cytonet_pipeline.errors import StoreError
 from cytonet_pipeline.patches import build_index, order_of, patch_ids, read_index, read_index_parameters, write_index
-from cytonet_pipeline.patches.curve import morton_of
-from cytonet_pipeline.patches.obliquity import obliquity_deg, pulled_back_normals
+from cytonet_pipeline.patches.ids import morton_of
+from cytonet_pipeline.patches.reference_columns import obliquity_deg, pulled_back_normals
 from cytonet_pipeline.registration import Affine
 from cytonet_pipeline.store import Store, table
 from cytonet_pipeline_tests.patches.slab import BLOCK, PIXEL_UM, THICK_MM, slab_brain

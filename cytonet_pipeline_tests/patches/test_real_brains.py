@@ -7,7 +7,7 @@ from scipy import stats
 from cytonet_pipeline.dataset import Dataset
 from cytonet_pipeline.histology import survey
 from cytonet_pipeline.patches import build_index, cortex_points
-from cytonet_pipeline.patches.derived_masks import derive_mask
+from cytonet_pipeline.patches.masks import derive_mask
 from cytonet_pipeline.patches.section_plan import plan_sections
 from cytonet_pipeline.registration import ReferenceSpace, resolve_chain
 from cytonet_pipeline.settings import DatasetBlock

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
 from cytonet_pipeline.patches import assign_splits, build_index
-from cytonet_pipeline.patches.gaps import plane_gaps_mm, represented_mm
+from cytonet_pipeline.patches.section_plan import plane_gaps_mm, represented_mm
 from cytonet_pipeline.registration import SectionPlacement
 from cytonet_pipeline.settings import DatasetBlock
 from cytonet_pipeline_tests.patches.slab import BLOCK as SLAB_BLOCK

@@ -16,7 +16,7 @@ import pandas as pd
 
 from cytonet_pipeline.learning.data.draws import keys
 from cytonet_pipeline.patches import brain_shares
-from cytonet_pipeline.patches.curve import morton_of
+from cytonet_pipeline.patches.ids import morton_of
 
 BLOCK = 16
 

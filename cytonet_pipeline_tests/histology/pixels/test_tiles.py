@@ -12,7 +12,7 @@ from cytonet_pipeline.histology import open_scan
 from cytonet_pipeline.histology.formats.files import OPEN_FILES
 from cytonet_pipeline.histology.formats.tiff.levels import TiffLevel
 from cytonet_pipeline.histology.pixels.tiles import DEFAULT_BYTES, TileCache, set_tile_budget, tile_cache
-from cytonet_pipeline.patches.curve import morton_of
+from cytonet_pipeline.patches.ids import morton_of
 from cytonet_pipeline_tests.histology.formats.announced import write_announced
 
 

@@ -1,6 +1,11 @@
-"""Points of a brain with what was annotated there, by which left and right of its chain are judged."""
+"""Points by which a brain's chain is judged.
+
+Points of its own cortex should fall onto the cortex of the reference; points of its annotations should agree with the
+atlas on left and right.
+"""
 
 import math
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -9,15 +14,58 @@ from cytonet_pipeline.dataset import Brain
 from cytonet_pipeline.dataset.areas import area_table_path
 from cytonet_pipeline.dataset.files import read_tsv
 from cytonet_pipeline.errors import DataFault
-from cytonet_pipeline.patches.sampling import section_generator
+from cytonet_pipeline.patches.masks import CortexMask
+from cytonet_pipeline.patches.sampling import draw_positions, section_generator
 from cytonet_pipeline.patches.section_plan import PlannedSection, plan_sections
 from cytonet_pipeline.registration import BrainChain
 from cytonet_pipeline.registration.quality.hemispheres import AnnotatedPoints
 
-# More sections than these say nothing new about left and right, but their annotations must be read.
-_MOST_SECTIONS = 50
+# More sections say nothing new about a chain or about left and right, but their images would have to be read.
+_MOST_MASKS = 100
+_MOST_ANNOTATIONS = 50
 # Annotated cortex is a few per cent of a scan's field of view: most places hit nothing.
 _TRIED_PLACES = 20_000
+
+
+def cortex_points(brain: Brain, sections: pd.DataFrame, chain: BrainChain, n: int, seed: int = 0) -> np.ndarray:
+    """Sample the masks of a brain uniformly.
+
+    Masks derived from the reference are left out: they would agree with it whatever the chain is.
+
+    Parameters
+    ----------
+    sections : DataFrame
+        The brain's `section_scans`.
+    n : int
+        About how many points.
+
+    Returns
+    -------
+    (N, 3) array
+        Brain mm. Empty if no section has a mask of its own.
+    """
+    plan = plan_sections(brain, sections, chain)
+    plan = plan[:: math.ceil(len(plan) / _MOST_MASKS) or 1]
+    found = [(section, mask) for section in plan if (mask := _own_mask(section))]
+    volumes_mm3 = [
+        section.represents_mm * mask.brain_area_mm2(partial(chain.scan_to_brain, section.sample), warped=section.warped)
+        for section, mask in found
+    ]
+    whole_mm3 = sum(float(volume.sum()) for volume in volumes_mm3)
+    points = [np.empty((0, 3))]
+    for (section, mask), volume in zip(found, volumes_mm3, strict=True):
+        generator = section_generator(seed, brain.name, section.sample, "quality")
+        share = round(n * float(volume.sum()) / whole_mm3) if whole_mm3 > 0 else 0
+        xy_px = draw_positions(mask, volume, share, section.pixel_um, generator)
+        points.append(chain.scan_to_brain(section.sample, xy_px * section.pixel_um / 1000))
+    return np.concatenate(points)
+
+
+def _own_mask(section: PlannedSection) -> CortexMask | None:
+    try:
+        return section.own_mask()
+    except DataFault:
+        return None
 
 
 def annotated_points(brain: Brain, sections: pd.DataFrame, chain: BrainChain, n: int, seed: int = 0) -> AnnotatedPoints:
@@ -31,7 +79,7 @@ def annotated_points(brain: Brain, sections: pd.DataFrame, chain: BrainChain, n:
         At most about so many points.
     """
     plan = [section for section in plan_sections(brain, sections, chain) if section.has_annotation]
-    plan = plan[:: math.ceil(len(plan) / _MOST_SECTIONS) or 1]
+    plan = plan[:: math.ceil(len(plan) / _MOST_ANNOTATIONS) or 1]
     found = [_of_section(brain, section, chain, math.ceil(n / len(plan)), seed) for section in plan]
     if not found:
         return AnnotatedPoints.none()

@@ -6,7 +6,7 @@ import pytest
 import tifffile
 
 from cytonet_pipeline.dataset import Brain, Section
-from cytonet_pipeline.patches.annotated_points import annotated_points
+from cytonet_pipeline.patches.quality_points import annotated_points
 from cytonet_pipeline.registration import Affine, BrainChain, SectionPlacement
 
 
