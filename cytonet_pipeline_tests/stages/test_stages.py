@@ -1,0 +1,176 @@
+"""What an asset is: one rule of staleness for all of them, and results that are left alone while they are current."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from cytonet_pipeline.errors import ConfigurationError, StoreError
+from cytonet_pipeline.settings import PROJECT
+from cytonet_pipeline.stages import (
+    COLIN27_TRANSFORMS,
+    ENCODER,
+    PATCH_INDEX,
+    REFERENCE_SPACE,
+    SECTION_SCANS,
+    STAGES,
+    TRAINING_SET,
+    UMAP_PLOTS,
+    stage_of,
+)
+from cytonet_pipeline.stages import histology as histology_stages
+from cytonet_pipeline.store import Verdict, read_stamp, table
+from cytonet_pipeline_tests.conftest import settings_for
+
+# Keys of `inputs.json` as version 0.2.1 wrote them: with other keys every result of an existing store would be stale.
+KEYS_OF_0_2_1 = {
+    "reference_space": {"files", "code"},
+    "section_scans": {"brain", "stain", "window", "allowed_roots", "code"},
+    "colin27_transforms": {"brain", "reference", "sections", "code"},
+    "patch_index": {"reference", "sections", "transforms", "dataset", "code"},
+}
+
+
+@pytest.fixture(scope="module")
+def ingested(small_brains, tmp_path_factory):
+    """A store with the reference and brain B01."""
+    settings = settings_for(small_brains, tmp_path_factory.mktemp("ingested") / "store")
+    REFERENCE_SPACE.run(settings, None)
+    for stage in (SECTION_SCANS, COLIN27_TRANSFORMS, PATCH_INDEX):
+        stage.run(settings, "B01")
+    return settings
+
+
+def test_an_unknown_asset_is_refused_with_the_known_ones():
+    with pytest.raises(ConfigurationError, match="section_scan") as caught:
+        stage_of("section_scan")
+    assert "section_scans" in caught.value.to_fix
+
+
+@pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
+def test_every_table_that_a_stage_writes_has_a_contract(stage):
+    for name in stage.tables:
+        assert table(name).columns, name
+
+
+@pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
+def test_nothing_is_current_in_an_empty_store(stage, small_brains, tmp_path):
+    """What a stage needs is not there yet either: that is no error, its result is just not current."""
+    settings = settings_for(small_brains, tmp_path / "store")
+    partition = {"brain": "B01", "encoder": "tiny_cytonet", None: None}[stage.partition_set]
+
+    assert not stage.is_current(settings, partition)
+
+
+@pytest.mark.parametrize("stage", [SECTION_SCANS, COLIN27_TRANSFORMS, PATCH_INDEX], ids=lambda stage: stage.name)
+def test_a_current_result_is_left_alone(ingested, stage, monkeypatch):
+    assert stage.is_current(ingested, "B01")
+    before = (stage.folder(ingested, "B01") / "_status.json").stat().st_mtime_ns
+    monkeypatch.setattr(type(stage), "ingest", lambda *a, **k: pytest.fail("computed again"))
+
+    stage.run(ingested, "B01")
+
+    assert (stage.folder(ingested, "B01") / "_status.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("name", KEYS_OF_0_2_1)
+def test_results_of_0_2_1_are_taken_over(ingested, name):
+    stage = stage_of(name)
+    partition = "B01" if stage.partition_set else None
+
+    recorded = read_stamp(stage.folder(ingested, partition))
+
+    assert set(recorded) == KEYS_OF_0_2_1[name]
+    assert recorded["code"] == {"section_scans": "2", "patch_index": "2"}.get(name, "1")
+    assert stage.is_made_from(json.loads(json.dumps(recorded)), ingested, partition)
+
+
+def test_a_new_code_version_makes_a_result_stale(ingested, monkeypatch):
+    """There is one code version, so the one that Dagster shows is the one that decides."""
+    monkeypatch.setattr(type(SECTION_SCANS), "code_version", "next")
+
+    assert not SECTION_SCANS.is_current(ingested, "B01")
+    assert SECTION_SCANS.earlier(ingested, "B01") is None
+
+
+def test_recompute_takes_nothing_over_from_the_earlier_result(ingested, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        type(SECTION_SCANS),
+        "ingest",
+        lambda self, settings, brain, folder, *, recompute: seen.append(recompute) or Verdict("ok", digest="0" * 16),
+    )
+    settings = ingested.model_copy(update={"store": ingested.store.parent / "other"})
+
+    SECTION_SCANS.run(settings, "B01")
+    SECTION_SCANS.run(settings, "B01")
+    SECTION_SCANS.run(settings, "B01", recompute=True)
+
+    assert seen == [False, True]
+
+
+def test_a_data_fault_becomes_the_verdict_of_its_brain_and_nothing_downstream_uses_it(small_brains, tmp_path):
+    """One failed brain must not fail everything after it; what needs it refuses by name."""
+    settings = settings_for(small_brains, tmp_path / "store")
+    REFERENCE_SPACE.run(settings, None)
+    SECTION_SCANS.run(settings, "B01")
+    folder = SECTION_SCANS.folder(settings, "B01")
+    Verdict.failed("sub-B01: torn apart.").write(folder)
+
+    COLIN27_TRANSFORMS.run(settings, "B01")
+
+    verdict = Verdict.read(COLIN27_TRANSFORMS.folder(settings, "B01"))
+    assert verdict.status == "failed"
+    assert "section scans cannot be used" in verdict.reasons[0]
+    assert "torn apart" in verdict.reasons[0]
+    assert COLIN27_TRANSFORMS.summary(settings, "B01").data_version == "failed"
+
+
+def test_a_bug_is_not_taken_for_a_fault_of_the_data(ingested, monkeypatch, tmp_path):
+    def buggy(*_, **__):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(histology_stages, "_faults_of_sections", buggy)
+    settings = ingested.model_copy(update={"store": tmp_path / "store"})
+
+    with pytest.raises(ZeroDivisionError):
+        SECTION_SCANS.run(settings, "B01")
+
+    assert not SECTION_SCANS.folder(settings, "B01").exists()
+
+
+def test_the_training_set_is_current_until_a_brain_comes_or_goes(ingested, tmp_path):
+    TRAINING_SET.run(ingested, "tiny_cytonet")
+    assert TRAINING_SET.is_current(ingested, "tiny_cytonet")
+    assert not ENCODER.is_current(ingested, "tiny_cytonet")
+
+    for stage in (SECTION_SCANS, COLIN27_TRANSFORMS, PATCH_INDEX):
+        stage.run(ingested, "B02")
+
+    assert not TRAINING_SET.is_current(ingested, "tiny_cytonet")
+
+
+def test_an_encoder_without_weights_goes_through_its_stages_without_dagster(ingested):
+    """From a notebook: the same computation as in the UI."""
+    TRAINING_SET.run(ingested, "tiny_position")
+    ENCODER.run(ingested, "tiny_position")
+
+    assert ENCODER.is_current(ingested, "tiny_position")
+    assert ENCODER.summary(ingested, "tiny_position").data_version == ENCODER.folder(ingested, "tiny_position").name
+
+
+def test_an_untrained_encoder_has_no_results_to_look_for(ingested):
+    assert not UMAP_PLOTS.is_current(ingested, "tiny_scratch")
+    with pytest.raises(StoreError, match="not trained yet"):
+        UMAP_PLOTS.folder(ingested, "tiny_scratch")
+
+
+def test_stages_load_without_heavy_packages():
+    """The definitions read them, and so does a node that only runs one of them."""
+    heavy = ["dagster", "torch", "umap", "matplotlib", "pandas", "SimpleITK", "sklearn"]
+    script = f"import sys, cytonet_pipeline.stages; print([m for m in {heavy} if m in sys.modules])"
+
+    ran = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, timeout=120)
+
+    assert ran.stdout.strip() == "[]", ran.stderr
