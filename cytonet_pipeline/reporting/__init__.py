@@ -1,4 +1,4 @@
-"""Figures and tables as files. Each module draws one thing: data in, a figure out, and a file from it.
+"""Figures and tables as files. Each module draws one thing: it takes data, makes a figure and writes a file.
 
-Import the modules themselves: matplotlib, plotly and nilearn are heavy, and nobody needs all of them.
+Import the modules themselves: matplotlib, plotly and nilearn are heavy, and no caller needs all of them.
 """

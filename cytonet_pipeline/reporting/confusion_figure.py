@@ -1,23 +1,41 @@
-"""Which areas are taken for which: predictions against annotations."""
+"""Confusion matrices of an encoder's probe: predicted against annotated areas."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cytonet_pipeline.reporting.style import ROLE_NAMES, new_figure, panels, save
+from cytonet_pipeline.dataset import Dataset
+from cytonet_pipeline.evaluation.maps.area_maps import mapped_protocol
+from cytonet_pipeline.reporting.style import ROLE_NAMES, are_up_to_date, new_figure, panels, save
+from cytonet_pipeline.settings import Settings
+from cytonet_pipeline.store import Store, read_table
 
-MOST_AREAS = 40
+MAX_AREAS = 40
 
 
-def confusion_figure(predictions: pd.DataFrame, names: pd.DataFrame, path: Path, title: str) -> Path:
-    """Draw table `predictions` as confusion matrices into a file."""
-    return save(draw_confusion(predictions, names, title), path)
+def probe_figures(encoder: str, settings: Settings, store: Store) -> Mapping[str, Path]:
+    """Draw the confusion matrices of the main protocol, if they are missing or older than the probes.
+
+    Returns
+    -------
+    mapping
+        Title and PNG.
+    """
+    folder = store.linear_probes(encoder, store.current_encoder(encoder).name)
+    protocol = mapped_protocol(encoder, settings)
+    path = folder / f"confusion_{protocol}.png"
+    if not are_up_to_date([path], folder):
+        predictions = read_table(folder / protocol / "predictions.parquet", "predictions")
+        names = Dataset(settings.data, settings.experiments.dataset).area_names()
+        save(draw_confusion(predictions, names, f"{encoder}, {protocol}: confusion of areas"), path)
+    return {"confusion of areas": path}
 
 
 def draw_confusion(predictions: pd.DataFrame, names: pd.DataFrame, title: str) -> Figure:
-    """A matrix each for seen and unseen brains; rows are annotated areas and sum to 1.
+    """Draw one matrix for seen and one for unseen brains; rows are annotated areas and sum to 1.
 
     Parameters
     ----------
@@ -30,19 +48,19 @@ def draw_confusion(predictions: pd.DataFrame, names: pd.DataFrame, title: str) -
     areas = _most_frequent(predictions)
     left_out = len(np.union1d(predictions["area"], predictions["predicted_area"])) - len(areas)
     if left_out > 0:
-        title += f" (the {len(areas)} most frequent areas; {left_out} more are in “others”)"
+        title += f" (the {len(areas)} most frequent areas; {left_out} others are grouped as “others”)"
     edge = 2.2 + 0.155 * len(areas)
     figure = new_figure(title, max(7.0, edge * max(1, len(splits)) + 0.8), edge + 0.8)
     axes = panels(figure, 1, max(1, len(splits)))
     name_of = dict(zip(names["index"].astype(int), names["name"].astype(str), strict=True))
-    said = [name_of.get(int(area), str(area)).split(" (")[0] for area in areas]
+    labels = [name_of.get(int(area), str(area)).split(" (")[0] for area in areas]
     drawn = None
     for place, split in zip(axes, splits, strict=False):
         matrix = confusion_shares(predictions[predictions["split"] == split], areas)
         drawn = place.imshow(matrix, cmap="Blues", vmin=0, vmax=1, aspect="equal", interpolation="nearest")
         ticks = np.arange(matrix.shape[1])
-        place.set_xticks(ticks, [*said, "others"][: len(ticks)], rotation=90, fontsize=6.5)
-        place.set_yticks(np.arange(len(areas)), said, fontsize=6.5)
+        place.set_xticks(ticks, [*labels, "others"][: len(ticks)], rotation=90, fontsize=6.5)
+        place.set_yticks(np.arange(len(areas)), labels, fontsize=6.5)
         place.set(xlabel="predicted area", ylabel="annotated area", title=ROLE_NAMES[split])
     if drawn is not None:
         figure.colorbar(drawn, ax=axes, label="share of the annotated patches", shrink=0.6)
@@ -50,12 +68,12 @@ def draw_confusion(predictions: pd.DataFrame, names: pd.DataFrame, title: str) -
 
 
 def confusion_shares(predictions: pd.DataFrame, areas: np.ndarray) -> np.ndarray:
-    """Share of each area's patches that went to each area, and to all others.
+    """Return the share of each area's patches that were predicted as each area, and as any other.
 
     Returns
     -------
     (A, A + 1) array
-        Rows sum to 1, or are NaN for areas without patches. The last column is every area that is not in `areas`.
+        Rows sum to 1, or are NaN for areas without patches. The last column is for areas that are not in `areas`.
     """
     counts = np.zeros((len(areas), len(areas) + 1))
     known = predictions[predictions["area"].isin(areas)]
@@ -68,4 +86,4 @@ def confusion_shares(predictions: pd.DataFrame, areas: np.ndarray) -> np.ndarray
 
 
 def _most_frequent(predictions: pd.DataFrame) -> np.ndarray:
-    return np.sort(predictions["area"].value_counts().head(MOST_AREAS).index.to_numpy())
+    return np.sort(predictions["area"].value_counts().head(MAX_AREAS).index.to_numpy())

@@ -1,7 +1,7 @@
-"""All sections of a brain at a glance: what was scanned, what stands out or is left out, and why.
+"""Contact sheet of a brain: all its sections, which of them stand out or are left out, and why.
 
 Drawn pixel by pixel with Pillow: the sheet must stay legible where 460 sections share one page, and small enough for an
-asset page, which takes 200 kB of text. What is drawn where is `sheet_layout`'s.
+asset page, which takes 200 kB of text. The layout is in `sheet_layout`.
 """
 
 import io
@@ -39,9 +39,9 @@ STATUS_COLORS: Mapping[str, str] = {
     "withdrawn": "#777777",
 }
 THUMBNAIL_PX = 160
-MOST_TILES = 600
-# As base64 a third longer, and the asset page takes 200 kB.
-MOST_BYTES = 140_000
+MAX_TILES = 600
+# Base64 adds a third, and the asset page takes 200 kB.
+MAX_BYTES = 140_000
 _LISTED = 16
 _LINE_PX = 17
 _GREYS = (24, 12, 8, 5)
@@ -52,7 +52,7 @@ _FADED = 0.35
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """One section: its thumbnail (None if it cannot be opened), its status, the reason for it, and that in a word."""
+    """One section: thumbnail (None if the scan cannot be opened), status, the reason for it, and a one-word label."""
 
     sample: str
     section: int
@@ -65,14 +65,14 @@ class Tile:
 def contact_sheet(
     brain: Brain, sections: pd.DataFrame, path: Path, pictures: Mapping[str, np.ndarray] | None = None
 ) -> Path:
-    """Draw the contact sheet of a brain into a PNG.
+    """Draw the contact sheet of a brain and save it as a PNG.
 
     Parameters
     ----------
     sections : DataFrame
         Table `section_scans` of the brain.
     pictures : mapping, optional
-        Thumbnails by sample, where they are at hand; otherwise the scans are opened for them.
+        Thumbnails by sample, if the caller has them; otherwise they are read from the scans.
     """
     shown = chosen_sections(sections)
     title = f"sub-{brain.name}: {len(sections)} sections"
@@ -84,8 +84,8 @@ def contact_sheet(
     return path
 
 
-def chosen_sections(sections: pd.DataFrame, at_most: int = MOST_TILES) -> pd.DataFrame:
-    """Sections to show: all that are not ok, and as many of the others, evenly spaced, as there is room for."""
+def chosen_sections(sections: pd.DataFrame, at_most: int = MAX_TILES) -> pd.DataFrame:
+    """Choose the sections to show: all that are not ok, and as many others, evenly spaced, as there is room for."""
     if len(sections) <= at_most:
         return sections
     ok = np.flatnonzero(sections["status"] == "ok")
@@ -96,20 +96,20 @@ def chosen_sections(sections: pd.DataFrame, at_most: int = MOST_TILES) -> pd.Dat
 
 
 def tiles_of(brain: Brain, sections: pd.DataFrame, pictures: Mapping[str, np.ndarray] | None = None) -> list[Tile]:
-    """The tiles of the given rows of `section_scans`, with the thumbnails given or read from the scans."""
+    """Return tiles for rows of `section_scans`, with the given thumbnails or those read from the scans."""
     scans = {section.sample: section.scan for section in brain.sections}
     tiles = []
     for row in sections.to_dict("records"):
         sample = row["sample"]
         image = _thumbnail(scans.get(sample), row["pixel_um"]) if pictures is None else pictures.get(sample)
-        said = row.get("findings")
-        label = said if isinstance(said, str) and said else "" if row["status"] == "ok" else row["status"]
+        findings = row.get("findings")
+        label = findings if isinstance(findings, str) and findings else "" if row["status"] == "ok" else row["status"]
         tiles.append(Tile(sample, int(row["section"]), row["status"], row["reason"], image, label))
     return tiles
 
 
 def draw_contact_sheet(tiles: Sequence[Tile], title: str, counts: Mapping[str, int] | None = None) -> Image.Image:
-    """Draw one tile a section, outlined by its status, and below them why sections stand out."""
+    """Draw one tile per section, outlined by its status, and below them the reasons why sections stand out."""
     shape = next((tile.image.shape for tile in tiles if tile.image is not None), (4, 5))
     odd = [tile for tile in tiles if tile.status != "ok"]
     layout = lay_out(len(tiles), shape[0] / shape[1])
@@ -125,8 +125,8 @@ def draw_contact_sheet(tiles: Sequence[Tile], title: str, counts: Mapping[str, i
     return page
 
 
-def small_png(page: Image.Image, most_bytes: int = MOST_BYTES) -> bytes:
-    """A page as PNG, with as many grey values as fit into `most_bytes`."""
+def small_png(page: Image.Image, max_bytes: int = MAX_BYTES) -> bytes:
+    """Encode a page as PNG, with as many grey values as fit into `max_bytes`."""
     pixels = np.asarray(page)
     colored = np.ptp(pixels, axis=2) > 0
     colors, which = np.unique(pixels[colored], axis=0, return_inverse=True)
@@ -140,7 +140,7 @@ def small_png(page: Image.Image, most_bytes: int = MOST_BYTES) -> bytes:
         stream = io.BytesIO()
         shown.save(stream, format="PNG", optimize=True)
         data = stream.getvalue()
-        if len(data) <= most_bytes:
+        if len(data) <= max_bytes:
             break
     return data
 
@@ -168,15 +168,15 @@ def _draw_tile(
         page.paste(picture, (left, (box[1] + box[3] - picture.height) // 2))
     else:
         middle = ((box[0] + box[2]) // 2, (box[1] + box[3]) // 2)
-        draw.text(middle, fitting(draw, "no picture", numbers, layout.tile_px), color, numbers, anchor="mm")
+        draw.text(middle, fitting(draw, "no image", numbers, layout.tile_px), color, numbers, anchor="mm")
     if tile.status == "rejected":
         cross(draw, box, color)
     outline(draw, box, color, tile.status)
     if tile.label and layout.has_labels:
-        said = fitting(draw, tile.label, numbers, layout.tile_px - 8)
+        text = fitting(draw, tile.label, numbers, layout.tile_px - 8)
         place = ((box[0] + box[2]) // 2, box[3] - 4)
-        draw.rectangle(draw.textbbox(place, said, numbers, anchor="mb"), fill="white")
-        draw.text(place, said, "black", numbers, anchor="mb")
+        draw.rectangle(draw.textbbox(place, text, numbers, anchor="mb"), fill="white")
+        draw.text(place, text, "black", numbers, anchor="mb")
 
 
 def _draw_reasons(draw: ImageDraw.ImageDraw, odd: Sequence[Tile], top: int) -> None:
@@ -191,18 +191,21 @@ def _draw_reasons(draw: ImageDraw.ImageDraw, odd: Sequence[Tile], top: int) -> N
 
 
 def _darkest(tiles: Sequence[Tile]) -> float:
-    """What becomes black, as a share of the slide: one for all, so that a dark section stays a dark one."""
+    """Return the grey value that becomes black, as a share of the slide's.
+
+    It is one for all tiles, so that a dark section stays dark.
+    """
     dark = [float(np.percentile(tile.image, 2)) / _slide(tile.image) for tile in tiles if tile.image is not None]
     return max(0.0, 1 - _DARKEST * (1 - float(np.median(dark)))) if dark else 0.0
 
 
 def _slide(image: np.ndarray) -> float:
-    # Not a high percentile: pictures that were moved have a rim that is lighter than their slide.
+    # Not a high percentile: images that were shifted have a rim that is brighter than their slide.
     return float(np.median(otsu_classes(image)[1])) or 1.0
 
 
 def _stretched(tile: Tile, darkest: float) -> np.ndarray:
-    """A thumbnail whose slide is white: noise of the slide would take most of the file."""
+    """Return a thumbnail whose slide is white: noise on the slide would take up most of the file."""
     assert tile.image is not None
     grey = (tile.image / _slide(tile.image) - darkest) / max(_WHITE_ABOVE - darkest, 0.05)
     grey = np.clip(grey, 0, 1)

@@ -1,4 +1,4 @@
-"""How a training went: loss, rate, and what was watched on validation sections."""
+"""Training curves: loss, learning rate, and what was measured on validation sections."""
 
 from pathlib import Path
 
@@ -17,33 +17,33 @@ _CURVES = (
     ("effective_rank", "effective rank (below 5: collapse)", "dimensions"),
     ("mean_cosine", "mean cosine (above 0.95: collapse)", "cosine"),
     ("same_brain_excess", "same-brain neighbours over chance", "ratio"),
-    ("effective_positives", "effective positives of an anchor", "patches"),
+    ("effective_positives", "effective positives per anchor", "patches"),
     ("cross_brain_share", "positive weight between brains", "share"),
     ("dropped_anchors", "anchors without near neighbours", "share"),
     ("alignment", "alignment of positives", "squared distance"),
     ("uniformity", "uniformity", "log potential"),
     ("gradient_norm", "gradient norm", "norm"),
-    ("samples_per_second", "speed", "patches a second"),
+    ("samples_per_second", "speed", "patches per second"),
     ("data_wait_share", "waiting for data", "share of time"),
 )
 _LIMITS = {"effective_rank": 5.0, "mean_cosine": 0.95, "same_brain_excess": 1.0}
-# From 0 on a plain axis: a logarithmic one would magnify what is next to nothing.
+# On a linear axis from 0: a logarithmic one would magnify values close to zero.
 _SHARES = frozenset({"dropped_anchors", "data_wait_share"})
 _COLUMNS = 4
-# Curves with more points are drawn pale, with their running mean over a 25th of them.
+# Curves with more points are drawn pale, under their running mean over a 25th of the points.
 _NOISY = 100
 _SMOOTHED = 25
-# Above this ratio of largest to smallest a logarithmic axis shows more.
+# Above this ratio of the largest to the smallest value the axis is logarithmic.
 _WIDE = 30
 
 
 def training_curves(history: pd.DataFrame, path: Path, title: str = "training") -> Path:
-    """Draw table `history` into a file."""
+    """Draw table `history` and save the figure."""
     return save(draw_curves(history, title), path)
 
 
 def draw_curves(history: pd.DataFrame, title: str) -> Figure:
-    """A panel for each column of `history` that has values."""
+    """Draw a panel for each column of `history` that has values."""
     shown = [curve for curve in _CURVES if curve[0] in history and history[curve[0]].notna().any()]
     columns = min(_COLUMNS, max(1, len(shown)))
     rows = max(1, -(-len(shown) // columns))
@@ -77,7 +77,7 @@ def _draw(place: Axes, steps: pd.Series, values: pd.Series, *, noisy: bool) -> N
 
 
 def _mark_best(place: Axes, known: pd.DataFrame) -> int:
-    """Ring the state that `best.safetensors` holds; of equal ones the first."""
+    """Ring the state that `best.safetensors` holds, the first in case of a tie; return its step."""
     best = int(known["knn_accuracy"].argmax())
     step, accuracy = int(known["step"].iloc[best]), float(known["knn_accuracy"].iloc[best])
     place.plot(step, accuracy, "o", color=PALETTE[1], fillstyle="none", markersize=9)

@@ -1,4 +1,4 @@
-"""Where the patches of a brain lie, and what they are for."""
+"""The patch index of a brain: where its patches lie, and their roles."""
 
 from pathlib import Path
 
@@ -10,18 +10,18 @@ from matplotlib.lines import Line2D
 
 from cytonet_pipeline.reporting.style import ROLE_COLORS, ROLE_NAMES, legend, new_figure, panels, save
 
-MOST_POINTS = 20_000
+MAX_POINTS = 20_000
 _VIEWS = (("x", "z", "from behind"), ("y", "z", "from the right"), ("x", "y", "from above"))
 _ENDS = {"x": "left – right", "y": "posterior – anterior", "z": "inferior – superior"}
 
 
 def index_figure(index: pd.DataFrame, path: Path) -> Path:
-    """Draw a brain's patch index into a file."""
+    """Draw a brain's patch index and save the figure."""
     return save(draw_index(index), path)
 
 
 def draw_index(index: pd.DataFrame) -> Figure:
-    """Three projections in Colin-27 mm, coloured by split, and how many patches each split has.
+    """Draw three projections in Colin-27 (mm), coloured by split, and the number of patches per split.
 
     Parameters
     ----------
@@ -31,8 +31,8 @@ def draw_index(index: pd.DataFrame) -> Figure:
     brains = ", ".join(f"sub-{brain}" for brain in sorted(index["brain"].unique())) or "no brain"
     figure = new_figure(f"{brains}: {len(index):,} patches in Colin-27", 10, 7.2)
     axes = panels(figure, 2, 2)
-    # The smallest orders are a random sample that is the same every time.
-    shown = index.nsmallest(MOST_POINTS, "order") if len(index) > MOST_POINTS else index
+    # The patches with the smallest `order` are a random sample that is the same every time.
+    shown = index.nsmallest(MAX_POINTS, "order") if len(index) > MAX_POINTS else index
     colors = shown["split"].map(dict(ROLE_COLORS)).to_numpy()
     for place, (across, up, seen) in zip(axes, _VIEWS, strict=False):
         place.scatter(shown[f"ref_{across}_mm"], shown[f"ref_{up}_mm"], c=colors, s=2.0, linewidths=0)

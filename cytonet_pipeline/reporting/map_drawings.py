@@ -1,4 +1,4 @@
-"""Predicted areas as pictures: beside the annotation on sections, and as slices of the label volume."""
+"""Figures of predicted areas: beside the annotation on sections, and as slices of the label volume."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,20 +14,20 @@ from cytonet_pipeline.reporting.slices import Frame, cut, name_ends, scale_bar, 
 from cytonet_pipeline.reporting.style import area_colors, bare, legend, new_figure, paint, panels, save
 
 _SLICES = 6
-_MOST_IN_LEGEND = 18
+_MAX_IN_LEGEND = 18
 
 
 def section_overlay(
     rows: pd.DataFrame, thumbnail: np.ndarray, size_mm: tuple[float, float], names: pd.DataFrame, path: Path, title: str
 ) -> Path:
-    """Draw the predictions on one section into a file; see `draw_section`."""
+    """Draw the predictions on one section and save the figure; see `draw_section`."""
     return save(draw_section(rows, thumbnail, size_mm, names, title), path, dpi=110)
 
 
 def draw_section(
     rows: pd.DataFrame, thumbnail: np.ndarray, size_mm: tuple[float, float], names: pd.DataFrame, title: str
 ) -> Figure:
-    """Annotated areas, predicted areas, and how sure the prediction is, over one section.
+    """Draw annotated areas, predicted areas and the probability of the prediction over one section.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def draw_section(
     size_pt2 = _dot_size(rows, size_mm, width_in=3.4)
     for place, points, column, name in (
         (axes[0], annotated, "annotated_area", "annotated" if len(annotated) else "not annotated"),
-        (axes[1], rows, "predicted_area", _said_agreement(annotated)),
+        (axes[1], rows, "predicted_area", _prediction_title(annotated)),
     ):
         _background(place, thumbnail, size_mm)
         shades = [colors.get(int(area), (0.5, 0.5, 0.5)) for area in points[column]]
@@ -68,14 +68,14 @@ def draw_section(
 def volume_figure(
     reference: ReferenceSpace, labels: np.ndarray, probability: np.ndarray, affine: np.ndarray, path: Path, title: str
 ) -> Path:
-    """Draw coronal slices of a label volume over the template into a file."""
+    """Draw coronal slices of a label volume over the template and save the figure."""
     return save(draw_volume(reference, labels, probability, affine, title), path)
 
 
 def draw_volume(
     reference: ReferenceSpace, labels: np.ndarray, probability: np.ndarray, affine: np.ndarray, title: str
 ) -> Figure:
-    """Coronal slices from posterior to anterior: labels above, their probability below."""
+    """Draw coronal slices from posterior to anterior: labels above, their probability below."""
     t1w, t1w_affine = reference.t1w()
     table = reference.atlas_labels
     colors = area_colors(dict(zip(table["index"], table["color"], strict=True)))
@@ -86,14 +86,19 @@ def draw_volume(
     for place, at_mm in enumerate(_filled_slices(labels, affine)):
         template = cut(t1w, t1w_affine, "coronal", at_mm, frame)
         ids = cut(labels, affine, "coronal", at_mm, frame, labels=True)
-        sure = cut(probability, affine, "coronal", at_mm, frame, labels=True)
+        certainty = cut(probability, affine, "coronal", at_mm, frame, labels=True)
         above, below = axes[place], axes[_SLICES + place]
         for axis in (above, below):
             show(axis, template, "coronal", frame, cmap="gray")
             name_ends(axis, "coronal")
         show(above, paint(ids, colors, 0.8), "coronal", frame)
         drawn = below.imshow(
-            np.ma.masked_equal(sure, 0), origin="lower", extent=frame.extent("coronal"), vmin=0, vmax=1, cmap="viridis"
+            np.ma.masked_equal(certainty, 0),
+            origin="lower",
+            extent=frame.extent("coronal"),
+            vmin=0,
+            vmax=1,
+            cmap="viridis",
         )
         above.set_title(f"y = {at_mm:.0f} mm", fontsize=9)
     for axis in axes:
@@ -108,7 +113,10 @@ def draw_volume(
 
 
 def _filled_slices(labels: np.ndarray, affine: np.ndarray) -> list[float]:
-    """Coronal positions (mm) with many labels: the fullest plane in the middle of each of equal parts of the range."""
+    """Choose coronal positions (mm) with many labels.
+
+    The range with labels is cut into equal parts; of the middle half of each, the plane with the most labels is taken.
+    """
     # Volumes of this pipeline lie along the axes of RAS; the second voxel axis is anterior-posterior.
     counts = (labels > 0).sum(axis=(0, 2))
     filled = np.flatnonzero(counts)
@@ -129,7 +137,7 @@ def _background(axes: Axes, thumbnail: np.ndarray, size_mm: tuple[float, float])
 
 
 def _name_hemispheres(axes: Axes, rows: pd.DataFrame, size_mm: tuple[float, float]) -> None:
-    """Write L and R where the points of each hemisphere lie: a scan may be mounted either way round."""
+    """Write L and R on the side of each hemisphere's points: a scan may be mounted either way round."""
     middles = rows.groupby("hemisphere")["x_mm"].mean()
     for side, x_mm in middles.items():
         left_half = x_mm < (middles.mean() if len(middles) > 1 else size_mm[0] / 2)
@@ -138,12 +146,12 @@ def _name_hemispheres(axes: Axes, rows: pd.DataFrame, size_mm: tuple[float, floa
 
 
 def _dot_size(rows: pd.DataFrame, size_mm: tuple[float, float], width_in: float) -> float:
-    """Area in points² of squares as wide as the grid's spacing."""
+    """Return the area, in points², of squares as wide as the grid's spacing."""
     spacing_mm = float(np.diff(np.unique(rows["x_mm"])).min(initial=size_mm[0])) if len(rows) > 1 else 1.0
     return float(np.clip((spacing_mm / size_mm[0] * width_in * 72) ** 2, 1.0, 150.0))
 
 
-def _said_agreement(annotated: pd.DataFrame) -> str:
+def _prediction_title(annotated: pd.DataFrame) -> str:
     if annotated.empty:
         return "predicted"
     share = (annotated["annotated_area"] == annotated["predicted_area"]).mean()
@@ -159,10 +167,10 @@ def _legend(
         Line2D(
             [], [], marker="s", linestyle="", color=colors.get(int(a), (0.5, 0.5, 0.5)), label=_short(name_of, int(a))
         )
-        for a in frequent.head(_MOST_IN_LEGEND).index
+        for a in frequent.head(_MAX_IN_LEGEND).index
     ]
-    if len(frequent) > _MOST_IN_LEGEND:
-        rest = f"and {len(frequent) - _MOST_IN_LEGEND} more"
+    if len(frequent) > _MAX_IN_LEGEND:
+        rest = f"and {len(frequent) - _MAX_IN_LEGEND} more"
         handles.append(Line2D([], [], linestyle="", label=rest))
     legend(figure, handles, ncols=6, fontsize=7)
 

@@ -1,4 +1,4 @@
-"""All pictures of an encoder's area maps, drawn beside the volumes in the store."""
+"""All figures of an encoder's area maps, drawn beside the volumes in the store."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,23 +11,23 @@ from cytonet_pipeline.evaluation.maps.label_volume import read_volume
 from cytonet_pipeline.histology import open_scan
 from cytonet_pipeline.progress import track
 from cytonet_pipeline.registration import ReferenceSpace
-from cytonet_pipeline.reporting.freshness import are_fresh
 from cytonet_pipeline.reporting.map_drawings import section_overlay, volume_figure
+from cytonet_pipeline.reporting.style import are_up_to_date
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.store import Store, read_record, read_table
 
-# Of a brain of thousands of sections: so many overlays, evenly along the series. The grid has them all.
-MOST_OVERLAYS = 24
+# Overlays per brain, evenly along the series, as a brain may have thousands of sections. The grid covers them all.
+MAX_OVERLAYS = 24
 _THUMBNAIL_PX = 400
 
 
 def map_figures(encoder: str, settings: Settings, store: Store) -> Mapping[str, Path]:
-    """Draw what is missing or older than the maps of the current version.
+    """Draw figures that are missing or older than the maps of the current version.
 
     Returns
     -------
     mapping
-        What is worth showing, by its title: the slices of each brain and its best annotated section.
+        PNGs to show, by title: the slices of each brain and its best annotated section.
     """
     folder = store.area_maps(encoder, store.current_encoder(encoder).name)
     record = read_record(folder / "figures.json")
@@ -39,7 +39,7 @@ def map_figures(encoder: str, settings: Settings, store: Store) -> Mapping[str, 
         for sample in overlaid_samples(rows)
     }
     slices = {brain: folder / f"sub-{brain}_space-MNIColin27_desc-predicted_slices.png" for brain in mapped}
-    if mapped and not are_fresh([*overlays.values(), *slices.values()], folder):
+    if mapped and not are_up_to_date([*overlays.values(), *slices.values()], folder):
         _draw(encoder, settings, store, grids, overlays, slices)
     shown = {f"predicted areas of {brain}": path for brain, path in slices.items()}
     for brain, rows in grids.items():
@@ -48,8 +48,8 @@ def map_figures(encoder: str, settings: Settings, store: Store) -> Mapping[str, 
     return shown
 
 
-def overlaid_samples(rows: pd.DataFrame, at_most: int = MOST_OVERLAYS) -> list[str]:
-    """Sections of a grid to draw, in the order of their numbers, evenly spaced if there are more than `at_most`."""
+def overlaid_samples(rows: pd.DataFrame, at_most: int = MAX_OVERLAYS) -> list[str]:
+    """Return the sections of a grid to draw, ordered by number, evenly spaced if there are more than `at_most`."""
     samples = rows[["section", "sample"]].drop_duplicates().sort_values(["section", "sample"])["sample"].to_list()
     if len(samples) <= at_most:
         return samples

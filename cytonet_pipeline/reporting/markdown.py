@@ -1,6 +1,6 @@
-"""Pictures and tables as Markdown, for places that show text only: run pages, reports, the terminal.
+"""Pictures and tables as Markdown, for places that show only text: run pages, reports, the terminal.
 
-A picture is a PNG in a `data:` address. Viewers cut long values off, so it is made smaller until it fits.
+A picture is a PNG in a `data:` URL. Viewers cut off long values, so it is made smaller until it fits.
 """
 
 import base64
@@ -15,19 +15,19 @@ from PIL import Image
 from cytonet_pipeline.scores import SCORES
 
 _SHRINK = 0.8
-_SMALLEST_PX = 64
-_WIDEST_PX = 1200
+_MIN_PX = 64
+_MAX_WIDTH_PX = 1200
 
 
 def picture(source: Path | Figure, max_bytes: int = 200_000, alt: str = "") -> str:
-    """Give a picture as one line of Markdown.
+    """Return a picture as one line of Markdown.
 
     Parameters
     ----------
     source : Path or Figure
         An image file that Pillow reads, or a figure.
     max_bytes : int
-        Largest length of the whole line. Colours go first (256 are left), then the picture shrinks.
+        Maximum length of the whole line. Colours are reduced first (to 256), then the size.
 
     Raises
     ------
@@ -40,30 +40,30 @@ def picture(source: Path | Figure, max_bytes: int = 200_000, alt: str = "") -> s
     if ready and len(ready) <= room:
         return prefix + ready + suffix
     image = _image_of(source)
-    # No asset page is wider; encoding what would be shrunk anyway takes most of the time.
-    image.thumbnail((_WIDEST_PX, _WIDEST_PX))
+    # No asset page is wider, and encoding pixels that will be shrunk anyway takes most of the time.
+    image.thumbnail((_MAX_WIDTH_PX, _MAX_WIDTH_PX))
     while True:
         text = _encoded(image)
         if len(text) > room:
             text = _encoded(image.quantize(256, method=Image.Quantize.FASTOCTREE))
         if len(text) <= room:
             return prefix + text + suffix
-        # The size of a PNG goes roughly with its pixels: most of the way in one step.
+        # The size of a PNG is roughly proportional to its pixels: one step gets most of the way.
         scale = min(_SHRINK, math.sqrt(max(room, 1) / len(text)))
-        if min(image.size) * scale < _SMALLEST_PX:
-            raise ValueError(f"no picture of {_SMALLEST_PX} px fits into {max_bytes} bytes")
+        if min(image.size) * scale < _MIN_PX:
+            raise ValueError(f"no picture of {_MIN_PX} px fits into {max_bytes} bytes")
         image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
 
 
 def metrics_markdown(table: pd.DataFrame, scores: tuple[str, ...] = ("macro_f1", "accuracy", "top5_accuracy")) -> str:
-    """The table of results as Markdown: one line an encoder and protocol, seen beside unseen.
+    """Return the table of results as Markdown: one line per encoder and protocol, seen beside unseen.
 
     Parameters
     ----------
     table : DataFrame
         Table `metrics`. Draws of one protocol are averaged; an interval is shown where there is one draw.
     scores : tuple of str
-        Which of `SCORES` to show.
+        Names of scores to show.
     """
     unknown = set(scores) - set(SCORES)
     if unknown:
@@ -90,11 +90,14 @@ def _score(rows: pd.DataFrame, score: str) -> str:
 
 
 def _ready_made(source: Path | Figure) -> str:
-    """A PNG file as it is, if no asset page is narrower: encoding it again would only make it longer."""
+    """Return a PNG file unchanged, encoded as base64, if it is no wider than an asset page; else an empty string.
+
+    Encoding it again would only make it longer.
+    """
     if not isinstance(source, Path) or source.suffix != ".png":
         return ""
     with Image.open(source) as image:
-        if image.format != "PNG" or image.width > _WIDEST_PX:
+        if image.format != "PNG" or image.width > _MAX_WIDTH_PX:
             return ""
     return base64.b64encode(source.read_bytes()).decode("ascii")
 

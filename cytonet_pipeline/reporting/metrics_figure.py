@@ -1,4 +1,4 @@
-"""The table of results as a picture: each encoder and protocol, seen beside unseen brains."""
+"""The table of results as a figure: each encoder and protocol, seen beside unseen brains."""
 
 from pathlib import Path
 
@@ -15,15 +15,15 @@ _MARKERS = {"seen_brains": "o", "unseen_brain": "D"}
 
 
 def metrics_figure(metrics: pd.DataFrame, path: Path, score: str = "macro_f1") -> Path:
-    """Draw one score of table `metrics` into a file."""
+    """Draw one score of table `metrics` and save the figure."""
     return save(draw_metrics(metrics, score), path)
 
 
 def draw_metrics(metrics: pd.DataFrame, score: str = "macro_f1") -> Figure:
-    """A panel a protocol, a line an encoder: dots for seen and unseen brains.
+    """Draw a panel per protocol with a line per encoder: dots for seen and unseen brains.
 
-    Bars are the 95 % interval over blocks of sections; where a protocol was drawn several times, the dot is the mean
-    and the bar its standard deviation.
+    Bars are the 95 % interval over blocks of sections; where a protocol has several draws of labels, the dot is their
+    mean and the bar their standard deviation.
     """
     protocols = _protocols(metrics)
     encoders = list(dict.fromkeys(metrics["encoder"]))[::-1]
@@ -37,7 +37,7 @@ def draw_metrics(metrics: pd.DataFrame, score: str = "macro_f1") -> Figure:
     for place, (protocol, labels) in zip(axes, protocols, strict=False):
         of_protocol = metrics[(metrics["protocol"] == protocol) & (metrics["labels_per_area"] == labels)]
         _draw_protocol(place, of_protocol, encoders, score)
-        place.set_title(f"{protocol}, {labels} an area" if labels else protocol)
+        place.set_title(f"{protocol}, {labels} labels per area" if labels else protocol)
     for place in axes[len(protocols) :]:
         place.set_axis_off()
     for place in axes[max(0, len(protocols) - columns) : len(protocols)]:

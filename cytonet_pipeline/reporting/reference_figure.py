@@ -1,4 +1,4 @@
-"""The reference space: the template with its atlas in three planes, and where the surfaces run."""
+"""The reference space: the template with its atlas and its surfaces in three planes."""
 
 from pathlib import Path
 
@@ -10,18 +10,18 @@ from cytonet_pipeline.reporting.slices import AXES, Frame, Plane, cut, name_ends
 from cytonet_pipeline.reporting.style import area_colors, new_figure, paint, panels, save
 
 _PLANES: tuple[Plane, ...] = ("sagittal", "coronal", "axial")
-# Through the hand knob of the central sulcus, roughly; any brain in this space has cortex there.
+# Roughly through the hand knob of the central sulcus, where any brain in this space has cortex.
 _AT_MM = {"sagittal": -38.0, "coronal": -18.0, "axial": 24.0}
 _SURFACES = (("pial", "#D55E00"), ("white", "#0072B2"))
 
 
 def reference_figure(reference: ReferenceSpace, path: Path) -> Path:
-    """Draw the reference space into a file."""
+    """Draw the reference space and save the figure."""
     return save(draw_reference(reference), path)
 
 
 def draw_reference(reference: ReferenceSpace) -> Figure:
-    """Template, atlas over template, surfaces over template: a row each."""
+    """Draw two rows of three planes: the atlas over the template, and the surfaces over the template."""
     t1w, t1w_affine = reference.t1w()
     atlas, atlas_affine = reference.atlas()
     labels = reference.atlas_labels
@@ -56,7 +56,7 @@ def _draw_surfaces(axes: object, reference: ReferenceSpace, plane: Plane, at_mm:
 
 
 def crossing_segments(vertices_mm: np.ndarray, faces: np.ndarray, axis: int, at_mm: float) -> np.ndarray:
-    """Where a plane cuts the triangles of a surface.
+    """Return the segments along which a plane cuts the triangles of a surface.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def crossing_segments(vertices_mm: np.ndarray, faces: np.ndarray, axis: int, at_
     height = np.where(height == 0, 1e-9, height)[faces]
     cut_faces = np.flatnonzero((height.min(axis=1) < 0) & (height.max(axis=1) > 0))
     height, corners = height[cut_faces], vertices_mm[faces[cut_faces]]
-    # The corner that lies alone on its side: both cut edges start there.
+    # Both cut edges start at the corner that is alone on its side.
     above = height > 0
     alone = np.where(above.sum(axis=1) == 1, above.argmax(axis=1), (~above).argmax(axis=1))
     rows = np.arange(len(cut_faces))

@@ -1,4 +1,4 @@
-"""Where things go on a contact sheet, and the few strokes it is drawn with."""
+"""Layout of a contact sheet, and the strokes that it is drawn with."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ PAGE_PX = 1200
 MARGIN_PX = 12
 _TOP_PX = 48
 _HEIGHT_PX = 1100
-_WIDEST_PX = 195
+_MAX_WIDTH_PX = 195
 _LABELS_FROM_PX = 90
 _BETWEEN_PX = 4
 _DASH = {"rejected": (6, 3), "withdrawn": (2, 3)}
@@ -43,11 +43,11 @@ class Layout:
 
     @property
     def height_px(self) -> int:
-        """Where the grid ends."""
+        """Lower end of the grid."""
         return _TOP_PX + self.rows * (self.tile_height_px + self.label_px + _BETWEEN_PX)
 
     def box(self, number: int) -> Box:
-        """Left, top, right and bottom of a tile."""
+        """Return left, top, right and bottom of a tile."""
         row, column = divmod(number, self.columns)
         left = MARGIN_PX + column * (self.tile_px + _BETWEEN_PX)
         top = _TOP_PX + self.label_px + row * (self.tile_height_px + self.label_px + _BETWEEN_PX)
@@ -55,15 +55,15 @@ class Layout:
 
 
 def lay_out(tiles: int, proportion: float) -> Layout:
-    """The fewest columns with which all tiles fit onto a page of bounded height.
+    """Lay out tiles in the fewest columns with which they all fit onto a page of bounded height.
 
     Parameters
     ----------
     proportion : float
-        Height of a picture over its width; kept between 1/3 and 2.
+        Height of an image over its width; limited to between 1/3 and 2.
     """
     proportion = min(2.0, max(1 / 3, proportion))
-    columns = math.ceil((PAGE_PX - 2 * MARGIN_PX + _BETWEEN_PX) / (_WIDEST_PX + _BETWEEN_PX))
+    columns = math.ceil((PAGE_PX - 2 * MARGIN_PX + _BETWEEN_PX) / (_MAX_WIDTH_PX + _BETWEEN_PX))
     while True:
         tile = (PAGE_PX - 2 * MARGIN_PX + _BETWEEN_PX) // columns - _BETWEEN_PX
         layout = Layout(columns, max(1, -(-tiles // columns)), tile, round(tile * proportion), _font_px(tile))
@@ -78,13 +78,13 @@ def _font_px(tile_px: int) -> int:
 
 @cache
 def font(size_px: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which comes with matplotlib on every machine."""
+    """Load DejaVu Sans, which comes with matplotlib on every machine."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts/ttf" / name), size_px)
 
 
 def fitting(draw: ImageDraw.ImageDraw, text: str, face: ImageFont.FreeTypeFont, width_px: float) -> str:
-    """As much of a text as fits into a width, with … where it was cut."""
+    """Return as much of a text as fits into a width, ending in … where it was cut."""
     if draw.textlength(text, face) <= width_px:
         return text
     low, high = 0, len(text)
@@ -95,7 +95,7 @@ def fitting(draw: ImageDraw.ImageDraw, text: str, face: ImageFont.FreeTypeFont, 
 
 
 def outline(draw: ImageDraw.ImageDraw, box: Box, color: str, status: str) -> None:
-    """Outline a box: a line for flagged, dashes for rejected, dots for withdrawn, so that colour is not all."""
+    """Outline a box: a line for flagged, dashes for rejected, dots for withdrawn, so that it is not colour alone."""
     left, top, right, bottom = box
     stroke, dash = _STROKE.get(status, 1), _DASH.get(status)
     if dash is None:

@@ -1,7 +1,7 @@
-"""Cuts through volumes in world millimetres, drawn the neurological way: the subject's left on the left.
+"""Slices through volumes in world millimetres, in neurological convention: the subject's left is on the left.
 
-A cut is resampled on a grid of RAS millimetres through the volume's affine, so that volumes with other grids lie on
-each other, and so does everything that is given in millimetres.
+A slice is resampled on a grid of RAS millimetres through the volume's affine, so that volumes with different grids
+overlay each other, as does everything that is given in millimetres.
 """
 
 from dataclasses import dataclass
@@ -14,28 +14,28 @@ from scipy.ndimage import map_coordinates
 from cytonet_pipeline.reporting.style import bare
 
 Plane = Literal["sagittal", "coronal", "axial"]
-# Which world axis is held, which runs right in the picture, which runs up.
+# World axes of a plane: the one held fixed, the one that points right in the picture, the one that points up.
 AXES: dict[Plane, tuple[int, int, int]] = {"sagittal": (0, 1, 2), "coronal": (1, 0, 2), "axial": (2, 0, 1)}
 _ENDS = ("LR", "PA", "IS")
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What part of the world a cut shows: a box in RAS mm."""
+    """Field of view of a slice: a box in RAS mm."""
 
     low_mm: tuple[float, float, float]
     high_mm: tuple[float, float, float]
 
     @classmethod
     def around(cls, mask: np.ndarray, affine: np.ndarray, margin_mm: float = 6.0) -> "Frame":
-        """Box around everything above zero in a volume."""
+        """Return the box around all voxels above zero in a volume."""
         index = np.argwhere(mask[::2, ::2, ::2] > 0) * 2
         points = index @ affine[:3, :3].T + affine[:3, 3]
         low, high = points.min(axis=0) - margin_mm, points.max(axis=0) + margin_mm
         return cls((float(low[0]), float(low[1]), float(low[2])), (float(high[0]), float(high[1]), float(high[2])))
 
     def extent(self, plane: Plane) -> tuple[float, float, float, float]:
-        """Left, right, bottom, top of the picture in mm, as `imshow` takes it."""
+        """Return left, right, bottom and top of the picture in mm, as `imshow` takes them."""
         _, right, up = AXES[plane]
         return self.low_mm[right], self.high_mm[right], self.low_mm[up], self.high_mm[up]
 
@@ -58,9 +58,9 @@ def cut(
     affine : (4, 4) array
         Voxel to RAS mm.
     at_mm : float
-        Where the plane lies on its own axis.
+        Position of the plane on the axis that it is perpendicular to.
     labels : bool
-        Take the nearest voxel instead of a linear mean.
+        Take the nearest voxel instead of interpolating linearly.
 
     Returns
     -------
@@ -78,12 +78,12 @@ def cut(
 
 
 def show(axes: Axes, image: np.ndarray, plane: Plane, frame: Frame, **options: Any) -> None:
-    """Draw a cut in mm; the image may carry a colour axis."""
+    """Draw a slice in mm; the image may have a colour axis."""
     axes.imshow(image, origin="lower", extent=frame.extent(plane), interpolation="nearest", aspect="equal", **options)
 
 
 def name_ends(axes: Axes, plane: Plane, color: str = "white") -> None:
-    """Write L/R, P/A, I/S at the ends of a cut, and take its ticks away."""
+    """Write L/R, P/A, I/S at the edges of a slice, and remove its ticks."""
     bare(axes)
     _, right, up = AXES[plane]
     for text, x, y, ha, va in (
@@ -96,7 +96,7 @@ def name_ends(axes: Axes, plane: Plane, color: str = "white") -> None:
 
 
 def scale_bar(axes: Axes, frame: Frame, plane: Plane, length_mm: float = 20.0, color: str = "white") -> None:
-    """Draw a bar of so many mm in the lower right corner."""
+    """Draw a scale bar in the lower right corner."""
     _, right, bottom, top = frame.extent(plane)
     x, y = right - 4 - length_mm, bottom + 0.05 * (top - bottom)
     axes.plot([x, x + length_mm], [y, y], color=color, linewidth=2, solid_capstyle="butt")

@@ -1,11 +1,11 @@
-"""The look that all figures share, and how a figure becomes a file.
+"""The style that all figures share, writing figures to files, and whether such files are up to date.
 
 Figures are `matplotlib.figure.Figure` objects without pyplot: nothing global, safe in any process. Colours that the
-atlas does not give are Okabe and Ito's, which people with any colour vision tell apart.
+atlas does not define are Okabe and Ito's, which can be told apart with any colour vision.
 """
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +46,12 @@ _RC: Any = {
     "axes.labelsize": 9.0,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "svg.hashsalt": "cytonet",  # otherwise every SVG has other ids than the last
+    "svg.hashsalt": "cytonet",  # otherwise ids in an SVG differ from run to run
 }
 
 
 def new_figure(title: str, width_in: float, height_in: float) -> Figure:
-    """Give an empty figure in the house's style, titled, with constrained layout."""
+    """Return an empty figure in the package's style, with a title and constrained layout."""
     with rc_context(_RC):
         layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06)
         figure = Figure(figsize=(width_in, height_in), layout=layout)
@@ -60,19 +60,19 @@ def new_figure(title: str, width_in: float, height_in: float) -> Figure:
 
 
 def panels(figure: Figure, rows: int, columns: int, **options: Any) -> list[Axes]:
-    """Give `rows` × `columns` axes in the house's style, row by row."""
+    """Return `rows` × `columns` axes in the package's style, row by row."""
     with rc_context(_RC):
         return list(np.ravel(figure.subplots(rows, columns, squeeze=False, **options)))
 
 
 def legend(figure: Figure, handles: Sequence[Any], where: str = "lower center", **options: Any) -> None:
-    """Put a legend outside of all axes; nothing without handles."""
+    """Put a legend outside all axes; do nothing without handles."""
     if handles:
         figure.legend(handles=handles, loc=f"outside {where}", frameon=False, **options)  # type: ignore[call-overload]
 
 
 def bare(axes: Axes) -> None:
-    """Take away ticks and frame, as pictures need."""
+    """Remove ticks and frame, for images."""
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
@@ -80,7 +80,7 @@ def bare(axes: Axes) -> None:
 
 
 def save(figure: Figure, path: Path, dpi: int = 150) -> Path:
-    """Write a figure in one piece; the ending of `path` says the format. The same figure gives the same bytes."""
+    """Write a figure in one piece, in the format of the suffix of `path`. The same figure gives the same bytes."""
     kind = path.suffix.lstrip(".")
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})
     with atomic_file(path) as temporary, rc_context(_RC):
@@ -88,13 +88,22 @@ def save(figure: Figure, path: Path, dpi: int = 150) -> Path:
     return path
 
 
+def are_up_to_date(pictures: Iterable[Path], folder: Path) -> bool:
+    """Return whether every picture was drawn after the stamp (`inputs.json`) of the result in `folder`."""
+    stamp = folder / "inputs.json"
+    if not stamp.exists():
+        return False
+    made_ns = stamp.stat().st_mtime_ns
+    return all(picture.exists() and picture.stat().st_mtime_ns >= made_ns for picture in pictures)
+
+
 def distinct_colors(names: Sequence[str]) -> dict[str, str]:
-    """Colours for a handful of categories, in their order; from the ninth on they repeat."""
+    """Return colours for a handful of categories, in their order; from the ninth on they repeat."""
     return {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(names)}
 
 
 def area_colors(areas: Mapping[int, str], fallback: str = UNKNOWN_COLOR) -> dict[int, tuple[float, float, float]]:
-    """Colours of areas as RGB, 0 to 1, from `#rrggbb`; a missing or malformed one becomes grey."""
+    """Return colours of areas as RGB, 0 to 1, from `#rrggbb`; a missing or malformed one becomes grey."""
     colors = {}
     for area, color in areas.items():
         try:

@@ -1,4 +1,4 @@
-"""Values of vertices on the inflated surfaces: four views as a picture, and a page to turn around."""
+"""Vertex values on the inflated surfaces: four views as a figure, and an HTML page with a surface to rotate."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,19 +25,19 @@ _DARKEST = 0.55
 def surface_picture(
     reference: ReferenceSpace, values: Mapping[str, np.ndarray], path: Path, title: str, unit: str
 ) -> Path:
-    """Draw values of both hemispheres into a file; see `draw_surfaces`."""
+    """Draw values of both hemispheres and save the figure; see `draw_surfaces`."""
     return save(draw_surfaces(reference, values, title, unit), path)
 
 
 def draw_surfaces(reference: ReferenceSpace, values: Mapping[str, np.ndarray], title: str, unit: str) -> Figure:
-    """Lateral and medial views of both hemispheres, inflated.
+    """Draw lateral and medial views of both inflated hemispheres.
 
     Parameters
     ----------
     values : mapping
-        By hemisphere (`L`, `R`), one value a vertex of the white (and inflated) surface; NaN is drawn grey.
+        By hemisphere (`L`, `R`), one value per vertex of the white (and inflated) surface; NaN is drawn grey.
     unit : str
-        What the colour bar says.
+        Label of the colour bar.
     """
     low, high = value_range(values)
     shades = ScalarMappable(Normalize(low, high), SEQUENTIAL)
@@ -54,7 +54,7 @@ def draw_surfaces(reference: ReferenceSpace, values: Mapping[str, np.ndarray], t
 def surface_page(
     reference: ReferenceSpace, values: Mapping[str, np.ndarray], hemisphere: str, path: Path, title: str
 ) -> Path:
-    """Write an HTML page with one hemisphere that can be turned; it opens without a network."""
+    """Write an HTML page with one hemisphere that can be rotated; it needs no network."""
     from nilearn import plotting  # takes seconds
 
     low, high = value_range(values)
@@ -83,7 +83,7 @@ def _draw_mesh(
 ) -> None:
     """Paint the triangles that face the viewer, far ones first.
 
-    matplotlib's three-dimensional axes, which nilearn draws into, took 4 s for what takes 1 s here.
+    matplotlib's three-dimensional axes, which nilearn draws on, took 4 s for what takes 1 s here.
     """
     # Seen from the left, anterior is on the left.
     towards_viewer, right = (-1.0, -1.0) if from_left else (1.0, 1.0)
@@ -98,8 +98,8 @@ def _draw_mesh(
     colors = np.where(np.isnan(of_faces)[:, None], _NO_VALUE, shades.to_rgba(np.nan_to_num(of_faces)))
     colors[:, :3] *= (_DARKEST + (1 - _DARKEST) * facing[seen])[:, None]
     flat = np.stack([right * corners[seen, :, 1], corners[seen, :, 2]], axis=-1)
-    # Edges in the faces' colours close the seams between antialiased triangles. Only an array, which the signature
-    # does not tell of, is taken without a loop over triangles.
+    # Edges in the faces' colours close the seams between antialiased triangles. An array is drawn without a loop over
+    # triangles, although the signature does not list it.
     polygons: Any = flat
     axes.add_collection(PolyCollection(polygons, facecolors=colors, edgecolors=colors, linewidths=0.2, rasterized=True))
     axes.autoscale_view()
@@ -108,7 +108,7 @@ def _draw_mesh(
 
 
 def value_range(values: Mapping[str, np.ndarray]) -> tuple[float, float]:
-    """Colour range of both hemispheres together: 2nd to 98th percentile, so that a few vertices do not decide it."""
+    """Return the colour range of both hemispheres: 2nd to 98th percentile, so that a few vertices do not decide it."""
     known = np.concatenate([of_side[np.isfinite(of_side)] for of_side in values.values()])
     if len(known) == 0:
         return 0.0, 1.0

@@ -1,4 +1,4 @@
-"""Where a brain's sections come to lie in the reference, and what the numbers say of the way there."""
+"""The transforms of a brain: where its sections lie in the reference, and the quality figures of the chain."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -14,15 +14,15 @@ from cytonet_pipeline.reporting.slices import AXES, Frame, Plane, cut, name_ends
 from cytonet_pipeline.reporting.style import SEQUENTIAL, bare, new_figure, panels, save
 
 _SHOWN_NUMBERS = {
-    "jacobian_min": "smallest Jacobian",
+    "jacobian_min": "minimum Jacobian",
     "jacobian_p01": "Jacobian, 1st percentile",
     "jacobian_p99": "Jacobian, 99th percentile",
     "folded_share": "folded share",
     "inside_brain_share": "cortex inside the brain",
-    "on_cortex_share": "cortex on cortex",
-    "opposite_on_cortex_share": "… the other way round",
-    "round_trip_mm_p95": "there and back, p95 (mm)",
-    "area_agreement": "areas as in the atlas",
+    "on_cortex_share": "cortex points on cortex",
+    "opposite_on_cortex_share": "… with the inverse chain",
+    "round_trip_mm_p95": "round trip, p95 (mm)",
+    "area_agreement": "areas agreeing with atlas",
     "mirrored_area_agreement": "… if mirrored",
 }
 _SLICES = 3
@@ -38,14 +38,14 @@ def transform_figure(
     path: Path,
     outlines_mm: Outlines | None = None,
 ) -> Path:
-    """Draw the transforms of a brain into a file.
+    """Draw the transforms of a brain and save the figure.
 
     Parameters
     ----------
     points_mm : (N, 3) array
         Points of the brain's own cortex, brain mm.
     outlines_mm : mapping of lists of (N, 3) arrays, optional
-        By sample the lines around its cortex, brain mm: drawn over the reference in place of the points.
+        By sample, the lines around its cortex, brain mm: drawn over the reference instead of the points.
     """
     samples = nearest_sections(chain, points_mm)
     mapped_mm = chain.brain_to_reference(points_mm)
@@ -72,13 +72,13 @@ def transform_figure(
 
 
 def nearest_sections(chain: BrainChain, points_mm: np.ndarray) -> np.ndarray:
-    """Sample of the section that each point (N, 3), brain mm, lies nearest to; (N,) of str."""
+    """Return the sample of the section nearest to each point: (N,) of str for (N, 3) points in brain mm."""
     samples = np.array(list(chain.sections), dtype=str)
     if len(samples) == 0 or len(points_mm) == 0:
         return np.full(len(points_mm), "", dtype=str)
     normals = np.stack([chain.section_normal(str(sample)) for sample in samples])
     origins_mm = np.stack([chain.sections[str(sample)].matrix[:, 3] for sample in samples])
-    # Distances from planes need no place within them: warps stay out of it.
+    # Distances from planes do not depend on positions within them, so warps play no part.
     off_mm = np.abs(points_mm @ normals.T - (origins_mm * normals).sum(axis=1))
     return samples[np.nan_to_num(off_mm, nan=np.inf).argmin(axis=1)]
 
@@ -102,7 +102,7 @@ def draw_transform(
     samples : (N,) array of str
         Section of each point.
     series : sequence of str
-        Samples in the order of the series: they give the colours.
+        Samples in the order of the series, which gives the colours.
     outlines_mm : mapping of lists of (N, 3) arrays, optional
         Lines around the cortex of a few sections, in the reference.
     """
@@ -129,11 +129,11 @@ def draw_transform(
 
 
 def _plane_of_series(mapped_mm: np.ndarray, samples: np.ndarray) -> Plane:
-    """The orthogonal plane that sections are most parallel to: along its axis their points spread least."""
-    found = [np.median(np.abs(p - np.median(p, axis=0)), axis=0) for p in _groups(mapped_mm, samples)]
-    if not found:
+    """Return the orthogonal plane most nearly parallel to the sections: along its axis their points spread least."""
+    spreads_mm = [np.median(np.abs(p - np.median(p, axis=0)), axis=0) for p in _groups(mapped_mm, samples)]
+    if not spreads_mm:
         return "coronal"
-    held = int(np.argmin(np.median(found, axis=0)))
+    held = int(np.argmin(np.median(spreads_mm, axis=0)))
     return next(plane for plane, (axis, _, _) in AXES.items() if axis == held)
 
 
@@ -145,7 +145,7 @@ def _draw_all(
     axes: Axes, t1w: np.ndarray, affine: np.ndarray, frame: Frame, plane: Plane, points: np.ndarray, shade: np.ndarray
 ) -> None:
     held, right, up = AXES[plane]
-    # Beside the midline, where there is cortex to compare with.
+    # Off the midline, where there is cortex to compare with.
     at_mm = {"sagittal": -30.0, "coronal": -20.0, "axial": 10.0}[plane]
     show(axes, cut(t1w, affine, plane, at_mm, frame), plane, frame, cmap="gray")
     axes.scatter(points[:, right], points[:, up], c=shade, cmap=SEQUENTIAL, vmin=0, vmax=1, s=1.5, linewidths=0)
@@ -165,7 +165,7 @@ def _draw_section(
     lines: Sequence[np.ndarray],
     sample: str,
 ) -> None:
-    """The template along the section, which is bent in the reference, with the section's outline on it."""
+    """Draw the template resampled along the section, which is curved in the reference, with the section's outline."""
     held, right, up = AXES[plane]
     places = np.concatenate([points, *lines])
     places = places[np.isfinite(places).all(axis=1)]
@@ -176,7 +176,9 @@ def _draw_section(
     if not lines:
         axes.scatter(points[:, right], points[:, up], s=3, color=_OUTLINE, linewidths=0)
     low_mm, high_mm = np.quantile(places[:, held], [0.01, 0.99])
-    axes.set_title(f"section {sample} over the template bent like it\n{'xyz'[held]} = {low_mm:.0f} to {high_mm:.0f} mm")
+    axes.set_title(
+        f"section {sample} on the template, resampled along it\n{'xyz'[held]} = {low_mm:.0f} to {high_mm:.0f} mm"
+    )
     axes.title.set_fontsize(9)
     axes.set(xlim=frame.extent(plane)[:2], ylim=frame.extent(plane)[2:])
     name_ends(axes, plane)
@@ -189,16 +191,16 @@ def _terms(across: np.ndarray, upward: np.ndarray) -> np.ndarray:
 
 
 def _bent(places: np.ndarray, held: int, right: int, up: int) -> np.ndarray:
-    """Coefficients of the quadratic sheet through places: where it lies on the held axis; flat for a few places."""
+    """Fit a quadratic sheet to points: its coefficients (6,) along the held axis; flat for fewer than 50 points."""
     if len(places) < 50:
         middle_mm = float(np.median(places[:, held])) if len(places) else 0.0
         return np.array([middle_mm, 0, 0, 0, 0, 0])
-    found, *_ = np.linalg.lstsq(_terms(places[:, right], places[:, up]), places[:, held], rcond=None)
-    return np.asarray(found)
+    coefficients, *_ = np.linalg.lstsq(_terms(places[:, right], places[:, up]), places[:, held], rcond=None)
+    return np.asarray(coefficients)
 
 
 def _bent_cut(volume: np.ndarray, affine: np.ndarray, plane: Plane, frame: Frame, bent_mm: np.ndarray) -> np.ndarray:
-    """Resample a volume on a sheet; as `slices.cut`, which is for flat ones."""
+    """Resample a volume on a quadratic sheet, as `slices.cut` does on a plane."""
     held, right, up = AXES[plane]
     left_mm, right_mm, bottom_mm, top_mm = frame.extent(plane)
     across, upward = np.meshgrid(np.arange(left_mm + 0.5, right_mm), np.arange(bottom_mm + 0.5, top_mm))
@@ -211,7 +213,7 @@ def _bent_cut(volume: np.ndarray, affine: np.ndarray, plane: Plane, frame: Frame
 
 
 def _spread(series: Sequence[str], samples: np.ndarray) -> list[str]:
-    """A few sections with points, evenly along the series, its ends left out."""
+    """Choose a few sections with points, evenly spaced along the series without its ends."""
     present = set(map(str, samples))
     with_points = [sample for sample in series if sample in present]
     if len(with_points) <= _SLICES:
@@ -225,11 +227,11 @@ def _write_numbers(axes: Axes, numbers: Mapping[str, object], problems: Sequence
     lines = [f"{'sections':<26}{n_sections:>8}"]
     for key, name in _SHOWN_NUMBERS.items():
         value = numbers.get(key)
-        said = f"{value:.3f}" if isinstance(value, (int, float)) else "–"
-        lines.append(f"{name:<26}{said:>8}")
+        text = f"{value:.3f}" if isinstance(value, (int, float)) else "–"
+        lines.append(f"{name:<26}{text:>8}")
     axes.text(0.02, 0.98, "\n".join(lines), transform=axes.transAxes, va="top", family="monospace", fontsize=8.5)
     if problems:
-        said = "\n".join(textwrap.fill(problem.splitlines()[0], 62) for problem in problems[:3])
-        axes.text(0.02, 0.38, said, transform=axes.transAxes, va="top", fontsize=7.5, color="#B00000").set_in_layout(
+        text = "\n".join(textwrap.fill(problem.splitlines()[0], 62) for problem in problems[:3])
+        axes.text(0.02, 0.38, text, transform=axes.transAxes, va="top", fontsize=7.5, color="#B00000").set_in_layout(
             False
         )

@@ -1,4 +1,4 @@
-"""All pictures of an encoder's UMAP, drawn beside its coordinates in the store."""
+"""All figures of an encoder's UMAP, drawn beside its coordinates in the store."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,23 +10,25 @@ from cytonet_pipeline.dataset import Dataset
 from cytonet_pipeline.evaluation.embedding_analysis.surface_map import read_func
 from cytonet_pipeline.patches import read_index
 from cytonet_pipeline.registration import ReferenceSpace
-from cytonet_pipeline.reporting.freshness import are_fresh
+from cytonet_pipeline.reporting.style import are_up_to_date
 from cytonet_pipeline.reporting.surface_figure import surface_page, surface_picture
 from cytonet_pipeline.reporting.umap_drawings import umap_pictures
+from cytonet_pipeline.reporting.umap_page import hover_columns, write_page
 from cytonet_pipeline.settings import Settings
-from cytonet_pipeline.store import REFERENCE_MM, Store, read_record, read_table
+from cytonet_pipeline.store import Store, read_record, read_table
 
-_INDEX = ["patch_id", "brain", "sample", "section", "annotated_area", *REFERENCE_MM]
+# Columns of the patch index that the figures need; the page adds what it shows on hovering.
+_INDEX = ("patch_id", "brain", "annotated_area", "ref_y_mm")
 _SURFACES = {"umap1": "UMAP 1", "pca1": "PCA 1"}
 
 
 def umap_figures(encoder: str, settings: Settings, store: Store) -> Mapping[str, Path]:
-    """Draw what is missing or older than the coordinates of the current version.
+    """Draw figures that are missing or older than the coordinates of the current version.
 
     Returns
     -------
     mapping
-        What is worth showing, by its title: PNGs.
+        PNGs to show, by title.
     """
     folder = store.umap(encoder, store.current_encoder(encoder).name)
     pictures = {
@@ -37,20 +39,23 @@ def umap_figures(encoder: str, settings: Settings, store: Store) -> Mapping[str,
         "PCA 1 on the surface": folder / f"{encoder}_desc-pca1_surface.png",
     }
     pages = [folder / "umap.html", *(folder / f"{encoder}_hemi-{side}_desc-umap1_surface.html" for side in "LR")]
-    if are_fresh([*pictures.values(), *pages], folder):
+    if are_up_to_date([*pictures.values(), *pages], folder):
         return pictures
     figures = read_record(folder / "figures.json")
     names = Dataset(settings.data, settings.experiments.dataset).area_names()
-    umap_pictures(umap_points(folder, figures, store), names, folder, f"UMAP of {encoder}")
+    points, title = umap_points(folder, figures, store), f"UMAP of {encoder}"
+    umap_pictures(points, names, folder, title)
+    write_page(points, names, folder / "umap.html", title)
     _surfaces(folder, encoder, ReferenceSpace.load(settings.reference), figures)
     return pictures
 
 
 def umap_points(folder: Path, figures: Mapping[str, Any], store: Store) -> pd.DataFrame:
-    """Coordinates of `umap.parquet`, with what the patch index says of each patch."""
+    """Read the coordinates of `umap.parquet`, with the columns of the patch index that the figures need."""
     coordinates = read_table(folder / "umap.parquet", "umap")
     brains = sorted(figures["n_patches_by_brain"])
-    index = pd.concat([read_index(store, brain, columns=_INDEX) for brain in brains], ignore_index=True)
+    columns = list(dict.fromkeys([*_INDEX, *hover_columns()]))
+    index = pd.concat([read_index(store, brain, columns=columns) for brain in brains], ignore_index=True)
     return coordinates.merge(index, on="patch_id", how="inner", validate="one_to_one")
 
 

@@ -124,8 +124,8 @@ class LinearProbeStage(ResumableStage[str]):
 
     def summary(self, settings: Settings, partition: str) -> Summary:
         """See `Stage.summary`; scores with all labels."""
+        from cytonet_pipeline.reporting.confusion_figure import probe_figures
         from cytonet_pipeline.reporting.markdown import metrics_markdown
-        from cytonet_pipeline.reporting.probe_figures import probe_figures
 
         folder = self.folder(settings, partition)
         rows = read_table(folder / "metrics.parquet", "metrics")

@@ -10,7 +10,7 @@ from PIL import Image, ImageColor
 from cytonet_pipeline.dataset import Dataset
 from cytonet_pipeline.histology import survey, take_inventory
 from cytonet_pipeline.reporting.contact_sheet import (
-    MOST_BYTES,
+    MAX_BYTES,
     STATUS_COLORS,
     Tile,
     chosen_sections,
@@ -125,7 +125,7 @@ def test_the_png_has_the_colours_of_the_page():
     data = small_png(page)
     stored = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
 
-    assert len(data) <= MOST_BYTES
+    assert len(data) <= MAX_BYTES
     assert np.abs(stored - np.asarray(page)).max() <= 255 / 23 / 2 + 1
     assert has_color(stored, STATUS_COLORS["flagged"])
 

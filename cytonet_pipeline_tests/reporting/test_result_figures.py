@@ -7,9 +7,9 @@ from sklearn.metrics import confusion_matrix
 
 from cytonet_pipeline.reporting.confusion_figure import confusion_shares, draw_confusion
 from cytonet_pipeline.reporting.curves import draw_curves, training_curves
-from cytonet_pipeline.reporting.freshness import are_fresh
 from cytonet_pipeline.reporting.index_figure import draw_index
 from cytonet_pipeline.reporting.metrics_figure import draw_metrics
+from cytonet_pipeline.reporting.style import are_up_to_date
 from cytonet_pipeline.store import table, write_stamp
 
 NAMES = pd.DataFrame({"index": [1, 2, 3], "name": ["a", "b", "c"], "color": ["#ff0000", "#00ff00", "#0000ff"]})
@@ -51,7 +51,7 @@ def test_bars_are_the_intervals(metrics):
 def test_draws_of_labels_are_one_dot(metrics):
     axes = draw_metrics(metrics).axes[1]
 
-    assert axes.get_title() == "logistic, 10 an area"
+    assert axes.get_title() == "logistic, 10 labels per area"
     first = metrics.query("encoder == 'demo_random' and labels_per_area == 10 and split == 'seen_brains'")
     assert axes.containers[0].lines[0].get_xdata()[0] == pytest.approx(first["macro_f1"].mean())
 
@@ -97,7 +97,7 @@ def test_there_is_a_panel_for_what_was_measured_and_no_other(history, tmp_path):
     assert training_curves(history, tmp_path / "curves.png", title="demo").stat().st_size > 1000
 
 
-def test_the_best_state_is_ringed_and_its_step_told(history):
+def test_the_best_state_is_ringed_and_its_step_is_in_the_title(history):
     history.loc[7, "knn_accuracy"] = 0.8
 
     (shown,) = [axes for axes in draw_curves(history, "demo").axes if "k-NN" in axes.get_title()]
@@ -119,9 +119,9 @@ def test_splits_are_counted_beside_their_bars():
     )
     index = index.assign(ref_x_mm=0.0, ref_y_mm=1.0, ref_z_mm=2.0, order=range(7))
 
-    said = [text.get_text().strip() for text in draw_index(index).axes[3].texts]
+    labels = [text.get_text().strip() for text in draw_index(index).axes[3].texts]
 
-    assert said == ["5 (2 annotated)", "2 (1 annotated)"]
+    assert labels == ["5 (2 annotated)", "2 (1 annotated)"]
 
 
 def test_an_empty_index_still_gives_a_figure():
@@ -133,10 +133,10 @@ def test_a_picture_older_than_its_result_is_drawn_again(tmp_path):
 
     picture = tmp_path / "x.png"
     picture.write_bytes(b"")
-    assert not are_fresh([picture], tmp_path)  # no result at all
+    assert not are_up_to_date([picture], tmp_path)  # no result at all
     write_stamp(tmp_path, {})
     os.utime(picture, ns=(0, 0))
-    assert not are_fresh([picture], tmp_path)
+    assert not are_up_to_date([picture], tmp_path)
     os.utime(picture)
-    assert are_fresh([picture], tmp_path)
-    assert not are_fresh([picture, tmp_path / "missing.png"], tmp_path)
+    assert are_up_to_date([picture], tmp_path)
+    assert not are_up_to_date([picture, tmp_path / "missing.png"], tmp_path)

@@ -11,7 +11,7 @@ from sklearn.metrics import silhouette_score
 from cytonet_pipeline.learning.measures import same_brain_excess
 
 # A silhouette compares all pairs.
-SILHOUETTE_AT_MOST = 10_000
+MAX_SILHOUETTE_ROWS = 10_000
 
 
 def brain_separation(
@@ -35,7 +35,7 @@ def brain_separation(
         `silhouette_by_area`; the same with `_centred` after each brain's mean is removed. None where there is only one
         brain or area.
     """
-    few = _sample(len(features), SILHOUETTE_AT_MOST, seed)
+    few = _sample(len(features), MAX_SILHOUETTE_ROWS, seed)
     features, brains, areas = features[few].astype(np.float32), brains[few], areas[few]
     _, codes = np.unique(brains, return_inverse=True)
     found: dict[str, float | int | None] = {"n_patches": len(features), "k": k}

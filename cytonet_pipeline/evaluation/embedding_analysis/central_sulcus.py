@@ -16,10 +16,10 @@ from cytonet_pipeline.store import REFERENCE_MM
 MOTOR = frozenset({"4a", "4p"})
 SENSORY = frozenset({"3a", "3b"})
 BIN_MM = 2.0
-FURTHEST_MM = 20.0
-FEWEST_PAIRS = 30
+MAX_DISTANCE_MM = 20.0
+MIN_PAIRS = 30
 # Per brain and hemisphere: enough for a mean, few enough for all their pairs.
-_MOST_ROWS = 4000
+_MAX_ROWS = 4000
 _KINDS = ("across", "within", "other")
 
 
@@ -64,10 +64,10 @@ def _pairs(joined: pd.DataFrame, unit: np.ndarray, index: np.ndarray, generator:
     """Pairs of one hemisphere: kind, bin of distance, cosine distance of the features."""
     of_banks = joined["bank"].to_numpy()[index] != ""
     rest = index[~of_banks]
-    room = max(0, _MOST_ROWS - int(of_banks.sum()))
+    room = max(0, _MAX_ROWS - int(of_banks.sum()))
     index = np.concatenate([index[of_banks], generator.permutation(rest)[:room]])
     points_mm = joined[list(REFERENCE_MM)].to_numpy(np.float64)[index]
-    near = cKDTree(points_mm).query_pairs(FURTHEST_MM, output_type="ndarray")
+    near = cKDTree(points_mm).query_pairs(MAX_DISTANCE_MM, output_type="ndarray")
     i, j = index[near[:, 0]], index[near[:, 1]]
     kind = _kind(*(joined[c].to_numpy()[at] for c in ("bank", "gyrus") for at in (i, j)))
     kept = kind != ""
@@ -90,8 +90,8 @@ def _compared(pairs: pd.DataFrame) -> dict[str, object]:
     counts = pairs.groupby(["bin", "kind"]).size().unstack(fill_value=0).reindex(columns=list(_KINDS), fill_value=0)
     means = pairs.groupby(["bin", "kind"])["apart"].mean().unstack().reindex(columns=list(_KINDS))
     matched = counts.index[(counts["across"] > 0) & (counts["within"] > 0)]
-    if counts.loc[matched, "across"].sum() < FEWEST_PAIRS:
-        reason = f"fewer than {FEWEST_PAIRS} pairs across the central sulcus within {FURTHEST_MM:g} mm"
+    if counts.loc[matched, "across"].sum() < MIN_PAIRS:
+        reason = f"fewer than {MIN_PAIRS} pairs across the central sulcus within {MAX_DISTANCE_MM:g} mm"
         return {"available": False, "reason": reason}
     across, within = (_weighted(means, counts, matched, kind) for kind in ("across", "within"))
     with_other = matched[(counts.loc[matched, "other"] > 0).to_numpy()]
@@ -106,7 +106,7 @@ def _compared(pairs: pd.DataFrame) -> dict[str, object]:
         "step_over_other_sulci": round(across_there / other, 4) if other else None,
         **{f"pairs_{kind}": int(counts.loc[matched, kind].sum()) for kind in _KINDS},
         "bin_mm": BIN_MM,
-        "furthest_mm": FURTHEST_MM,
+        "furthest_mm": MAX_DISTANCE_MM,
     }
 
 

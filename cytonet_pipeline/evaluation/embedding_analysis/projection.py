@@ -15,7 +15,7 @@ from cytonet_pipeline.errors import DataFault
 from cytonet_pipeline.evaluation.embedding_analysis.analysis import analyse_embedding
 from cytonet_pipeline.evaluation.embedding_analysis.pca import align, principal_components
 from cytonet_pipeline.evaluation.embedding_analysis.surface_map import onto_surface, reach_mm, write_func
-from cytonet_pipeline.evaluation.embedding_analysis.umap_fit import FEWEST_ROWS, FIT_AT_MOST, umap_coordinates
+from cytonet_pipeline.evaluation.embedding_analysis.umap_fit import MAX_FIT_ROWS, MIN_ROWS, umap_coordinates
 from cytonet_pipeline.evaluation.features.embedding_store import read_embeddings
 from cytonet_pipeline.evaluation.features.evaluation_set import evaluation_set
 from cytonet_pipeline.progress import task
@@ -97,9 +97,9 @@ def project(features: np.ndarray, rows: pd.DataFrame, block: EvaluationBlock) ->
     DataFault
         Too few rows.
     """
-    if len(rows) < FEWEST_ROWS:
+    if len(rows) < MIN_ROWS:
         raise DataFault(
-            f"UMAP: {len(rows)} patches are too few (at least {FEWEST_ROWS}).",
+            f"UMAP: {len(rows)} patches are too few (at least {MIN_ROWS}).",
             to_fix="lower umap_every in the evaluation block, or raise density_per_mm3",
         )
     components = principal_components(features, COMPONENTS, block.seed)
@@ -113,7 +113,7 @@ def project(features: np.ndarray, rows: pd.DataFrame, block: EvaluationBlock) ->
     figures: dict[str, object] = {
         "n_patches": len(rows),
         "n_patches_by_brain": {str(brain): int(n) for brain, n in rows["brain"].value_counts(sort=False).items()},
-        "n_fitted": min(len(rows), FIT_AT_MOST),
+        "n_fitted": min(len(rows), MAX_FIT_ROWS),
         "pca_components": len(components.explained),
         "pca_explained": [round(float(share), 5) for share in components.explained],
         "pca_explained_total": round(float(components.explained.sum()), 5),

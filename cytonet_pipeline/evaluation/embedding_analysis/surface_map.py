@@ -11,7 +11,7 @@ from cytonet_pipeline.errors import StoreError
 from cytonet_pipeline.store import atomic_file
 
 # Below, a vertex hears a single patch of a dense sample; above, other gyri.
-_LEAST_RADIUS_MM, _MOST_RADIUS_MM = 4.0, 10.0
+_MIN_RADIUS_MM, _MAX_RADIUS_MM = 4.0, 10.0
 # So many of the vertices are to have a patch in reach.
 _COVERED_PERCENT = 90
 # nibabel exports these without saying so to type checkers.
@@ -22,10 +22,10 @@ _STRUCTURES = {"L": "CortexLeft", "R": "CortexRight"}
 def reach_mm(vertices_mm: np.ndarray, points_mm: np.ndarray) -> float:
     """Radius at which most vertices (V, 3) have one of the points (N, 3) in reach, 4 to 10 mm."""
     if len(points_mm) == 0:
-        return _MOST_RADIUS_MM
+        return _MAX_RADIUS_MM
     distance_mm, _ = cKDTree(points_mm).query(vertices_mm)
     wanted_mm = np.percentile(distance_mm, _COVERED_PERCENT)
-    return round(float(np.clip(wanted_mm, _LEAST_RADIUS_MM, _MOST_RADIUS_MM)), 1)
+    return round(float(np.clip(wanted_mm, _MIN_RADIUS_MM, _MAX_RADIUS_MM)), 1)
 
 
 def onto_surface(vertices_mm: np.ndarray, points_mm: np.ndarray, values: np.ndarray, radius_mm: float) -> np.ndarray:

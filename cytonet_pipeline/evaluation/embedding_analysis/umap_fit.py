@@ -1,6 +1,6 @@
 """UMAP of principal components: two coordinates a row, the same on every run.
 
-Random numbers come from one seed and one thread. Up to `FIT_AT_MOST` rows the neighbours are found exactly; of more, a
+Random numbers come from one seed and one thread. Up to `MAX_FIT_ROWS` rows the neighbours are found exactly; of more, a
 subset is fitted and the rest is placed by it.
 """
 
@@ -9,13 +9,13 @@ import warnings
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
-FIT_AT_MOST = 50_000
+MAX_FIT_ROWS = 50_000
 # UMAP's neighbour graph needs a few rows to be one.
-FEWEST_ROWS = 10
+MIN_ROWS = 10
 
 
 def umap_coordinates(
-    scores: np.ndarray, *, neighbors: int, min_dist: float, seed: int, fit_at_most: int = FIT_AT_MOST
+    scores: np.ndarray, *, neighbors: int, min_dist: float, seed: int, fit_at_most: int = MAX_FIT_ROWS
 ) -> np.ndarray:
     """Embed rows in the plane (McInnes, Healy and Melville 2018, arXiv 1802.03426).
 
@@ -31,10 +31,10 @@ def umap_coordinates(
     Raises
     ------
     ValueError
-        Fewer than `FEWEST_ROWS` rows.
+        Fewer than `MIN_ROWS` rows.
     """
-    if len(scores) < FEWEST_ROWS:
-        raise ValueError(f"a UMAP of {len(scores)} patches says nothing; at least {FEWEST_ROWS} are needed")
+    if len(scores) < MIN_ROWS:
+        raise ValueError(f"a UMAP of {len(scores)} patches says nothing; at least {MIN_ROWS} are needed")
     from umap import UMAP  # compiles for seconds
 
     k = min(neighbors, len(scores) - 1)

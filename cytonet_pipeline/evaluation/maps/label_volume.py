@@ -19,7 +19,7 @@ from cytonet_pipeline.registration import ReferenceSpace
 from cytonet_pipeline.store import REFERENCE_MM, atomic_file
 
 # However far apart sections lie: further away is another gyrus.
-FURTHEST_MM = 8.0
+MAX_DISTANCE_MM = 8.0
 # nibabel is typed in part.
 _nibabel: Any = nibabel
 
@@ -60,7 +60,7 @@ def label_volume(rows: pd.DataFrame, reference: ReferenceSpace, spacing_mm: floa
     side = _cortex_sides(reference)[atlas]  # 0: no cortex, 1: left, 2: right
     labels = np.zeros(atlas.shape, dtype=np.uint16)
     probability = np.zeros(atlas.shape, dtype=np.float32)
-    limit_mm = np.minimum(np.hypot(rows["reach_mm"].to_numpy(np.float64), spacing_mm), FURTHEST_MM)
+    limit_mm = np.minimum(np.hypot(rows["reach_mm"].to_numpy(np.float64), spacing_mm), MAX_DISTANCE_MM)
     for code, hemisphere in ((1, "L"), (2, "R")):
         of_side = (rows["hemisphere"] == hemisphere).to_numpy()
         if not of_side.any():
@@ -69,7 +69,7 @@ def label_volume(rows: pd.DataFrame, reference: ReferenceSpace, spacing_mm: floa
         voxels = np.argwhere(side == code)
         points_mm = voxels @ affine[:3, :3].T + affine[:3, 3]
         distance_mm, nearest = cKDTree(rows.loc[of_side, list(REFERENCE_MM)].to_numpy(np.float64)).query(
-            points_mm, distance_upper_bound=FURTHEST_MM
+            points_mm, distance_upper_bound=MAX_DISTANCE_MM
         )
         found = np.isfinite(distance_mm)
         found[found] = distance_mm[found] <= limit_mm[of_side][nearest[found]]
@@ -143,7 +143,7 @@ def _figures(
         "predicted_voxels": int((labels > 0).sum()),
         "predicted_share": round(float((labels > 0).sum() / max(1, ribbon.sum())), 4),
         "limit_mm_median": round(float(np.median(limit_mm)), 3) if len(limit_mm) else None,
-        "limit_mm_most": FURTHEST_MM,
+        "limit_mm_most": MAX_DISTANCE_MM,
         "areas_not_in_atlas": unknown,
         "rule": "nearest grid point of the same hemisphere, at most half-way to the next section; else 0",
     }

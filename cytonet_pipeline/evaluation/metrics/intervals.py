@@ -10,7 +10,7 @@ import pandas as pd
 
 from cytonet_pipeline.evaluation.metrics.scoring import count_patches
 
-LEAST_BLOCKS = 10
+MIN_BLOCKS = 10
 _LOW, _HIGH = 0.025, 0.975
 
 
@@ -106,7 +106,7 @@ def intervals(predictions: pd.DataFrame, gap_mm: float, n: int, seed: int) -> di
         Low and high end by score; empty with fewer than ten blocks.
     """
     block, brain_of_block = blocks_of(predictions, gap_mm)
-    if len(brain_of_block) < LEAST_BLOCKS or n == 0:
+    if len(brain_of_block) < MIN_BLOCKS or n == 0:
         return {}
     areas = np.unique(predictions["area"])
     drawn = count_patches(predictions, block, areas).resampled(draw_blocks(brain_of_block, n, seed)).scores()

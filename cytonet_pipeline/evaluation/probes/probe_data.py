@@ -17,7 +17,7 @@ from cytonet_pipeline.settings import EvaluationBlock
 from cytonet_pipeline.store import Store, digest_bytes
 
 # Validation sections that cover a smaller share of the trained areas say too little about a choice.
-_LEAST_COVERED = 0.5
+_MIN_COVERED = 0.5
 _CARVED_SHARE = 0.2
 # Constants of splitmix64 (Steele, Lea, Flood 2014): a bijection of 64-bit numbers that scatters them.
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -120,7 +120,7 @@ def split_for_training(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, str]
     areas = rows["annotated_area"].to_numpy()
     trained = np.unique(areas[train])
     validation = (rows["role"] == "validation").to_numpy() & np.isin(areas, trained)
-    if len(np.unique(areas[validation])) >= _LEAST_COVERED * len(trained) and validation.any():
+    if len(np.unique(areas[validation])) >= _MIN_COVERED * len(trained) and validation.any():
         return train, validation, "validation"
     carved = _carved(rows, train)
     if not carved.any():

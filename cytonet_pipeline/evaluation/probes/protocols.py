@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cytonet_pipeline.evaluation.probes.heads import Head, Labelled, LinearHead
-from cytonet_pipeline.evaluation.probes.knn import fit_knn
-from cytonet_pipeline.evaluation.probes.linear import Schedule, fit_linear
-from cytonet_pipeline.evaluation.probes.logistic import fit_logistic
 from cytonet_pipeline.settings import EvaluationBlock, Method
+
+if TYPE_CHECKING:
+    # What fits heads is imported where it is used: stages ask for the names of protocols, and need no torch for that.
+    from cytonet_pipeline.evaluation.probes.heads import Head, Labelled
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,14 @@ class FitInputs:
         Folder of the encoder's version.
     """
 
-    train: Labelled
-    validation: Labelled
+    train: "Labelled"
+    validation: "Labelled"
     block: EvaluationBlock
     method: Method
     encoder_folder: Path
 
 
-Fitted = tuple[Head, dict[str, object]]
+Fitted = tuple["Head", dict[str, object]]
 
 
 @dataclass(frozen=True)
@@ -99,19 +100,27 @@ def _protocols(method: Method, block: EvaluationBlock) -> Iterator[Protocol]:
 
 
 def _linear(inputs: FitInputs, *, epochs: int) -> Fitted:
+    from cytonet_pipeline.evaluation.probes.linear import Schedule, fit_linear
+
     block = inputs.block
     schedule = Schedule(epochs, block.learning_rates, block.batch_size, seed=block.seed)
     return fit_linear(inputs.train, inputs.validation, schedule)
 
 
 def _logistic(inputs: FitInputs) -> Fitted:
+    from cytonet_pipeline.evaluation.probes.logistic import fit_logistic
+
     return fit_logistic(inputs.train, inputs.validation, inputs.block.logistic_c)
 
 
 def _knn(inputs: FitInputs) -> Fitted:
+    from cytonet_pipeline.evaluation.probes.knn import fit_knn
+
     return fit_knn(inputs.train, inputs.method, inputs.block)
 
 
 def _end_to_end(inputs: FitInputs) -> Fitted:
     """Read the classifier as training from scratch left it; nothing is fitted here."""
+    from cytonet_pipeline.evaluation.probes.heads import LinearHead
+
     return LinearHead.read(inputs.encoder_folder / "classifier.safetensors"), {}

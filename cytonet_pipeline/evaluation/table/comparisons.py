@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from cytonet_pipeline.evaluation.metrics.intervals import LEAST_BLOCKS, blocks_of, draw_blocks
+from cytonet_pipeline.evaluation.metrics.intervals import MIN_BLOCKS, blocks_of, draw_blocks
 from cytonet_pipeline.evaluation.metrics.scoring import count_patches
 
 COLUMNS = (
@@ -45,7 +45,7 @@ def compare_pair(a: pd.DataFrame, b: pd.DataFrame, gap_mm: float, n: int, seed: 
         "n_patches": len(a), "n_blocks": len(brain_of_block), "macro_f1_a": f1_a, "macro_f1_b": f1_b,
         "difference": f1_a - f1_b, "difference_low": np.nan, "difference_high": np.nan, "p": np.nan,
     }  # fmt: skip
-    if len(brain_of_block) >= LEAST_BLOCKS and n > 0:
+    if len(brain_of_block) >= MIN_BLOCKS and n > 0:
         times = draw_blocks(brain_of_block, n, seed)
         f1 = [c.resampled(times).scores()["macro_f1"] for c in counts]
         difference = f1[0] - f1[1]

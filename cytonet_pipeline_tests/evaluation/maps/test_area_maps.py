@@ -9,7 +9,7 @@ from sklearn.metrics import f1_score
 from cytonet_pipeline.dataset import Dataset
 from cytonet_pipeline.evaluation.maps.area_maps import agreement, mapped_brains, mapped_protocol
 from cytonet_pipeline.evaluation.maps.label_volume import (
-    FURTHEST_MM,
+    MAX_DISTANCE_MM,
     atlas_ids,
     label_table,
     label_volume,
@@ -68,7 +68,7 @@ def test_predictions_do_not_reach_beyond_their_limit(reference):
     filled = np.argwhere(volume.labels > 0) @ volume.affine[:3, :3].T + volume.affine[:3, 3]
     limit_mm = np.hypot(3.0, 1.0)
     assert filled[:, 1].min() >= anterior["ref_y_mm"].min() - limit_mm
-    assert limit_mm < FURTHEST_MM
+    assert limit_mm < MAX_DISTANCE_MM
     assert volume.figures["predicted_voxels"] == len(filled) < volume.figures["cortex_voxels"]
 
 

@@ -1,4 +1,4 @@
-"""Pictures and the page of a UMAP."""
+"""Figures and the HTML page of a UMAP."""
 
 import re
 
@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from cytonet_pipeline.reporting.umap_drawings import draw_by_area, draw_by_brain, first_axis, umap_pictures
+from cytonet_pipeline.reporting.umap_page import hover_columns, write_page
 
 NAMES = pd.DataFrame({"index": [1, 2], "name": ["Area 4a (PreCG)", "hOc1"], "color": ["#ff0000", "#0000ff"]})
 
@@ -22,10 +23,15 @@ def points():
     return frame
 
 
+def draw(points, folder):
+    pictures = umap_pictures(points, NAMES, folder, "UMAP of demo")
+    return [*pictures, write_page(points, NAMES, folder / "umap.html", "UMAP of demo")]
+
+
 @pytest.fixture(scope="module")
 def written(points, tmp_path_factory):
     folder = tmp_path_factory.mktemp("umap")
-    return folder, umap_pictures(points, NAMES, folder, "UMAP of demo")
+    return folder, draw(points, folder)
 
 
 def test_png_svg_and_page_are_written(written):
@@ -42,11 +48,18 @@ def test_the_page_needs_no_network(written):
 
     assert not re.search(r"<(script|link)[^>]+(src|href)\s*=\s*[\"']?(https?:)?//", page)
     assert "Plotly.newPlot" in page
-    assert "section %{customdata[1]}" in page
+
+
+def test_hovering_shows_brain_section_and_position(written, points):
+    page = (written[0] / "umap.html").read_text(encoding="utf-8")
+
+    position = "x %{customdata[2]:.1f}, y %{customdata[3]:.1f}, z %{customdata[4]:.1f} mm"
+    assert f"sub-%{{customdata[0]}}, section %{{customdata[1]}}\\u003cbr\\u003e{position}" in page
+    assert hover_columns() == ["brain", "section", "ref_x_mm", "ref_y_mm", "ref_z_mm"]
 
 
 def test_the_same_points_give_the_same_files(written, points, tmp_path):
-    umap_pictures(points, NAMES, tmp_path, "UMAP of demo")
+    draw(points, tmp_path)
 
     for path in written[1]:
         assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name
@@ -58,8 +71,8 @@ def test_areas_have_the_colours_of_the_atlas(points):
 
     assert len(unknown.get_offsets()) == 40
     np.testing.assert_allclose(np.unique(known.get_facecolors(), axis=0), [[0, 0, 1, 1], [1, 0, 0, 1]])
-    said = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert said == ["Area 4a (PreCG) (40)", "hOc1 (40)", "not annotated (40)"]
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["Area 4a (PreCG) (40)", "hOc1 (40)", "not annotated (40)"]
 
 
 def test_each_brain_has_a_panel_of_its_own(points):
@@ -68,6 +81,6 @@ def test_each_brain_has_a_panel_of_its_own(points):
     assert titles == ["all", "sub-B01 (40)", "sub-B02 (40)", "sub-B20 (40)"]
 
 
-def test_the_first_axis_says_how_far_it_follows_anterior():
+def test_the_label_of_the_first_axis_has_its_correlation_with_anterior():
     y_mm = np.arange(10.0)
     assert first_axis(pd.DataFrame({"umap_1": y_mm * 2, "ref_y_mm": y_mm})) == "UMAP 1 (r = 1.00 with anterior)"
