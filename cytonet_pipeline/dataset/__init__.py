@@ -1,6 +1,6 @@
 """The data set: brains and sections as their tables and file names describe them, and what is missing.
 
-Scans are not opened here; that is `histology`.
+Scans are opened by `histology` and not here.
 """
 
 from cytonet_pipeline.dataset.areas import Areas

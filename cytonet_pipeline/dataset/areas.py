@@ -14,24 +14,24 @@ _TYPES = {"index": "int64", "name": "str", "color": "str"}
 
 @dataclass(frozen=True)
 class Areas:
-    """The numbers that the table lists, and the number of each name that stands there once."""
+    """The numbers that the table lists, and the number of each name that occurs only once."""
 
     numbers: frozenset[int]
     by_name: Mapping[str, int]
 
 
 def area_table_path(root: Path) -> Path:
-    """Where the table of a data set lies."""
+    """Return the path of a data set's table of areas."""
     return root / "derivatives/annotation/desc-areas_dseg.tsv"
 
 
 def read_area_table(root: Path) -> pd.DataFrame:
-    """What the annotations' numbers mean: `index`, `name`, `color`; without the file, no rows.
+    """Read what the annotations' numbers mean: `index`, `name`, `color`; no rows without the file.
 
     Raises
     ------
     DataFault
-        The table cannot be read, or an index is no number or stands there twice.
+        The table cannot be read, or an index is not a number or occurs twice.
     """
     path = area_table_path(root)
     if not path.is_file():
@@ -46,7 +46,7 @@ def read_area_table(root: Path) -> pd.DataFrame:
 
 
 def read_areas(root: Path) -> Areas | None:
-    """The areas of a data set; None without a table.
+    """Read the areas of a data set; None without a table.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""What the other rooms see of a data set: a brain, its sections, and what is wrong with either.
+"""Brains and sections as the rest of the package sees them, with what is wrong with either.
 
-A section that cannot be used is still here, with its status and a reason. Nothing here opens a scan.
+A section that cannot be used is kept, with its status and a reason. Nothing here opens a scan.
 """
 
 import threading
@@ -20,10 +20,10 @@ Status = Literal["ok", "withdrawn", "rejected"]
 class Section:
     """One histological section as the tables and file names describe it.
 
-    `reason` says why a section is withdrawn or rejected; on one that is `ok` it is something to look at, and the survey
+    `reason` tells why a section is withdrawn or rejected; on one that is `ok` it is something to check, and the survey
     flags it. `areas` are those that its annotation may name; None if the data set lists none.
 
-    `path` is the scan as written in tables: relative to the data set where it lies below it, else absolute.
+    `path` is the scan as written in tables: relative to the data set if it lies below it, otherwise absolute.
     """
 
     brain: str
@@ -45,22 +45,22 @@ class Section:
 
 @dataclass(frozen=True, eq=False)
 class Brain:
-    """A brain: its sections, the files that place them, and what a reader must know about them.
+    """A brain: its sections, the files that place them, and what a user must know about them.
 
     Attributes
     ----------
     sections : tuple of Section
         Sorted by section number, then sample; each sample once.
     to_reference, from_reference : Path or None
-        Transform of points brain → reference, and its inverse if one is given.
+        Transform of points from the brain to the reference, and its inverse if one is given.
     surfaces : dict
         The brain's own surfaces, such as `L_pial`.
     problems : tuple of str
-        What keeps the brain from being used as it should be.
+        What prevents the brain from being used properly.
     notes : tuple of str
-        Files that were passed over without harm, such as scans of another stain.
+        Files that were skipped without harm, such as scans of another stain.
     sources : tuple of Path
-        Every small file that was read or is named: tables, sidecars, transforms, chain members, surfaces.
+        Every small file that is read or named: tables, sidecars, transforms, chain members, surfaces.
     """
 
     name: str
@@ -74,9 +74,9 @@ class Brain:
     sources: tuple[Path, ...] = field(default=(), repr=False)
 
     def fingerprint(self) -> str:
-        """Digest of everything that is read for this brain.
+        """Return the digest of everything that is read for this brain.
 
-        Scans, masks and annotations count by name, size and time of change, the small files by their bytes, and the
+        Scans, masks and annotations enter by name, size and modification time, the small files by their bytes, and the
         settings through the status that they give each section.
         """
         images = {p for s in self.sections for p in (s.scan, s.mask, s.annotation) if p is not None}
@@ -90,29 +90,29 @@ class Brain:
         )
 
     def written(self, path: Path) -> str:
-        """A path as tables have it: relative to the data set where it lies below it, else absolute."""
+        """Return a path as written in tables: relative to the data set if it lies below it, otherwise absolute."""
         return written_path(path, self.root)
 
 
 def written_path(path: Path, root: Path) -> str:
-    """A path as tables have it: relative to the data set where it lies below it, else absolute."""
+    """Return a path as written in tables: relative to the data set if it lies below it, otherwise absolute."""
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
 
 
 def _size_and_time(path: Path) -> tuple[int, int]:
-    """Size and time of change (ns) of a file, or of all files of a folder such as an OME-Zarr; -1 if absent."""
+    """Return size and modification time (ns) of a file, or of all files in a folder such as OME-Zarr; -1 if absent."""
     try:
         if path.is_dir():
-            found = [entry.stat() for entry in path.rglob("*") if entry.is_file()]
-            return sum(s.st_size for s in found), max((s.st_mtime_ns for s in found), default=-1)
+            states = [entry.stat() for entry in path.rglob("*") if entry.is_file()]
+            return sum(s.st_size for s in states), max((s.st_mtime_ns for s in states), default=-1)
         state = path.stat()
     except OSError:
         return -1, -1
     return state.st_size, state.st_mtime_ns
 
 
-# Sensors ask for fingerprints every minute, and a displacement field has hundreds of megabytes: bytes are read again
-# only where size or time of change differ.
+# Sensors request fingerprints every minute, and a displacement field has hundreds of megabytes: bytes are read again
+# only where size or modification time differ.
 _known_contents: dict[tuple[str, int, int], str] = {}
 _known_lock = threading.Lock()
 

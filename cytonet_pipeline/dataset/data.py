@@ -1,4 +1,4 @@
-"""The data set as a whole: which brains it has and which may be taken in."""
+"""The data set as a whole: which brains it has and which may be ingested."""
 
 import os
 from pathlib import Path
@@ -18,7 +18,7 @@ _TO_FIX = "set CYTONET_DATA to a BIDS data set (docs/own-brains.md), or write on
 
 
 class Dataset:
-    """A BIDS data set of brains. It holds no state: every call looks at the files anew.
+    """A BIDS data set of brains. It holds no state: every call reads the files again.
 
     Raises
     ------
@@ -40,30 +40,30 @@ class Dataset:
 
     @property
     def name(self) -> str:
-        """Name of the data set, by `dataset_description.json`, else that of its folder."""
+        """Name of the data set by `dataset_description.json`, otherwise that of its folder."""
         path = self.root / "dataset_description.json"
         if not path.is_file():
             return self.root.name
         try:
-            said = read_json(path).get("Name")
+            name = read_json(path).get("Name")
         except DataFault as fault:
             raise ConfigurationError(f"{path}: {fault.what}") from fault
-        return str(said) if said else self.root.name
+        return str(name) if name else self.root.name
 
     def brains(self) -> list[str]:
-        """All brains that have a folder or a row in `participants.tsv`, sorted."""
+        """List all brains that have a folder or a row in `participants.tsv`, sorted."""
         folders = {path.name.removeprefix("sub-") for path in self.root.glob("sub-*") if path.is_dir()}
         participants = read_participants(self.root)
         listed = set() if participants is None else set(participants["participant_id"])
         return sorted(name for name in folders | listed if is_label(name))
 
     def released(self) -> list[str]:
-        """The brains that may be taken in now."""
+        """List the brains that may be ingested now."""
         participants = read_participants(self.root)
         return [b for b in self.brains() if is_released(self.root, b, participants, self.block.quiet_minutes)]
 
     def brain(self, name: str) -> Brain:
-        """Read a brain; incomplete ones come with their problems.
+        """Read a brain; an incomplete one is returned with its problems.
 
         Raises
         ------
@@ -79,11 +79,11 @@ class Dataset:
         return read_brain(self.root, brain, self.block.stain, self.block.allowed_roots)
 
     def area_names(self) -> pd.DataFrame:
-        """What the annotations' numbers mean: `index`, `name`, `color`; without the file, no rows.
+        """Read what the annotations' numbers mean: `index`, `name`, `color`; no rows without the file.
 
         Raises
         ------
         DataFault
-            The table cannot be read, or an index is no number or stands there twice.
+            The table cannot be read, or an index is not a number or occurs twice.
         """
         return read_area_table(self.root)

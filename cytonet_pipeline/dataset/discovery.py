@@ -1,6 +1,6 @@
-"""Sections by their file names: scans in `micr`, masks and annotations in the derivatives.
+"""Finding sections by their file names: scans in `micr`, masks and annotations in the derivatives.
 
-A brain whose files have other names comes in by its section table instead (`section_table`).
+A brain whose files have other names is read by its section table instead (`section_table`).
 """
 
 import os
@@ -29,7 +29,7 @@ _LABEL_IMAGES = {
 
 @dataclass
 class Sections:
-    """Sections of a brain as found, and what was passed over or is wrong."""
+    """The sections of a brain, and what was skipped or is wrong."""
 
     sections: list[Section] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Sections:
 
 
 def discover_sections(root: Path, brain: str, stain: str) -> Sections:
-    """Find a brain's sections by file name; every sample comes out once."""
+    """Find a brain's sections by file name; every sample occurs once."""
     found = Sections()
     folder = root / f"sub-{brain}/micr"
     by_sample: dict[str, _Found] = defaultdict(list)
@@ -72,7 +72,7 @@ class LabelImages:
                 self._by_sample[name.sample].append((name, path))
 
     def attach(self, section: Section) -> Section:
-        """Give a section its image; reject it where two could be meant."""
+        """Add its image to a section; reject the section if there are several candidates."""
         images = self._by_sample.get(section.sample, [])
         if len(images) > 1 and section.scan is not None:
             scan = parse_image(section.scan.name)
@@ -86,7 +86,7 @@ class LabelImages:
         return replace(section, mask=path) if self.kind == "mask" else replace(section, annotation=path)
 
     def without_scan(self, samples: set[str]) -> list[str]:
-        """Notes on images whose sample has no scan."""
+        """Return notes on images whose sample has no scan."""
         return [
             f"{path.name} is passed over: there is no scan of sample {sample}."
             for sample in sorted(set(self._by_sample) - samples)
@@ -95,7 +95,7 @@ class LabelImages:
 
 
 def _section(sample: str, images: _Found, root: Path, brain: str, stain: str, notes: list[str]) -> Section:
-    """Choose a sample's scan: the one of the configured stain, or of no stain that the name would tell."""
+    """Choose a sample's scan: the one of the configured stain, or one whose name gives no stain."""
     images = sorted(images, key=lambda image: image[1].name)
     fitting = [image for image in images if is_stain(image[0].stain, stain)]
     for _, path in images if fitting else ():
@@ -120,15 +120,16 @@ def _section(sample: str, images: _Found, root: Path, brain: str, stain: str, no
     return section
 
 
-def is_stain(found: str | None, wanted: str) -> bool:
-    """Whether a scan's stain is the configured one, or not said."""
-    return found is None or found.lower() == wanted.lower()
+def is_stain(stain: str | None, configured: str) -> bool:
+    """Tell whether a scan's stain is the configured one or is not given."""
+    return stain is None or stain.lower() == configured.lower()
 
 
-def other_stain(found: str | None, wanted: str) -> str:
-    """The reason of a section of another stain."""
+def other_stain(stain: str | None, configured: str) -> str:
+    """Return the reason for rejecting a section of another stain."""
     return (
-        f"its stain is {found}, the configured one is {wanted}; change `stain` in the experiments file if it is meant."
+        f"its stain is {stain}, the configured one is {configured}; "
+        "change `stain` in the experiments file if it is meant."
     )
 
 
@@ -137,10 +138,10 @@ def _entries(folder: Path) -> Iterator[Path]:
         names = sorted(os.listdir(folder))
     except OSError:
         return iter(())
-    # Dot files are what other programs are still writing.
+    # Other programs write to dot files until they are complete.
     return (folder / name for name in names if not name.startswith("."))
 
 
 def rejected(section: Section, reason: str) -> Section:
-    """A section with the first fault that was found; a withdrawn one stays withdrawn."""
+    """Return the section as rejected, with its first fault; a withdrawn one stays withdrawn."""
     return section if section.status != "ok" else replace(section, status="rejected", reason=reason)

@@ -1,7 +1,7 @@
-"""Reading the small files of a data set: TSV, JSON, paths that they name.
+"""Reading the small files of a data set: TSV, JSON, and the paths that they name.
 
-Every fault becomes a `DataFault` of one sentence that names the file and says what to do, so that callers can turn it
-into the reason of a section or the problem of a brain.
+Every fault becomes a `DataFault` of one sentence that names the file and the remedy, so that callers can turn it into
+the reason of a section or the problem of a brain.
 """
 
 import csv
@@ -17,7 +17,7 @@ from cytonet_pipeline.dataset.names import sidecar_of
 from cytonet_pipeline.errors import DataFault
 
 _UM_PER_UNIT = {"um": 1.0, "µm": 1.0, "μm": 1.0, "mm": 1000.0, "nm": 0.001}
-# A tenth of a percent over 100,000 px is 100 px: more than that is a mistake, not a rounded number.
+# 0.1 % of 100,000 px is 100 px: more than that is a mistake, not a rounded number.
 ANISOTROPY = 1e-3
 
 
@@ -27,7 +27,7 @@ def read_tsv(path: Path, required: Sequence[str]) -> pd.DataFrame:
     Raises
     ------
     DataFault
-        The file cannot be read, is no table, or lacks one of the `required` columns.
+        The file cannot be read, is not a table, or lacks one of the `required` columns.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -78,12 +78,12 @@ def read_json_value(path: Path) -> Any:
 
 
 def sidecar_pixel_um(scan: Path) -> float | None:
-    """Edge of a scan's pixels by the JSON beside it, in µm; None without such a file, or where it says nothing.
+    """Read the edge of a scan's pixels (µm) from the JSON beside it; None without such a file or value.
 
     Raises
     ------
     DataFault
-        The size is no positive number, its unit unknown, or the pixels are not square.
+        The size is not a positive number, its unit is unknown, or the pixels are not square.
     """
     path = sidecar_of(scan)
     if not path.is_file():
@@ -94,18 +94,18 @@ def sidecar_pixel_um(scan: Path) -> float | None:
     unit = content.get("PixelSizeUnits")
     if unit not in _UM_PER_UNIT:
         raise DataFault(f"{path.name} gives PixelSizeUnits {unit!r}; write um, mm or nm.")
-    said = content["PixelSize"]
+    size = content["PixelSize"]
     # BIDS allows a third number, the thickness of the section.
-    sizes = [said, said] if not isinstance(said, list) else said[:2]
-    if len(sizes) != 2 or not all(_is_positive(size) for size in sizes):
-        raise DataFault(f"{path.name} gives PixelSize {said!r}; write two positive numbers, width and height.")
+    sizes = [size, size] if not isinstance(size, list) else size[:2]
+    if len(sizes) != 2 or not all(_is_positive(edge) for edge in sizes):
+        raise DataFault(f"{path.name} gives PixelSize {size!r}; write two positive numbers, width and height.")
     if abs(sizes[0] - sizes[1]) > ANISOTROPY * sizes[0]:
         raise DataFault(f"{path.name} gives pixels of {sizes[0]} × {sizes[1]}; resample the scan to square pixels.")
     return float(sizes[0]) * _UM_PER_UNIT[unit]
 
 
 def find_named(text: str, beside: Path, roots: Sequence[Path]) -> Path:
-    """Turn a path as written in a table or chain into a path, if it lies where paths may lie.
+    """Resolve a path as written in a table or chain, if it lies where paths may lie.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def find_named(text: str, beside: Path, roots: Sequence[Path]) -> Path:
         Absolute, or relative to `beside`.
     roots : sequence of Path
         Folders below which the result must lie, the data set first. `..` is resolved by name and links are not
-        followed: a link inside a root is somebody's decision.
+        followed: a link inside a root was set deliberately.
 
     Raises
     ------
@@ -126,6 +126,30 @@ def find_named(text: str, beside: Path, roots: Sequence[Path]) -> Path:
             f"the path {text} leads outside the data set and the allowed roots; add its folder to allowed_roots in the "
             "experiments file, or move the file."
         )
+    return path
+
+
+def find_named_file(text: str, beside: Path, roots: Sequence[Path], *, named_in: str, if_missing: str) -> Path:
+    """Resolve a path as `find_named` does, and check that the file exists.
+
+    Parameters
+    ----------
+    named_in : str
+        The place that names the path, for messages about paths outside the roots.
+    if_missing : str
+        Message if there is no such file.
+
+    Raises
+    ------
+    DataFault
+        It lies outside of all roots, or does not exist.
+    """
+    try:
+        path = find_named(text, beside, roots)
+    except DataFault as fault:
+        raise DataFault(f"{named_in}: {fault.what}") from None
+    if not path.is_file():
+        raise DataFault(if_missing)
     return path
 
 

@@ -1,7 +1,7 @@
 """The table that places each section in its brain: 3 × 4 matrices, and in-plane warps.
 
-What a single row can be faulted for is decided here. Whether a section is mirrored against its neighbours, or where a
-warp sends it, is registration's business.
+Faults of single rows are found here. `series` finds sections that are mirrored against their neighbours, and
+`registration` reads the warps.
 """
 
 from collections.abc import Sequence
@@ -11,19 +11,19 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cytonet_pipeline.dataset.files import find_named, read_tsv
+from cytonet_pipeline.dataset.files import find_named_file, read_tsv
 from cytonet_pipeline.dataset.names import bare
 from cytonet_pipeline.errors import DataFault
 
 COLUMNS = tuple(f"m{row}{column}" for row in range(3) for column in range(4))
-# Columns 1 and 2 of a section's matrix are its two edges in the brain: nearly at right angles. A sine below this is no
-# shear that tissue ever had.
+# Columns 1 and 2 of a section's matrix are its two edges in the brain, nearly at right angles. No tissue is sheared so
+# much that the sine falls below this.
 _SMALLEST_SINE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """Where a section lies in its brain, or why that is not known."""
+    """The placement of a section in its brain, or why it is not known."""
 
     matrix: np.ndarray | None = None
     warp: Path | None = None
@@ -32,7 +32,7 @@ class Placement:
 
 
 def table_path(root: Path, brain: str) -> Path:
-    """Where the matrices of a brain lie."""
+    """Return the path of a brain's table of matrices."""
     return root / f"derivatives/registration/sub-{brain}/sub-{brain}_from-scan_to-brain_mode-points_xfm.tsv"
 
 
@@ -86,9 +86,9 @@ def _matrix(row: dict[Any, Any], sample: str, path: Path) -> np.ndarray:
 
 
 def is_singular(matrix: np.ndarray) -> bool:
-    """Whether columns 1 and 2 of a (3, 4) matrix are parallel or zero, so that the section has no extent."""
+    """Tell whether columns 1 and 2 of a (3, 4) matrix are parallel or zero, so that the section has no extent."""
     right, down = matrix[:, 0], matrix[:, 1]
-    # Lengths are taken out first: products of very large or small columns would over- or underflow.
+    # Normalised first: products of very large or small columns would over- or underflow.
     with np.errstate(over="ignore"):
         lengths = np.linalg.norm(right), np.linalg.norm(down)
     if min(lengths) == 0 or not np.isfinite(lengths).all():
@@ -99,13 +99,9 @@ def is_singular(matrix: np.ndarray) -> bool:
 def _warp(text: str | None, sample: str, path: Path, roots: Sequence[Path]) -> Path | None:
     if not text:
         return None
-    try:
-        warp = find_named(text, path.parent, roots)
-    except DataFault as fault:
-        raise DataFault(f"{path.name}, sample {sample}: {fault.what}") from None
-    if not warp.is_file():
-        raise DataFault(f"{path.name}, sample {sample}: the warp {text} is not there; put it there or write n/a.")
-    return warp
+    row = f"{path.name}, sample {sample}"
+    missing = f"{row}: the warp {text} is not there; put it there or write n/a."
+    return find_named_file(text, path.parent, roots, named_in=row, if_missing=missing)
 
 
 def _origin(text: str | None, sample: str, path: Path) -> Literal["corner", "centre"]:

@@ -1,4 +1,4 @@
-"""Names: how brains and sections are spelt, and what a BIDS file name says.
+"""Names of brains, sections and files, and the entities of BIDS file names.
 
 Nothing here touches the disk. Inside the pipeline a brain is `B20` and a section `1786`, without prefix.
 """
@@ -16,7 +16,7 @@ _LARGEST_INT32 = 2**31 - 1
 
 @dataclass(frozen=True)
 class ImageName:
-    """The entities of a BIDS microscopy file name that the pipeline reads, its suffix and extension."""
+    """The entities of a BIDS microscopy file name that the pipeline reads, with its suffix and extension."""
 
     brain: str
     sample: str
@@ -30,22 +30,22 @@ class ImageName:
 
     @property
     def variant(self) -> tuple[str | None, str | None, str | None]:
-        """What tells several images of one sample apart: acq, run, chunk."""
+        """What distinguishes several images of one sample: acq, run, chunk."""
         return self.acq, self.run, self.chunk
 
 
 def bare(name: str, prefix: str) -> str:
-    """Take `sub-` or `sample-` off a name that carries it."""
+    """Remove `sub-` or `sample-` from a name."""
     return name.strip().removeprefix(f"{prefix}-")
 
 
 def is_label(name: str) -> bool:
-    """Whether a brain or section of this name can stand in paths and commands."""
+    """Tell whether a brain or section of this name can be used in paths and commands."""
     return _LABEL.fullmatch(name) is not None
 
 
 def split_extension(name: str, extensions: tuple[str, ...] = SCAN_EXTENSIONS) -> tuple[str, str]:
-    """Split a file name before a known extension; an empty extension if it has none of them."""
+    """Split a file name before a known extension; the extension is empty if it has none of them."""
     for extension in extensions:
         if name.lower().endswith(extension):
             return name[: -len(extension)], extension
@@ -53,7 +53,7 @@ def split_extension(name: str, extensions: tuple[str, ...] = SCAN_EXTENSIONS) ->
 
 
 def parse_image(name: str, extensions: tuple[str, ...] = SCAN_EXTENSIONS) -> ImageName | None:
-    """Read the entities off a file name; None if it is not the name of a sample's image."""
+    """Parse the entities of a file name; None if it is not the name of a sample's image."""
     stem, extension = split_extension(name, extensions)
     *pairs, suffix = stem.split("_")
     entities = dict(pair.split("-", 1) for pair in pairs if "-" in pair)
@@ -66,12 +66,12 @@ def parse_image(name: str, extensions: tuple[str, ...] = SCAN_EXTENSIONS) -> Ima
 
 
 def section_number(sample: str) -> int | None:
-    """The last run of digits in a sample's name; None if there is none, or more than a section number can hold."""
+    """Return the last number in a sample's name; None if there is none, or if it is too large for a section number."""
     digits = re.findall(r"\d+", sample)
     return int(digits[-1]) if digits and int(digits[-1]) <= _LARGEST_INT32 else None
 
 
 def sidecar_of(scan: Path) -> Path:
-    """Where the JSON that describes a scan lies: its name with another extension."""
+    """Return the path of the JSON that describes a scan: the scan's name with another extension."""
     stem, extension = split_extension(scan.name)
     return scan.with_name(f"{stem}.json") if extension else scan.with_suffix(".json")

@@ -1,6 +1,6 @@
-"""One brain from its files: sections, placements and pixel sizes put together.
+"""Reading one brain from its files: sections, placements and pixel sizes put together.
 
-Whatever can be decided without opening a scan is decided here; the rest is `histology.survey`'s.
+Everything that can be decided without opening a scan is decided here, the rest by the survey of `histology`.
 """
 
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ from cytonet_pipeline.dataset.series import reflected
 from cytonet_pipeline.dataset.transforms import find_brain_files, follow_warp
 from cytonet_pipeline.errors import DataFault
 
-# By more than this two statements of a pixel size disagree.
+# Two pixel sizes that differ by a larger share disagree.
 SIZE_TOLERANCE = 0.01
 
 
 def read_brain(root: Path, brain: str, stain: str, allowed_roots: Sequence[Path]) -> Brain:
-    """Read a brain; whatever is wrong with it or its sections becomes a problem or a reason, not an exception."""
+    """Read a brain; anything wrong with it or its sections becomes a problem or a reason, not an exception."""
     roots = (root, *allowed_roots)
     found = _sections(root, brain, stain, roots)
     files = find_brain_files(root, brain, roots)
@@ -32,7 +32,7 @@ def read_brain(root: Path, brain: str, stain: str, allowed_roots: Sequence[Path]
     if fault:
         found.problems.append(fault)
     sections = [_placed(_sized(section), placements, fault, roots) for section in found.sections]
-    sections = _seen_from_one_side(sections, matrices.table_path(root, brain))
+    sections = _reject_reflected(sections, matrices.table_path(root, brain))
     areas, fault = _areas(root)
     sections = [replace(section, areas=areas) for section in sections]
     if fault:
@@ -75,20 +75,22 @@ def _placements(path: Path, roots: Sequence[Path]) -> tuple[dict[str, Placement]
 
 
 def _sized(section: Section) -> Section:
-    """Add what the sidecar says about the pixel size; it wins over the section table."""
+    """Add the pixel size of the sidecar; it takes precedence over the section table."""
     if section.scan is None or section.status == "withdrawn":
         return section
     try:
-        said = sidecar_pixel_um(section.scan)
+        pixel_um = sidecar_pixel_um(section.scan)
     except DataFault as fault:
         return rejected(section, fault.what)
-    if said is None:
+    if pixel_um is None:
         return section
     listed, sidecar = section.pixel_um, sidecar_of(section.scan).name
     reason = section.reason
-    if listed is not None and abs(listed - said) > SIZE_TOLERANCE * said and section.status == "ok":
-        reason = f"{sidecar} gives {said:g} µm a pixel, the section table {listed:g}; the first is used, correct one."
-    return replace(section, pixel_um=said, reason=reason)
+    if listed is not None and abs(listed - pixel_um) > SIZE_TOLERANCE * pixel_um and section.status == "ok":
+        reason = (
+            f"{sidecar} gives {pixel_um:g} µm a pixel, the section table {listed:g}; the first is used, correct one."
+        )
+    return replace(section, pixel_um=pixel_um, reason=reason)
 
 
 def _placed(section: Section, placements: dict[str, Placement], fault: str, roots: Sequence[Path]) -> Section:
@@ -106,8 +108,8 @@ def _placed(section: Section, placements: dict[str, Placement], fault: str, root
     return rejected(section, problems[0]) if problems else section
 
 
-def _seen_from_one_side(sections: list[Section], table: Path) -> list[Section]:
-    """Reject sections whose matrix mirrors them against the others: their patches would lie in the wrong place."""
+def _reject_reflected(sections: list[Section], table: Path) -> list[Section]:
+    """Reject sections whose matrix mirrors them against the others: their patches would be in the wrong place."""
     usable = {s.sample: s.matrix for s in sections if s.status == "ok" and s.matrix is not None}
     mirrored = set(reflected(usable))
     reason = (
@@ -120,7 +122,7 @@ def _seen_from_one_side(sections: list[Section], table: Path) -> list[Section]:
 
 
 def _areas(root: Path) -> tuple[Areas | None, str]:
-    """The areas of the data set and what is wrong with their table."""
+    """Read the areas of the data set, and what is wrong with their table."""
     try:
         return read_areas(root), ""
     except DataFault as fault:

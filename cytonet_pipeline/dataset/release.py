@@ -1,6 +1,6 @@
-"""When a brain may be taken in.
+"""When a brain may be ingested.
 
-Digitising a brain takes a year: it is taken when `participants.tsv` says so in its column `ingest`, or, without that
+Digitising a brain takes a year: it is ingested when `participants.tsv` says so in its column `ingest`, or, without that
 column, when nothing in it has changed for a while.
 """
 
@@ -18,7 +18,7 @@ _DERIVATIVES = ("registration", "segmentation", "annotation", "surfaces", "secti
 
 
 def read_participants(root: Path) -> pd.DataFrame | None:
-    """`participants.tsv` with bare names in `participant_id`; None if there is none.
+    """Read `participants.tsv`, with bare names in `participant_id`; None if there is none.
 
     Raises
     ------
@@ -37,16 +37,16 @@ def read_participants(root: Path) -> pd.DataFrame | None:
 
 
 def is_released(root: Path, brain: str, participants: pd.DataFrame | None, quiet_minutes: float) -> bool:
-    """Whether a brain may be taken in, by the participants' table or else by its quiet."""
+    """Tell whether a brain may be ingested, by the participants' table or else by its quiet time."""
     if participants is not None and "ingest" in participants.columns:
-        said = participants.loc[participants["participant_id"] == brain, "ingest"]
-        return len(said) > 0 and all(str(value).lower() == "ready" for value in said)
+        ingest = participants.loc[participants["participant_id"] == brain, "ingest"]
+        return len(ingest) > 0 and all(str(value).lower() == "ready" for value in ingest)
     changed = last_change(root, brain)
     return changed is not None and time.time() - changed >= 60 * quiet_minutes
 
 
 def last_change(root: Path, brain: str) -> float | None:
-    """When a file or folder of the brain last changed (seconds since 1970); None if it has none.
+    """Return when a file or folder of the brain last changed (seconds since 1970); None if it has none.
 
     Folders count too: a file that arrives with its old date changes the folder that it arrives in.
     """
@@ -60,6 +60,6 @@ def _times(folder: Path) -> list[float]:
         for name in ("", *names):
             try:
                 times.append(os.stat(os.path.join(place, name)).st_mtime)
-            except OSError:  # gone between listing and looking: it has just changed
+            except OSError:  # vanished since it was listed: it has just changed
                 times.append(time.time())
     return times

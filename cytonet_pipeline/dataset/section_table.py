@@ -1,6 +1,6 @@
-"""Sections by a table: how a brain comes in whose files have other names.
+"""Reading sections from a table, for brains whose files have other names: nobody renames ten terabytes.
 
-Nobody renames ten terabytes. The table also decides between two scans of one sample, and withdraws sections.
+The table also decides between two scans of one sample, and withdraws sections.
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ _REQUIRED = ("sample_id", "scan")
 
 
 def table_path(root: Path, brain: str) -> Path:
-    """Where a brain's section table lies, if it has one."""
+    """Return the path of a brain's section table, whether or not it exists."""
     return root / f"derivatives/sections/sub-{brain}/sub-{brain}_sections.tsv"
 
 
 def read_sections(path: Path, root: Path, brain: str, stain: str, roots: Sequence[Path]) -> Sections:
-    """Read a brain's sections from its table; every sample comes out once.
+    """Read a brain's sections from its table; every sample occurs once.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def read_sections(path: Path, root: Path, brain: str, stain: str, roots: Sequenc
 
 
 def _decided(rows: list[Section], path: Path) -> Section:
-    """One section of all rows of a sample: the only one that is not withdrawn."""
+    """Return the section of all rows of a sample: the only one that is not withdrawn."""
     standing = [section for section in rows if section.status != "withdrawn"]
     if len(standing) > 1:
         reason = f"{path.name} lists several scans of the sample; set status to withdrawn on all but one."
@@ -65,12 +65,12 @@ class _RowReader:
         self.table, self.root, self.brain, self.stain, self.roots = table, root, brain, stain, roots
 
     def section(self, sample: str, row: dict[Any, Any]) -> Section:
-        """The section of a row, with its first fault if it has one."""
-        status, said = (row.get("status") or "ok").lower(), row.get("reason") or ""
+        """Return the section of a row, with its first fault if it has any."""
+        status, reason = (row.get("status") or "ok").lower(), row.get("reason") or ""
         section = Section(self.brain, sample, 0, None, stain=row.get("stain"), path=row["scan"] or "")
         section, faults = self._filled(section, row)
         if status == "withdrawn":
-            return replace(section, status="withdrawn", reason=said or f"withdrawn in {self.table.name}.")
+            return replace(section, status="withdrawn", reason=reason or f"withdrawn in {self.table.name}.")
         if status != "ok":
             faults.insert(0, f"{self.table.name} gives status {status!r}; write ok or withdrawn.")
         if not is_stain(section.stain, self.stain):
@@ -78,7 +78,7 @@ class _RowReader:
         return rejected(section, faults[0]) if faults else section
 
     def _filled(self, section: Section, row: dict[Any, Any]) -> tuple[Section, list[str]]:
-        """Fill in what can be read of a row; the faults of the rest."""
+        """Fill in what can be read of a row; and list the faults of the rest."""
         faults: list[str] = []
 
         def attempt(read: Any, *args: Any) -> Any:

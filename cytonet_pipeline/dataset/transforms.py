@@ -1,17 +1,17 @@
-"""Which files lead from a brain to the reference and back, and what they name in turn.
+"""Finding the files that lead from a brain to the reference and back, and the files that these name in turn.
 
-Files are only found here; registration reads them. A JSON chain is read just far enough to know its members.
+Files are only found here; `registration` reads them. A JSON chain is read just far enough to know its members.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cytonet_pipeline.dataset.files import find_named, read_json
+from cytonet_pipeline.dataset.files import find_named_file, read_json
 from cytonet_pipeline.errors import DataFault
 
 REFERENCE = "MNIColin27"
-# In this order a file is preferred where several lie side by side.
+# In order of preference if there are several files.
 EXTENSIONS = (".h5", ".mat", ".tfm", ".nii.gz", ".json")
 _SURFACES = ("pial", "white", "inflated")
 
@@ -28,7 +28,7 @@ class BrainFiles:
 
 
 def find_brain_files(root: Path, brain: str, roots: Sequence[Path]) -> BrainFiles:
-    """Find a brain's transforms and surfaces, and say what is missing or doubtful."""
+    """Find a brain's transforms and surfaces, and report what is missing or doubtful."""
     found = BrainFiles()
     stem = root / f"derivatives/registration/sub-{brain}/sub-{brain}"
     found.to_reference = _find(f"{stem}_from-brain_to-{REFERENCE}_mode-points_xfm", found)
@@ -53,7 +53,7 @@ def find_brain_files(root: Path, brain: str, roots: Sequence[Path]) -> BrainFile
 
 
 def follow_warp(path: Path, roots: Sequence[Path]) -> BrainFiles:
-    """The files that an in-plane warp consists of, itself included."""
+    """Find the files that an in-plane warp consists of, itself included."""
     found = BrainFiles(sources=[path])
     _follow(path, roots, found)
     return found
@@ -70,7 +70,7 @@ def _find(stem: str, found: BrainFiles) -> Path | None:
 
 
 def _follow(path: Path, roots: Sequence[Path], found: BrainFiles) -> None:
-    """Collect the members of a JSON chain, and theirs; a chain that names itself ends."""
+    """Collect the members of a JSON chain, and their members; a chain that names itself comes to an end."""
     if path.suffix != ".json":
         return
     try:
@@ -87,12 +87,8 @@ def _follow_member(member: object, chain: Path, roots: Sequence[Path], found: Br
     text = member.get("path") if isinstance(member, dict) else None
     if not isinstance(text, str):
         raise DataFault(f'{chain.name} has a member without a path; write {{"path": …, "invert": false}}.')
-    try:
-        path = find_named(text, chain.parent, roots)
-    except DataFault as fault:
-        raise DataFault(f"{chain.name}: {fault.what}") from None
-    if not path.is_file():
-        raise DataFault(f"{chain.name} names {text}, which is not there; put it there or correct the path.")
+    missing = f"{chain.name} names {text}, which is not there; put it there or correct the path."
+    path = find_named_file(text, chain.parent, roots, named_in=chain.name, if_missing=missing)
     if path not in found.sources:
         found.sources.append(path)
         _follow(path, roots, found)

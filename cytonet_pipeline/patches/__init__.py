@@ -1,4 +1,4 @@
-"""Patches: where they lie in the cortex, what is known of each, and which sections are for what."""
+"""Patches: sampling positions in the cortex, the index of what is known of each patch, and splits into roles."""
 
 from cytonet_pipeline.patches.ids import order_of, patch_ids
 from cytonet_pipeline.patches.index import build_index, index_brain

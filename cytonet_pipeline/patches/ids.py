@@ -25,7 +25,7 @@ _SPREADS = (
 
 
 def patch_ids(brain: str, sample: str, x_px: np.ndarray, y_px: np.ndarray) -> np.ndarray:
-    """Stable ids of the patches of one section.
+    """Return stable ids of the patches of one section.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def patch_ids(brain: str, sample: str, x_px: np.ndarray, y_px: np.ndarray) -> np
 
 
 def order_of(patch_id: np.ndarray, seed: int) -> np.ndarray:
-    """Rank keys of patches: uniformly distributed over 64 bits and independent of position.
+    """Return rank keys of patches: uniformly distributed over 64 bits and independent of position.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def order_of(patch_id: np.ndarray, seed: int) -> np.ndarray:
 
 
 def morton_of(x_px: np.ndarray, y_px: np.ndarray) -> np.ndarray:
-    """Position along the Morton curve: the bits of x and y interleaved, those of y the higher ones.
+    """Return the position along the Morton curve: the bits of x and y interleaved, those of y higher.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def morton_of(x_px: np.ndarray, y_px: np.ndarray) -> np.ndarray:
 
 
 def splitmix64(words: np.ndarray) -> np.ndarray:
-    """First output of SplitMix64 for each state in `words` ((N,) uint64)."""
+    """Return the first output of SplitMix64 for each state in `words` ((N,) uint64)."""
     with np.errstate(over="ignore"):
         z = words + _GOLDEN
         z = (z ^ (z >> np.uint64(30))) * _FIRST
@@ -82,7 +82,7 @@ def splitmix64(words: np.ndarray) -> np.ndarray:
 
 
 def hash_of_text(*parts: str) -> int:
-    """64 bits of the SHA-256 of some texts, with their borders kept apart."""
+    """Return 64 bits of the SHA-256 of some texts, with their borders marked."""
     return int.from_bytes(hashlib.sha256("\0".join(parts).encode()).digest()[:8], "big")
 
 

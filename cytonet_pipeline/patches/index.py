@@ -1,7 +1,7 @@
-"""The patch index of a brain: one row a patch, with its place in the scan, the brain and the reference.
+"""The patch index of a brain: one row per patch, with its position in the scan, the brain and the reference.
 
-It is made in parts of some dozen sections, so that memory does not grow with the number of patches, and each part by
-itself, so that two can be made at once with the same bytes. Reading and writing is `index_files.py`.
+It is made in parts of a few dozen sections, so that memory does not grow with the number of patches. Each part is
+independent of the others, so that two are made at once with the same bytes. `index_files` reads and writes them.
 """
 
 import logging
@@ -18,7 +18,7 @@ import pandas as pd
 from cytonet_pipeline.dataset import Brain
 from cytonet_pipeline.patches.ids import order_of
 from cytonet_pipeline.patches.index_files import part_name, write_part
-from cytonet_pipeline.patches.reference_columns import placed
+from cytonet_pipeline.patches.reference_columns import add_reference_columns
 from cytonet_pipeline.patches.reuse import EarlierIndex
 from cytonet_pipeline.patches.section_plan import PlannedSection, plan_sections
 from cytonet_pipeline.patches.section_rows import Ground, record_of, section_rows
@@ -32,13 +32,13 @@ log = logging.getLogger(__name__)
 
 # At the poster's density some 80,000 rows: few enough to have two in memory, enough to be worth a file.
 SECTIONS_IN_PART = 32
-# NumPy, SciPy and Arrow let go of the interpreter for most of the time.
+# NumPy, SciPy and Arrow release the GIL most of the time.
 _WORKERS = 2
 
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """Sections that are indexed together, by number; `records` is what is known of them beforehand."""
+    """Sections that are indexed together, by number; `records` holds what is known of them beforehand."""
 
     sections: list[PlannedSection]
     records: dict[str, dict[str, Any]]
@@ -55,20 +55,20 @@ def index_brain(
     earlier: Path | None = None,
     workers: int = _WORKERS,
 ) -> str:
-    """Sample the cortex of a brain and write of each patch where it lies.
+    """Sample the cortex of a brain and write its patch index.
 
     Parameters
     ----------
     folder : Path
-        Where `part-*.parquet` go; it holds none yet.
+        Folder for `part-*.parquet`; it holds none yet.
     sections : DataFrame
         The brain's `section_scans`; sections that are `ok` or `flagged` take part.
     chain : BrainChain
         From the sections to the reference.
     earlier : Path, optional
-        Folder of an index of this brain from the same program: rows that would come out the same are taken from it.
+        Folder of an index of this brain from the same program: rows that would be the same are copied from it.
     workers : int
-        Parts that are made at once. The bytes are the same whatever their number.
+        Number of parts that are made at once. It does not affect the bytes.
 
     Returns
     -------
@@ -82,49 +82,49 @@ def index_brain(
 
     def make(number: int) -> tuple[str, int]:
         part, target = parts[number], folder / part_name(number, len(parts))
-        same = before.whole_part(part.records, dataset)
-        if same is None:
-            rows, records = _made(part, ground, before)
+        unchanged = before.whole_part(part.records, dataset)
+        if unchanged is None:
+            rows, records = _make_rows(part, ground, before)
             digest, left_out = _digest(rows), _left_out(records)
-            made_from = {"dataset": dataset, "sections": records, "left_out": left_out, "digest": digest}
-            write_part(target, rows, made_from)
+            parameters = {"dataset": dataset, "sections": records, "left_out": left_out, "digest": digest}
+            write_part(target, rows, parameters)
             return digest, left_out
         with atomic_file(target) as temporary:
-            shutil.copyfile(same, temporary)
-        said = before.parameters[same]
-        return str(said["digest"]), int(said["left_out"])
+            shutil.copyfile(unchanged, temporary)
+        parameters = before.parameters[unchanged]
+        return str(parameters["digest"]), int(parameters["left_out"])
 
     with ThreadPoolExecutor(workers) as threads:
         made = list(track(threads.map(make, range(len(parts))), f"patches of {brain.name}", total=len(parts)))
-    _tell(brain.name, sum(left_out for _, left_out in made))
+    _log_left_out(brain.name, sum(left_out for _, left_out in made))
     return digest_of([digest for digest, _ in made])
 
 
 def build_index(
     brain: Brain, sections: pd.DataFrame, chain: BrainChain, reference: ReferenceSpace, block: DatasetBlock
 ) -> pd.DataFrame:
-    """The same as `index_brain`, as one table in memory: for small brains, notebooks and tests.
+    """Build the index of a brain as one table in memory: for small brains, notebooks and tests.
 
     Returns
     -------
     DataFrame
-        Table `patch_index`, sorted by section and along a Morton curve within it. `attrs` holds what `write_index`
-        puts into the file's metadata: `sections` (by sample: `position_mm`, `represents_mm`, `transform_digest`,
-        `mask`, `split`, `inputs`, `drawn`, `left_out`, `problem`) and `left_out`, the number of patches that have no
-        place in the reference.
+        Table `patch_index`, sorted by section and along a Morton curve within it, the same as by `index_brain`. `attrs`
+        holds what `write_index` puts into the file's metadata: `sections` (by sample: `position_mm`, `reach_mm`,
+        `represents_mm`, `transform_digest`, `mask`, `split`, `inputs`, `drawn`, `left_out`, `problem`) and `left_out`,
+        the number of patches that have no position in the reference.
     """
     ground = Ground(brain.name, chain, reference, block)
-    made = [_made(part, ground, EarlierIndex({})) for part in _parts(brain, sections, ground)]
+    made = [_make_rows(part, ground, EarlierIndex({})) for part in _parts(brain, sections, ground)]
     index = pd.concat([rows for rows, _ in made], ignore_index=True)
     records = {sample: record for _, part in made for sample, record in part.items()}
     left_out = _left_out(records)
-    _tell(brain.name, left_out)
+    _log_left_out(brain.name, left_out)
     index.attrs = {"sections": records, "left_out": left_out}
     return index
 
 
 def _parts(brain: Brain, sections: pd.DataFrame, ground: Ground) -> list[_Part]:
-    """All sections in parts, by section number; one part without sections for a brain that has none."""
+    """Divide all sections into parts, by section number; one part without sections for a brain that has none."""
     plan = plan_sections(brain, sections, ground.chain)
     positions_mm = {section.sample: section.position_mm for section in plan}
     reach_mm = {section.sample: section.reach_mm for section in plan}
@@ -135,35 +135,37 @@ def _parts(brain: Brain, sections: pd.DataFrame, ground: Ground) -> list[_Part]:
     return [_Part(chunk, {s.sample: record_of(s, splits[s.sample], ground) for s in chunk}) for chunk in chunks]
 
 
-def _made(part: _Part, ground: Ground, before: EarlierIndex) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
-    """The rows of a part, and the whole records of its sections."""
-    kept, found = before.rows(part.records)
-    fresh, fresh_found = _drawn([s for s in part.sections if s.sample not in found], ground)
-    found |= fresh_found
-    records = {s.sample: part.records[s.sample] | found[s.sample] for s in part.sections}
+def _make_rows(part: _Part, ground: Ground, before: EarlierIndex) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
+    """Return the rows of a part, and the complete records of its sections."""
+    kept, results = before.rows(part.records)
+    fresh, fresh_results = _draw([s for s in part.sections if s.sample not in results], ground)
+    results |= fresh_results
+    records = {s.sample: part.records[s.sample] | results[s.sample] for s in part.sections}
     frames = [frame for frame in (kept, fresh) if len(frame)]
     if not frames:
         return table("patch_index").empty(), records
     rows = pd.concat(frames, ignore_index=True)
-    # A section's own rows stay in their order.
-    rows = rows.sort_values(["section", "sample"], kind="stable", ignore_index=True) if len(found) > 1 else rows
+    # Stable: the rows of a section stay in their order.
+    rows = rows.sort_values(["section", "sample"], kind="stable", ignore_index=True) if len(results) > 1 else rows
     rows["split"] = rows["sample"].map({sample: record["split"] for sample, record in records.items()})
     return table("patch_index").validate(rows)[[c.name for c in table("patch_index").columns]], records
 
 
-def _drawn(sections: list[PlannedSection], ground: Ground) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
-    """Fresh rows of some sections without their split, and what was found of each."""
+def _draw(sections: list[PlannedSection], ground: Ground) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
+    """Draw the rows of some sections, without their split; and return the results of drawing by sample."""
     drawn = {section.sample: section_rows(section, ground) for section in sections}
     frames = [frame for frame, _ in drawn.values() if len(frame)]
-    rows = placed(pd.concat(frames, ignore_index=True), ground) if frames else pd.DataFrame({"sample": []})
+    rows = (
+        add_reference_columns(pd.concat(frames, ignore_index=True), ground) if frames else pd.DataFrame({"sample": []})
+    )
     remaining: Mapping[Any, int] = rows["sample"].value_counts().to_dict()
-    found = {
+    results = {
         sample: {"drawn": len(frame), "left_out": len(frame) - remaining.get(sample, 0), "problem": problem}
         for sample, (frame, problem) in drawn.items()
     }
     if len(rows):
         rows["order"] = order_of(rows["patch_id"].to_numpy(), ground.block.seed)
-    return rows, found
+    return rows, results
 
 
 def _digest(rows: pd.DataFrame) -> str:
@@ -174,6 +176,6 @@ def _left_out(records: Mapping[str, Mapping[str, Any]]) -> int:
     return sum(int(record["left_out"]) for record in records.values())
 
 
-def _tell(brain: str, left_out: int) -> None:
+def _log_left_out(brain: str, left_out: int) -> None:
     if left_out:
         log.warning("%s: %d patches have no place in the reference and are left out", brain, left_out)

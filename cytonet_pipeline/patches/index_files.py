@@ -1,6 +1,6 @@
-"""The patch index on disk: `part-*.parquet` in a brain's folder, with what made it in the files' metadata.
+"""The patch index on disk: `part-*.parquet` in a brain's folder, with its parameters in the files' metadata.
 
-A part holds whole sections, and in its metadata what is known of them: read by itself it is complete.
+A part holds whole sections, and its metadata what is known of them: each part is complete by itself.
 """
 
 import json
@@ -24,7 +24,7 @@ def write_index(folder: Path, frame: pd.DataFrame, block_parameters: Mapping[str
     folder : Path
         The brain's folder; parts of an older index in it are replaced.
     frame : DataFrame
-        As `build_index` gives it: its `attrs` go into the metadata too.
+        As returned by `build_index`: its `attrs` go into the metadata too.
     block_parameters : mapping
         The resolved `dataset:` block.
     """
@@ -36,24 +36,24 @@ def write_index(folder: Path, frame: pd.DataFrame, block_parameters: Mapping[str
 
 
 def write_part(path: Path, rows: pd.DataFrame, parameters: Mapping[str, Any]) -> None:
-    """Write one part with what made it."""
+    """Write one part with its parameters."""
     write_table(path, rows, "patch_index", parameters)
 
 
 def part_name(number: int, count: int) -> str:
-    """Name of a part. All have as many digits as the last: sorted by name they are in order."""
+    """Return the name of a part. All have as many digits as the last: sorted by name they are in order."""
     return f"part-{number:0{len(str(count - 1))}}.parquet"
 
 
 def parts_in(folder: Path) -> list[Path]:
-    """The parts in a brain's folder, in order."""
+    """List the parts in a brain's folder, in order."""
     return sorted(folder.glob("part-*.parquet"))
 
 
 def read_parts(
     folder: Path, columns: Sequence[str] | None = None, where: pyarrow.dataset.Expression | None = None
 ) -> pd.DataFrame:
-    """Read an index that lies in `folder`; columns and rows as in `read_index`."""
+    """Read the index in `folder`; columns and rows as in `read_index`."""
     return read_table(folder, "patch_index", columns=columns, where=where)
 
 
@@ -75,27 +75,29 @@ def read_index(
     Raises
     ------
     StoreError
-        There is none, or it is of a version that is not read any more.
+        There is none, or its version is no longer supported.
     """
-    return read_parts(_existing(store, brain)[0].parent, columns, where)
+    return read_parts(_existing_parts(store, brain)[0].parent, columns, where)
 
 
 def read_index_parameters(store: Store, brain: str) -> dict[str, Any]:
-    """What made a brain's index: `dataset` (the block), `sections` (by sample, see `build_index`), `left_out`.
+    """Read the parameters of a brain's index: `dataset` (the block), `sections` (by sample), `left_out`.
+
+    See `build_index` for what is recorded of each section.
 
     Raises
     ------
     StoreError
-        There is no index, or it is of a version that is not read any more.
+        There is no index, or its version is no longer supported.
     """
     whole: dict[str, Any] = {}
-    for part in _existing(store, brain):
+    for part in _existing_parts(store, brain):
         metadata = pyarrow.parquet.read_schema(part).metadata
         require_version(part, "patch_index", metadata)
         parameters = json.loads(metadata[b"parameters"])
         if "sections" not in parameters:
             raise StoreError(
-                f"{part}: does not say what made it.", to_fix=f"rebuild it with: {table('patch_index').rebuilt_by}"
+                f"{part}: holds no parameters.", to_fix=f"rebuild it with: {table('patch_index').rebuilt_by}"
             )
         sections = whole.get("sections", {}) | parameters["sections"]
         left_out = whole.get("left_out", 0) + parameters.get("left_out", 0)
@@ -107,7 +109,7 @@ def _by_text(attributes: Mapping[Hashable | None, Any]) -> dict[str, Any]:
     return {str(key): value for key, value in attributes.items()}
 
 
-def _existing(store: Store, brain: str) -> list[Path]:
+def _existing_parts(store: Store, brain: str) -> list[Path]:
     parts = parts_in(store.patch_index(brain))
     if not parts:
         raise StoreError(

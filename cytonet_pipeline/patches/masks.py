@@ -25,7 +25,7 @@ _DERIVED_GRID_MM = 0.5
 
 @dataclass(frozen=True, eq=False)
 class CortexMask:
-    """Where the cortex is in the field of view of a scan.
+    """The cortex in the field of view of a scan.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class CortexMask:
     pixel_mm : (float, float)
         Width and height of a mask pixel in scan mm.
     derived : bool
-        Whether it comes from the reference instead of from this section.
+        Whether it comes from the reference and not from the section itself.
     """
 
     inside: np.ndarray
@@ -42,11 +42,11 @@ class CortexMask:
 
     @classmethod
     def from_labels(cls, labels: LabelImage) -> "CortexMask":
-        """The mask that a label image is: everything that is not 0."""
+        """Return the mask of everything in a label image that is not 0."""
         return cls(labels.labels != 0, (float(labels.pixel_mm[0]), float(labels.pixel_mm[1])))
 
     def brain_area_mm2(self, to_brain: ToBrain, *, warped: bool) -> np.ndarray:
-        """Area in brain space of each pixel that is inside, in row-major order.
+        """Return the area in brain space of each pixel inside, in row-major order.
 
         Parameters
         ----------
@@ -58,7 +58,7 @@ class CortexMask:
         Returns
         -------
         (N,) array
-            mm²; 0 where the section has no place in the brain.
+            mm²; 0 where the section has no position in the brain.
         """
         rows, columns = np.nonzero(self.inside)
         width_mm, height_mm = self.pixel_mm
@@ -74,7 +74,7 @@ class CortexMask:
         return np.nan_to_num(map_coordinates(scale, at, order=1, mode="nearest")) * width_mm * height_mm
 
     def share_of_squares(self, x_mm: np.ndarray, y_mm: np.ndarray, edge_mm: float) -> np.ndarray:
-        """Share of squares around points that is inside the mask; what lies beyond the scan is outside.
+        """Return the share of squares around points that is inside the mask; everything beyond the scan is outside.
 
         Exact: the integral image of a mask is bilinear between the corners of its pixels (Crow 1984, "Summed-area
         tables for texture mapping").
@@ -102,7 +102,7 @@ class CortexMask:
 
 
 def area_scale(to_brain: ToBrain, xy_mm: np.ndarray) -> np.ndarray:
-    """How many mm² of brain one mm² of a scan is, at (N, 2) points of the scan plane."""
+    """Return how many mm² of brain correspond to one mm² of scan, at (N, 2) points of the scan plane."""
     right, left, below, above = (
         to_brain(xy_mm + np.array(step)) for step in ((_STEP_MM, 0), (-_STEP_MM, 0), (0, _STEP_MM), (0, -_STEP_MM))
     )
@@ -112,7 +112,7 @@ def area_scale(to_brain: ToBrain, xy_mm: np.ndarray) -> np.ndarray:
 def derive_mask(
     chain: BrainChain, sample: str, reference: ReferenceSpace, width_mm: float, height_mm: float
 ) -> CortexMask:
-    """Mark what is cortex in the reference, on a grid over a section's field of view.
+    """Derive a mask from the reference's cortex, on a grid over a section's field of view.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def derive_mask(
     Returns
     -------
     CortexMask
-        Of about 0.5 mm a pixel, flagged as derived.
+        With pixels of about 0.5 mm, flagged as derived.
     """
     columns, rows = max(1, round(width_mm / _DERIVED_GRID_MM)), max(1, round(height_mm / _DERIVED_GRID_MM))
     x_mm = (np.arange(columns) + 0.5) * width_mm / columns
@@ -134,10 +134,10 @@ def derive_mask(
 
 
 def is_cortex(reference: ReferenceSpace, points_mm: np.ndarray) -> np.ndarray:
-    """Whether points of the reference are cortex.
+    """Tell which points of the reference are cortex.
 
-    Cortex lies in the brain's mask between the pial and the white surface, and is nothing that the atlas calls
-    subcortical: near the midline the surfaces run through nuclei and ventricles.
+    Cortex lies in the brain mask between the pial and the white surface, and is not labelled subcortical in the atlas:
+    near the midline the surfaces run through nuclei and ventricles.
 
     Parameters
     ----------

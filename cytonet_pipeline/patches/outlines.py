@@ -1,4 +1,4 @@
-"""Outlines of the cortex in a few sections, as their masks have them: what a picture of a brain's chain draws."""
+"""Outlines of the cortex masks of a few sections, for the picture of a brain's chain."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from cytonet_pipeline.patches.masks import CortexMask
 from cytonet_pipeline.patches.section_plan import PlannedSection, plan_sections
 from cytonet_pipeline.registration import BrainChain
 
-# Finer than this nothing is seen in a picture of a whole section.
+# Finer detail cannot be seen in a picture of a whole section.
 _FINEST_MM = 0.25
 _SHORTEST = 12
 
@@ -20,7 +20,7 @@ _SHORTEST = 12
 def cortex_outlines(
     brain: Brain, sections: pd.DataFrame, chain: BrainChain, count: int = 3
 ) -> dict[str, list[np.ndarray]]:
-    """Outlines of the cortex masks of a few sections, evenly along the series, its ends left out.
+    """Return the outlines of the cortex masks of a few sections, evenly along the series without its ends.
 
     Parameters
     ----------
@@ -30,8 +30,8 @@ def cortex_outlines(
     Returns
     -------
     dict of lists of (N, 3) arrays
-        By sample, in the order of the series; closed lines in brain mm. Sections without a mask of their own are
-        passed over.
+        By sample, in the order of the series; closed lines in brain mm. Sections without their own mask are
+        skipped.
     """
     plan = [section for section in plan_sections(brain, sections, chain) if section.has_mask]
     return {section.sample: _outlines(section, chain) for section in _spread(plan, count)}
@@ -54,7 +54,7 @@ def _outlines(section: PlannedSection, chain: BrainChain) -> list[np.ndarray]:
 
 
 def _lines_mm(mask: CortexMask) -> list[np.ndarray]:
-    """Closed lines around what is inside, (N, 2) scan mm."""
+    """Return closed lines around the inside of a mask, (N, 2) scan mm."""
     step = max(1, int(_FINEST_MM / max(mask.pixel_mm)))
     inside = np.pad(mask.inside[::step, ::step].astype(np.float32), 1)
     lines = contour_generator(z=inside).lines(0.5)

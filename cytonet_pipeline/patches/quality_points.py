@@ -28,32 +28,32 @@ _TRIED_PLACES = 20_000
 
 
 def cortex_points(brain: Brain, sections: pd.DataFrame, chain: BrainChain, n: int, seed: int = 0) -> np.ndarray:
-    """Sample the masks of a brain uniformly.
+    """Sample points uniformly from the cortex masks of a brain.
 
-    Masks derived from the reference are left out: they would agree with it whatever the chain is.
+    Masks derived from the reference are left out: they would agree with it for any chain.
 
     Parameters
     ----------
     sections : DataFrame
         The brain's `section_scans`.
     n : int
-        About how many points.
+        Approximate number of points.
 
     Returns
     -------
     (N, 3) array
-        Brain mm. Empty if no section has a mask of its own.
+        Brain mm. Empty if no section has its own mask.
     """
     plan = plan_sections(brain, sections, chain)
     plan = plan[:: math.ceil(len(plan) / _MOST_MASKS) or 1]
-    found = [(section, mask) for section in plan if (mask := _own_mask(section))]
+    masked = [(section, mask) for section in plan if (mask := _own_mask(section))]
     volumes_mm3 = [
         section.represents_mm * mask.brain_area_mm2(partial(chain.scan_to_brain, section.sample), warped=section.warped)
-        for section, mask in found
+        for section, mask in masked
     ]
     whole_mm3 = sum(float(volume.sum()) for volume in volumes_mm3)
     points = [np.empty((0, 3))]
-    for (section, mask), volume in zip(found, volumes_mm3, strict=True):
+    for (section, mask), volume in zip(masked, volumes_mm3, strict=True):
         generator = section_generator(seed, brain.name, section.sample, "quality")
         share = round(n * float(volume.sum()) / whole_mm3) if whole_mm3 > 0 else 0
         xy_px = draw_positions(mask, volume, share, section.pixel_um, generator)
@@ -69,27 +69,27 @@ def _own_mask(section: PlannedSection) -> CortexMask | None:
 
 
 def annotated_points(brain: Brain, sections: pd.DataFrame, chain: BrainChain, n: int, seed: int = 0) -> AnnotatedPoints:
-    """Sample the annotations of a brain; sections whose annotation cannot be read are passed over.
+    """Sample points from the annotations of a brain; sections whose annotation cannot be read are skipped.
 
     Parameters
     ----------
     sections : DataFrame
         The brain's `section_scans`.
     n : int
-        At most about so many points.
+        Approximate upper limit of the number of points.
     """
     plan = [section for section in plan_sections(brain, sections, chain) if section.has_annotation]
     plan = plan[:: math.ceil(len(plan) / _MOST_ANNOTATIONS) or 1]
-    found = [_of_section(brain, section, chain, math.ceil(n / len(plan)), seed) for section in plan]
-    if not found:
+    sampled = [_annotated_in(brain, section, chain, math.ceil(n / len(plan)), seed) for section in plan]
+    if not sampled:
         return AnnotatedPoints.none()
-    areas = np.concatenate([areas for _, areas in found])
+    areas = np.concatenate([areas for _, areas in sampled])
     hemisphere_of = _hemispheres(brain)
     hemispheres = np.array([hemisphere_of.get(int(area), "") for area in areas], dtype="<U1")
-    return AnnotatedPoints(np.concatenate([points for points, _ in found]), areas, hemispheres)
+    return AnnotatedPoints(np.concatenate([points for points, _ in sampled]), areas, hemispheres)
 
 
-def _of_section(
+def _annotated_in(
     brain: Brain, section: PlannedSection, chain: BrainChain, n: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     generator = section_generator(seed, brain.name, section.sample, "annotated")
@@ -103,7 +103,7 @@ def _of_section(
 
 
 def _hemispheres(brain: Brain) -> dict[int, str]:
-    """By index of the area, where the annotations' table tells left from right."""
+    """Return the hemisphere by index of the area, where the table of areas distinguishes left and right."""
     path = area_table_path(brain.root)
     if not path.is_file():
         return {}
@@ -113,7 +113,7 @@ def _hemispheres(brain: Brain) -> dict[int, str]:
         return {}
     if "hemisphere" not in table:
         return {}
-    # A table with faults is told of elsewhere; what it says of the other areas is still good.
+    # A table with faults is reported elsewhere; its other rows are still valid.
     table["index"] = pd.to_numeric(table["index"], errors="coerce")
-    told = table[table["hemisphere"].isin(["L", "R"]) & table["index"].notna()]
-    return {int(index): hemi for index, hemi in zip(told["index"], told["hemisphere"], strict=True)}
+    valid = table[table["hemisphere"].isin(["L", "R"]) & table["index"].notna()]
+    return {int(index): hemi for index, hemi in zip(valid["index"], valid["hemisphere"], strict=True)}

@@ -13,12 +13,12 @@ from cytonet_pipeline.store import REFERENCE_MM
 
 PointMap = Callable[[np.ndarray], np.ndarray]
 
-# Half a reference voxel: fields of registrations are smooth on that scale.
+# Half a reference voxel: displacement fields are smooth on that scale.
 _STEP_MM = 0.5
 
 
-def placed(rows: pd.DataFrame, ground: Ground) -> pd.DataFrame:
-    """Add what the reference says of patches; those that have no place in it are dropped."""
+def add_reference_columns(rows: pd.DataFrame, ground: Ground) -> pd.DataFrame:
+    """Add the columns that the reference fills in; patches that have no position in it are dropped."""
     chain, reference = ground.chain, ground.reference
     mapped_mm = chain.brain_to_reference(rows[BRAIN_MM].to_numpy(np.float64))
     known = np.isfinite(mapped_mm).all(axis=1)
@@ -38,7 +38,7 @@ def placed(rows: pd.DataFrame, ground: Ground) -> pd.DataFrame:
 
 
 def _section_normals(samples: pd.Series, ground: Ground) -> np.ndarray:
-    """Normals of the sections that patches lie in, (N, 3)."""
+    """Return the normals of the sections that patches lie in, (N, 3)."""
     number, names = pd.factorize(samples)
     normals = [ground.chain.section_normal(str(name)) for name in names]
     return np.stack(normals)[number] if normals else np.empty((0, 3))
@@ -47,9 +47,9 @@ def _section_normals(samples: pd.Series, ground: Ground) -> np.ndarray:
 def pulled_back_normals(
     to_reference: PointMap, points_mm: np.ndarray, mapped_mm: np.ndarray, normals: np.ndarray
 ) -> np.ndarray:
-    """Normals of reference surfaces, as they stand in the brain's own space.
+    """Pull normals of reference surfaces back into the brain's own space.
 
-    A normal is the gradient of a depth and goes back with the transposed Jacobian, which is taken by forward
+    A normal is the gradient of a depth and is pulled back by the transposed Jacobian, which is computed by forward
     differences of 0.5 mm.
 
     Parameters
@@ -57,7 +57,7 @@ def pulled_back_normals(
     to_reference : callable
         From (N, 3) brain mm to (N, 3) reference mm.
     points_mm, mapped_mm : (N, 3) arrays
-        Points in the brain and where `to_reference` takes them.
+        Points in the brain, and their images under `to_reference`.
     normals : (N, 3) array
         Normals in the reference at `mapped_mm`.
 
@@ -74,7 +74,7 @@ def pulled_back_normals(
 
 
 def obliquity_deg(section_normals: np.ndarray, surface_normals: np.ndarray) -> np.ndarray:
-    """Angle between section planes and surface normals.
+    """Compute the angle between section planes and surface normals.
 
     Parameters
     ----------

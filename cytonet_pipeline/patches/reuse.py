@@ -1,6 +1,6 @@
-"""Rows of an index that is there already: what would come out the same again is taken from it.
+"""Reusing the rows of an earlier index: sections whose rows would be the same again are copied.
 
-Currency is decided by the digests in the files' metadata (`section_rows.record_of`), section by section.
+The digests in the files' metadata (`section_rows.record_of`) decide, section by section.
 """
 
 import json
@@ -20,74 +20,74 @@ from cytonet_pipeline.store import read_table, require_version
 
 log = logging.getLogger(__name__)
 
-# What is only known of a section when its rows are drawn.
-FOUND = ("drawn", "left_out", "problem")
+# What is known of a section only after its rows are drawn.
+DRAWING_RESULTS = ("drawn", "left_out", "problem")
 
 
 @dataclass(frozen=True, eq=False)
 class EarlierIndex:
-    """A brain's index as it was left by an earlier run.
+    """A brain's index as an earlier run left it.
 
     Attributes
     ----------
     parameters : dict
-        By part, what its metadata says.
+        The parameters in the metadata of each part, by part.
     """
 
     parameters: Mapping[Path, dict[str, Any]]
 
     @classmethod
     def read(cls, folder: Path) -> "EarlierIndex":
-        """Look at the parts in a brain's folder; parts that cannot be read are passed over."""
-        found = {}
+        """Read the metadata of the parts in a brain's folder; parts that cannot be read are skipped."""
+        parameters = {}
         for part in parts_in(folder):
             try:
                 metadata = pyarrow.parquet.read_schema(part).metadata
                 require_version(part, "patch_index", metadata)
-                found[part] = json.loads(metadata[b"parameters"])
+                parameters[part] = json.loads(metadata[b"parameters"])
             except (StoreError, OSError, ValueError, KeyError) as error:
-                log.info("%s: not used again: %s", part, error)
-        return cls(found)
+                log.info("%s: not reused: %s", part, error)
+        return cls(parameters)
 
     def whole_part(self, known: Mapping[str, dict[str, Any]], dataset: Mapping[str, Any]) -> Path | None:
-        """The part that holds exactly these sections, made as it would be made now; None if there is none.
+        """Return the part that holds exactly these sections, as it would be written now; None if there is none.
 
         Parameters
         ----------
         known : mapping from sample to record
-            What `section_rows.record_of` says of each section.
+            The record of each section (`section_rows.record_of`).
         dataset : mapping
             The resolved `dataset:` block.
         """
-        for part, said in self.parameters.items():
-            before = said.get("sections", {})
-            if before.keys() != known.keys() or said.get("dataset") != dataset or "digest" not in said:
+        for part, parameters in self.parameters.items():
+            before = parameters.get("sections", {})
+            if before.keys() != known.keys() or parameters.get("dataset") != dataset or "digest" not in parameters:
                 continue
             if all(_same(before[sample], record, whole=True) for sample, record in known.items()):
                 return part
         return None
 
     def rows(self, known: Mapping[str, dict[str, Any]]) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
-        """Rows of those sections that would come out the same, and what was found of each."""
+        """Return the rows of sections that would be the same again, and the results of drawing them."""
         frames: list[pd.DataFrame] = []
-        found: dict[str, dict[str, Any]] = {}
-        for part, said in self.parameters.items():
-            before = said.get("sections", {})
+        results: dict[str, dict[str, Any]] = {}
+        for part, parameters in self.parameters.items():
+            before = parameters.get("sections", {})
             kept = [sample for sample in known if sample in before and _same(before[sample], known[sample])]
             if not kept:
                 continue
             try:
                 frames.append(_rows_of(part, kept))
             except StoreError as error:
-                log.info("%s: not used again: %s", part, error)
+                log.info("%s: not reused: %s", part, error)
                 continue
-            found |= {sample: {key: before[sample][key] for key in FOUND} for sample in kept}
-        return (pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()), found
+            results |= {sample: {key: before[sample][key] for key in DRAWING_RESULTS} for sample in kept}
+        return (pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()), results
 
 
 def _same(before: Mapping[str, Any], now: Mapping[str, Any], *, whole: bool = False) -> bool:
     # A section that could not be drawn is tried again.
-    if before.get("problem", "?") or any(key not in before for key in FOUND):
+    if before.get("problem", "?") or any(key not in before for key in DRAWING_RESULTS):
         return False
     keys = now.keys() if whole else ("inputs",)
     return all(before.get(key) == now[key] for key in keys)

@@ -1,6 +1,7 @@
-"""What is known of a brain's usable sections before anything is drawn: mask, place, and the length each represents.
+"""The plan of a brain's usable sections before anything is drawn: mask, position, and the length that each represents.
 
-The plan is also what stands in the index's metadata, so that a training set can be put together without the scans.
+Digitised sections are unevenly spaced: a dense run must not get more patches per mm³ of cortex than a sparse one.
+The index's metadata holds the plan too, so that a training set can be composed without the scans.
 """
 
 from collections.abc import Hashable, Mapping
@@ -21,7 +22,7 @@ USABLE = ("ok", "flagged")
 
 @dataclass(frozen=True, eq=False)
 class PlannedSection:
-    """A usable section with a place in the brain.
+    """A usable section with a position in the brain.
 
     Attributes
     ----------
@@ -32,7 +33,7 @@ class PlannedSection:
     pixel_um, width_mm, height_mm : float
         Pixel size and field of view of the scan.
     has_mask, has_annotation : bool
-        Whether the survey found them sound.
+        Whether the survey found them usable.
     mask_digest, annotation_digest : str or None
         Of the files, as the survey found them.
     warped : bool
@@ -40,9 +41,9 @@ class PlannedSection:
     position_mm : float
         Along the axis of the series, at the middle of the scan.
     reach_mm : float
-        How far its field of view reaches from that position along the axis, being tilted against the series.
+        How far its field of view, tilted against the series, reaches from that position along the axis.
     represents_mm : float
-        Length of the brain that its patches stand for.
+        Length of the brain that its patches represent.
     """
 
     source: Section
@@ -65,24 +66,24 @@ class PlannedSection:
         return self.source.sample
 
     def mask(self, chain: BrainChain, reference: ReferenceSpace) -> CortexMask:
-        """Its own cortex mask, or one derived from the reference.
+        """Return its own cortex mask, or one derived from the reference.
 
         Raises
         ------
         ScanError
-            The mask's file cannot be read any more.
+            The mask's file can no longer be read.
         """
         own = self.own_mask()
         return own or derive_mask(chain, self.sample, reference, self.width_mm, self.height_mm)
 
     def own_mask(self) -> CortexMask | None:
-        """Its own cortex mask; None if it came without a sound one."""
+        """Return its own cortex mask; None if it came without a usable one."""
         if not self.has_mask or self.source.mask is None:
             return None
         return CortexMask.from_labels(LabelImage.open(self.source.mask, self.width_mm, self.height_mm))
 
     def annotation_at(self, xy_mm: np.ndarray) -> np.ndarray:
-        """Annotated area at (N, 2) points of the scan plane; 0 where there is none."""
+        """Look up the annotated area at (N, 2) points of the scan plane; 0 where there is none."""
         if not self.has_annotation or self.source.annotation is None:
             return np.zeros(len(xy_mm), dtype=np.int32)
         annotation = open_annotation(self.source, self.width_mm, self.height_mm, self.pixel_um)
@@ -90,17 +91,17 @@ class PlannedSection:
 
 
 def plan_sections(brain: Brain, sections: pd.DataFrame, chain: BrainChain) -> list[PlannedSection]:
-    """Usable sections of a brain in the order of the series.
+    """List the usable sections of a brain in the order of the series.
 
     Parameters
     ----------
     sections : DataFrame
-        The brain's `section_scans`: their `status` decides.
+        The brain's `section_scans`, whose `status` decides.
 
     Returns
     -------
     list of PlannedSection
-        Sections whose scan or placement is missing are not in it.
+        Without sections whose scan or placement is missing.
     """
     sources = {section.sample: section for section in brain.sections}
     usable = sections[sections["status"].isin(USABLE) & sections["pixel_um"].notna()]
@@ -108,7 +109,7 @@ def plan_sections(brain: Brain, sections: pd.DataFrame, chain: BrainChain) -> li
     if not rows:
         return []
     centres_mm = np.concatenate([chain.scan_to_brain(row["sample"], _field_of_view_mm(row)[None] / 2) for row in rows])
-    # The middle of the scan, not its corner: sections that are tilted against each other cross outside the tissue.
+    # The middle of the scan, not its corner: sections that are tilted against each other intersect outside the tissue.
     axis = series_axis([chain.sections[row["sample"]] for row in rows])
     positions_mm = centres_mm @ axis
     reach_mm = [_reach_mm(row, chain, axis, at_mm) for row, at_mm in zip(rows, positions_mm, strict=True)]
@@ -145,7 +146,7 @@ def _planned(
 
 def _reach_mm(row: Mapping[Hashable, Any], chain: BrainChain, axis: np.ndarray, position_mm: float) -> float:
     width_mm, height_mm = _field_of_view_mm(row)
-    # Corners decide where a section is flat; a warp moves them within its plane.
+    # The corners suffice for a flat section; a warp moves points within its plane.
     lattice_mm = np.stack(np.meshgrid(np.linspace(0, width_mm, 5), np.linspace(0, height_mm, 5)), axis=-1)
     away = chain.scan_to_brain(row["sample"], lattice_mm.reshape(-1, 2)) @ axis - position_mm
     return float(np.nan_to_num(np.abs(away)).max())
@@ -160,7 +161,7 @@ def _field_of_view_mm(row: Mapping[Hashable, Any]) -> np.ndarray:
 
 
 def represented_mm(gaps_mm: np.ndarray) -> np.ndarray:
-    """Length of the series that each section represents: half the gap to both neighbours.
+    """Return the length of the series that each section represents: half the gaps to both neighbours.
 
     The half-gap of the first and the last section is mirrored outwards. A series without length represents 1 mm.
 
@@ -180,10 +181,10 @@ def represented_mm(gaps_mm: np.ndarray) -> np.ndarray:
 
 
 def plane_gaps_mm(centres_mm: np.ndarray, normals: np.ndarray) -> np.ndarray:
-    """Distances between the planes of neighbouring sections.
+    """Return the distances between the planes of neighbouring sections.
 
-    Measured along the mean normal of the two, not of the whole series: a section that is placed anew then alters the
-    gaps to its two neighbours and no other.
+    They are measured along the mean normal of the two, not of the whole series: a section that is placed anew then
+    alters the gaps to its two neighbours and no others.
 
     Parameters
     ----------

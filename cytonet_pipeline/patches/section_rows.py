@@ -1,7 +1,7 @@
-"""The rows of the patch index that one section gives, and what they follow from.
+"""The rows of the patch index from one section, and the record of what they follow from.
 
-Where patches lie is `sampling.py`; here each gets its id, its place in the brain and what the section's own files say
-of it. What the reference says is added for many sections at once, in `placing.py`.
+`sampling` draws the positions; here each patch gets its id, its position in the brain and the columns from the
+section's own files. `reference_columns` adds the others, for many sections at once.
 """
 
 import logging
@@ -33,7 +33,7 @@ BRAIN_MM = ["brain_x_mm", "brain_y_mm", "brain_z_mm"]
 
 @dataclass(frozen=True, eq=False)
 class Ground:
-    """What all sections of a brain are indexed with."""
+    """The inputs that all sections of a brain are indexed with."""
 
     brain: str
     chain: BrainChain
@@ -42,9 +42,9 @@ class Ground:
 
 
 def record_of(section: PlannedSection, split: str, ground: Ground) -> dict[str, Any]:
-    """What stands in the index's metadata of a section, as far as it is known before anything is drawn.
+    """Return the record of a section for the index's metadata, as far as it is known before anything is drawn.
 
-    `inputs` is a digest of all that its rows follow from, `split` apart: rows of equal `inputs` are equal.
+    `inputs` is a digest of everything that its rows follow from, except `split`: rows of equal `inputs` are equal.
     """
     block, chain, reference = ground.block, ground.chain, ground.reference
     transform_digest = digest_of([chain.section_digest(section.sample), chain.to_reference.digest, reference.digest])
@@ -71,15 +71,15 @@ def record_of(section: PlannedSection, split: str, ground: Ground) -> dict[str, 
 
 
 def section_rows(section: PlannedSection, ground: Ground) -> tuple[pd.DataFrame, str]:
-    """Patches of one section, along a Morton curve; and what kept them from being drawn, else ''."""
+    """Draw the patches of one section, along a Morton curve; and return what prevented it, otherwise ''."""
     try:
-        return _drawn(section, ground), ""
+        return _draw(section, ground), ""
     except DataFault as fault:
         log.warning("%s: no patches from section %s: %s", ground.brain, section.sample, fault)
         return pd.DataFrame(), str(fault)
 
 
-def _drawn(section: PlannedSection, ground: Ground) -> pd.DataFrame:
+def _draw(section: PlannedSection, ground: Ground) -> pd.DataFrame:
     brain, sample, block, pixel_mm = ground.brain, section.sample, ground.block, section.pixel_um / 1000
     mask = section.mask(ground.chain, ground.reference)
     area_mm2 = mask.brain_area_mm2(partial(ground.chain.scan_to_brain, sample), warped=section.warped)

@@ -1,7 +1,8 @@
-"""Which section of a brain may be used for what: whole sections, in contiguous blocks with gaps, never patches.
+"""Roles of a brain's sections: training, validation or test, in contiguous blocks of whole sections with gaps.
 
-Neighbouring sections show nearly the same tissue, so a test section beside a training section tests memory. Blocks are
-laid out from a brain's name and its sections' positions alone: neither other brains nor annotations move them.
+Neighbouring sections show nearly the same tissue, so a test section beside a training section tests memory. Blocks
+depend on a brain's name and its sections' positions alone: neither other brains nor annotations move them. Another rule
+of splitting is another `assign_splits`.
 """
 
 import math
@@ -25,12 +26,12 @@ def assign_splits(
     reach_mm: Mapping[str, float] | None = None,
     with_validation: bool = False,
 ) -> dict[str, str]:
-    """Role of every section of a brain.
+    """Assign a role to every section of a brain.
 
-    The series is cut into `test_blocks` equal stretches. Each holds one test block of `test_share` of its length, at
-    a place in its stretch that the brain's name decides. A short series has fewer blocks, and a block that meets no
-    section takes the nearest one. Validation blocks are cut likewise from the length that remains after test blocks
-    and their gaps.
+    The series is divided into `test_blocks` equal stretches. Each holds one test block of `test_share` of its length;
+    the brain's name decides its place in the stretch. A short series has fewer blocks, and a block that meets no
+    section takes the nearest one. Validation blocks are cut in the same way from the length that remains after test
+    blocks and their gaps.
 
     Parameters
     ----------
@@ -40,7 +41,7 @@ def assign_splits(
         The unseen brain: all its sections are `unseen_brain`.
     reach_mm : mapping from sample to float, optional
         How far each section reaches from its position along the axis: sections that are tilted against each other are
-        nearer than their middles. Default: 0.
+        closer than their middles. Default: 0.
     with_validation : bool
         Also cut `validation` blocks, with gaps between them and training.
 
@@ -48,8 +49,8 @@ def assign_splits(
     -------
     dict from sample to str
         `train`, `validation`, `gap`, `seen_brains` (test) or `unseen_brain`, in the order of `positions_mm`. Sections
-        of which any point may lie within `gap_mm` of a test section are neither trained nor validated on. A series too
-        short to spare a test or a validation section has none.
+        of which any point may lie within `gap_mm` of a test section are used neither for training nor for validation.
+        A series too short to spare a test or a validation section has none.
     """
     if brain_name == held_out:
         return dict.fromkeys(positions_mm, "unseen_brain")
@@ -75,12 +76,12 @@ def assign_splits(
     cut("seen_brains", block.test_share, least=2)
     if with_validation and block.validation_share > 0:
         cut("validation", block.validation_share, least=3)
-    found = dict(zip(samples, map(str, roles), strict=True))
-    return {sample: found[sample] for sample in positions_mm}
+    role_of = dict(zip(samples, map(str, roles), strict=True))
+    return {sample: role_of[sample] for sample in positions_mm}
 
 
 def phase_of(brain_name: str, role: str) -> float:
-    """Where in its stretch of the series the blocks of a brain lie, 0 to 1.
+    """Return where in its stretch of the series each block of a brain lies, 0 to 1.
 
     A number at the end of the name advances the phase by the golden section: B01, B02, … are staggered evenly, however
     few they are, where hashes alone would often coincide. The rest of the name is hashed.
@@ -91,7 +92,7 @@ def phase_of(brain_name: str, role: str) -> float:
 
 
 def in_blocks(lengths_mm: np.ndarray, share: float, blocks: int, phase: float) -> np.ndarray:
-    """Which sections lie in short blocks spread evenly over a series.
+    """Tell which sections lie in short blocks spread evenly over a series.
 
     Parameters
     ----------
@@ -100,9 +101,9 @@ def in_blocks(lengths_mm: np.ndarray, share: float, blocks: int, phase: float) -
     share : float
         Share of the whole length that the blocks take together.
     blocks : int
-        Largest number of blocks. A block has room for at least one section, and a stretch for one more.
+        Maximum number of blocks. A block has room for at least one section, and a stretch for one more.
     phase : float
-        0 to 1: where in its stretch each block lies, from its beginning to its end.
+        0 to 1: position of each block in its stretch, from beginning to end.
 
     Returns
     -------

@@ -1,6 +1,6 @@
-"""Subsets of patches that contain each other: 200 thousand of a million, a million of ten million.
+"""Nested subsets of patches: 200 thousand of a million, a million of ten million.
 
-Within a brain `order` decides, between brains a divisor method: one patch more never takes another one out again.
+Within a brain `order` decides, between brains a divisor method: a larger subset never drops a patch of a smaller one.
 """
 
 import numpy as np
@@ -8,30 +8,30 @@ import pandas as pd
 
 
 def brain_shares(counts: pd.Series, brain_floor: float) -> pd.Series:
-    """Proportions of the brains in a subset: between those in which they were sampled and equal ones.
+    """Return the proportions of the brains in a subset: between those in which they were sampled and equal ones.
 
-    Every brain gets `brain_floor` of its equal share; what is left is shared out by size.
+    Every brain gets `brain_floor` of its equal share; the rest is distributed by size.
 
     Parameters
     ----------
     counts : Series
-        Patches by brain.
+        Number of patches by brain.
     brain_floor : float
         0 keeps the proportions of `counts`, 1 makes all brains equal.
 
     Returns
     -------
     Series
-        Shares by brain; their sum is 1.
+        Shares by brain, which sum to 1.
     """
     return brain_floor / len(counts) + (1 - brain_floor) * counts / counts.sum()
 
 
 def take_subset(frame: pd.DataFrame, n: int | None, brain_floor: float) -> pd.DataFrame:
-    """Take `n` patches, those with the smallest `order` in stated proportions of the brains.
+    """Take the `n` patches with the smallest `order`, in the given proportions of the brains.
 
-    Seats are given by Sainte-Laguë's divisors, which are house monotone: the subset of n lies in that of n + 1. A brain
-    that is used up leaves its seats to the others.
+    Seats are allocated by Sainte-Laguë's divisors, which are house monotone: the subset of n is contained in that of
+    n + 1. A brain that is used up leaves its seats to the others.
 
     Parameters
     ----------

@@ -112,7 +112,7 @@ def test_a_point_without_a_place_stays_in_its_line_and_is_counted(brains, tmp_pa
         ("x_mm\ty_mm\tz_mm\n1\t2\t3\n1\ttwo\t3\n", "column y_mm holds 'two' in line 3"),
         ("sample\tx_px\ty_px\n0099\t1\t1\n", "no usable section 0099"),
         ("sample\tx_px\ty_px\n0010\t1\t1\n\t1\t1\n", "line 3 names no sample"),
-        ("sample\tx_px\ty_px\tx_mm\ty_mm\tz_mm\n0010\t1\t1\t1\t1\t1\n", "either could be meant"),
+        ("sample\tx_px\ty_px\tx_mm\ty_mm\tz_mm\n0010\t1\t1\t1\t1\t1\n", "it is unclear which is meant"),
     ],
 )
 def test_a_table_that_cannot_be_mapped_is_refused_with_a_remedy(brains, tmp_path, content, said):
