@@ -88,7 +88,7 @@ class ClusterError(CytonetError):
 
 
 class SubmissionRefused(ClusterError):
-    """Slurm does not take a job; the message holds its own words."""
+    """The cluster does not accept a job; with its own message."""
 
 
 class TransportDown(ClusterError):

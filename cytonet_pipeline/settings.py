@@ -108,7 +108,7 @@ class EncoderBlock(_Strict):
     batch_size: int = Field(512, ge=2)
     projection_dim: int = Field(128, ge=2)
     seed: int = 0
-    processes: int = Field(1, ge=1, description="ranks of the local launcher; Slurm takes nodes × GPUs")
+    processes: int = Field(1, ge=1, description="ranks of the local launcher; a cluster takes nodes × GPUs")
     precision: Literal["auto", "float32", "bf16"] = "auto"
     activation_checkpointing: bool = Field(False, description="recompute activations on the way back: less memory")
     chunk_size: int | None = Field(None, ge=2, description="samples a rank that go through the network at once")

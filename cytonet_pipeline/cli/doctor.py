@@ -5,14 +5,10 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cytonet_pipeline import progress
 from cytonet_pipeline.errors import CytonetError
 from cytonet_pipeline.settings import Settings
-
-if TYPE_CHECKING:
-    from cytonet_pipeline.cluster.slurm.profile import ClusterProfile
 
 _LEAST_FREE_GB = 2
 
@@ -47,19 +43,12 @@ def examine(settings: Settings) -> list[Finding]:
     return findings
 
 
-def examine_cluster(settings: Settings, profile: "ClusterProfile | None" = None) -> list[Finding]:
-    """Look at the cluster of a profile, by a job of a minute there.
-
-    Parameters
-    ----------
-    profile : ClusterProfile, optional
-        Default: the one that `CYTONET_CLUSTER_PROFILE` names.
-    """
-    from cytonet_pipeline.cluster.slurm.checkup import examine as examine_site
-    from cytonet_pipeline.cluster.slurm.profile import read_profile
+def examine_cluster(settings: Settings) -> list[Finding]:
+    """Examine the cluster that `CYTONET_CLUSTER` names, by a job of a minute there."""
+    from cytonet_pipeline.cluster.launchers import check_up
 
     try:
-        return [Finding(word, text) for word, text in examine_site(settings, profile or read_profile())]
+        return [Finding(level, text) for level, text in check_up(settings)]
     except CytonetError as error:
         return [Finding("bad", str(error))]
 

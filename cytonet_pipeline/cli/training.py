@@ -41,11 +41,12 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Say what trainings will need before they run: memory a GPU, hours, reading, disk, and what to switch on."""
+    from cytonet_pipeline.cluster.launchers import training_gpus
     from cytonet_pipeline.learning.planning.resource_plan import plan as plan_trainings
     from cytonet_pipeline.learning.planning.resource_plan import remarks, table
 
     settings = Settings.from_environment()
-    gpus = gpus or _gpus_of_the_cluster(settings)
+    gpus = gpus or training_gpus(settings)
     plans = plan_trainings(settings, gpu, names_in(encoders or "") or None, gpus=gpus, scan_um=scan_um)
     if as_json:
         typer.echo(json.dumps([each.as_json() for each in plans], indent=2))
@@ -120,16 +121,6 @@ def gc(
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)
-
-
-def _gpus_of_the_cluster(settings: Settings) -> int | None:
-    """GPUs of a training where it would run; None: on this machine."""
-    if settings.cluster != "slurm":
-        return None
-    from cytonet_pipeline.cluster.slurm.profile import read_profile
-
-    resources = read_profile().resources("encoder")
-    return resources.nodes * resources.gpus_per_node or None
 
 
 def _first_line(source: str) -> str:

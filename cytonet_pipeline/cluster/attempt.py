@@ -1,7 +1,7 @@
-"""One attempt at a training or another long step: a numbered folder with its record, its log and its messages.
+"""One attempt at training or another long step: a numbered folder with its record, its log and its messages.
 
 All that a later process must know lies in `job/attempt-N/`, so that it finds what an earlier one left behind. Where the
-work runs (a child process, a batch job) is the business of the launchers.
+work runs (in a child process, in a batch job) is up to the launchers.
 """
 
 import contextlib
@@ -12,11 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-# What a training exits with when it wants to be continued (EX_TEMPFAIL of sysexits.h).
+# Exit code of a training process that asks to be continued (EX_TEMPFAIL of sysexits.h).
 CONTINUE = 75
-# What runs on a node: modules of this package by name, because they lie in rooms of their own.
-TRAINING = "cytonet_pipeline.learning"
-STEP = "cytonet_pipeline.stages"
 
 
 @dataclass
@@ -43,36 +40,36 @@ class Attempt(ABC):
 
     @property
     def log(self) -> Path:
-        """Everything that the processes printed."""
+        """Log file with everything that the processes printed."""
         return self.place / "log.txt"
 
     @property
     def messages(self) -> Path:
-        """What rank 0 told Dagster, a JSON object a line."""
+        """File of the messages of rank 0 to Dagster, one JSON object per line."""
         return self.place / "messages.jsonl"
 
     @property
     def record(self) -> dict[str, Any]:
-        """`job.json`; empty before it is written."""
+        """Content of `job.json`; empty before it is written."""
         return read_json(self.place / "job.json")
 
     @property
     @abstractmethod
     def label(self) -> str:
-        """What runs, in words for people."""
+        """Name for people, such as `process 4711`."""
 
     @property
     def survives(self) -> bool:
-        """Whether it goes on when whoever follows it is stopped without being told to end it."""
+        """Whether it goes on when the process that follows it stops without terminating it."""
         return False
 
     @abstractmethod
     def poll(self) -> int | None:
-        """Exit code, None while it waits or runs. 0: done; 75: run it again to continue; else: failed."""
+        """Return the exit code, None while it waits or runs. 0: done; 75: run it again to continue; else: failed."""
 
     @abstractmethod
     def terminate(self, grace_s: float = 60.0, who: str = "") -> int:
-        """Ask it to write a checkpoint and stop, on behalf of `who`; end it by force after `grace_s`.
+        """Ask it to write a checkpoint and stop, on behalf of `who`; kill it after `grace_s`.
 
         Returns
         -------
@@ -80,34 +77,34 @@ class Attempt(ABC):
             Exit code.
         """
 
-    def news(self) -> list[str]:
-        """Lines about what has changed since the last call."""
+    def changes(self) -> list[str]:
+        """Return lines about what has changed since the last call."""
         return []
 
     def tags(self) -> dict[str, str]:
-        """What a Dagster run is tagged with."""
+        """Return the tags of a Dagster run that follows it."""
         return {}
 
     def ending(self) -> str:
-        """How it ended, as the end of a sentence that starts with the attempt."""
+        """Say how it ended: the end of a sentence that starts with the attempt."""
         return f"ended with exit code {self.poll()}"
 
     def remedy(self) -> str:
-        """What to do about an attempt that failed."""
-        return "mend what the log says and run again; it goes on from the last checkpoint"
+        """Say what to do about an attempt that failed."""
+        return "fix the cause that the log shows and run again; training continues from the last checkpoint"
 
     def reported(self) -> bool:
-        """Whether its process ever opened its connection to Dagster."""
+        """Tell whether its process ever opened its connection to Dagster."""
         return any(message.get("method") == "opened" for message in read_lines(self.messages))
 
     def progress(self) -> dict[str, Any]:
-        """What the training says of itself: `state`, `step`, `steps`, `loss` …; empty before it says anything."""
-        said = read_json(self.folder / "progress.json")
+        """Read what the training process reports: `state`, `step`, `steps`, `loss` …; empty before its first report."""
+        report = read_json(self.folder / "progress.json")
         # An earlier attempt's figures are not this one's.
-        return said if said.get("updated", 0.0) >= self.record.get("started", 0.0) else {}
+        return report if report.get("updated", 0.0) >= self.record.get("started", 0.0) else {}
 
     def tail(self, lines: int = 20) -> str:
-        """The last lines of the log."""
+        """Return the last lines of the log."""
         try:
             return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
         except FileNotFoundError:
@@ -115,10 +112,10 @@ class Attempt(ABC):
 
 
 class Launcher(Protocol):
-    """What `LocalLauncher` and `SlurmLauncher` have in common."""
+    """Starts attempts in a folder, or finds the one that is there already."""
 
     def running(self, folder: Path) -> Attempt | None:
-        """The attempt that waits or runs in a folder, whoever started it."""
+        """Find the attempt that waits or runs in a folder, no matter which process started it."""
         ...
 
     def reserve(self, folder: Path) -> Path:
@@ -126,12 +123,12 @@ class Launcher(Protocol):
         ...
 
     def start(self, place: Path, environment: Mapping[str, str] | None = None) -> Attempt:
-        """Start what a reserved attempt is for, with variables beside the launcher's own."""
+        """Start a reserved attempt, with variables beside the launcher's own."""
         ...
 
 
 def last_attempt(folder: Path) -> Path | None:
-    """Place of the attempt with the highest number; None before the first."""
+    """Return the place of the attempt with the highest number; None before the first."""
     places = [place for place in (folder / "job").glob("attempt-*") if _number(place)]
     return max(places, key=_number, default=None)
 
@@ -141,14 +138,14 @@ def reserve(folder: Path) -> Path:
     while True:
         last = last_attempt(folder)
         place = folder / "job" / f"attempt-{_number(last) + 1 if last else 1}"
-        # Two that reserve at once get two numbers.
+        # Two processes that reserve at once get two numbers.
         with contextlib.suppress(FileExistsError):
             place.mkdir(parents=True)
             return place
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is none, or none that is whole."""
+    """Read a JSON object; empty if there is no file, or no complete one."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError):
@@ -156,18 +153,18 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """JSON objects, one a line; a line that is not whole is left out."""
+    """Read JSON objects, one per line; an incomplete line is left out."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
-    found = []
+    objects = []
     for line in lines:
         with contextlib.suppress(ValueError):
             value = json.loads(line)
             if isinstance(value, dict):
-                found.append(value)
-    return found
+                objects.append(value)
+    return objects
 
 
 def _number(place: Path) -> int:

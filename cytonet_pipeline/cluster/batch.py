@@ -1,24 +1,24 @@
-"""Trainings and other long steps as Slurm jobs, with the same surface as the launcher of this machine.
+"""Training and other long steps as jobs of a batch system, with the same interface as the launcher of this machine.
 
-A job belongs to nobody's process: whoever comes later finds it by its record in the store, waiting, running or ended
-meanwhile. That nobody answers is a state and not the end of a job; the files that the job itself writes are believed
-where the queue has forgotten it.
+A job does not belong to the process that submitted it: a later process finds it by its record in the store, whether it
+waits, runs or has ended meanwhile. A queue that does not answer is a state and not the end of a job; if the queue has
+forgotten a job, the files that the job itself wrote decide. What is particular to one batch system (commands, job
+script) is given to the launcher as its queue and its renderer.
 """
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from cytonet_pipeline.cluster import job as records
-from cytonet_pipeline.cluster.attempt import TRAINING, Attempt, last_attempt, read_json, reserve
+from cytonet_pipeline.cluster.attempt import Attempt, last_attempt, read_json, reserve
+from cytonet_pipeline.cluster.backend import Notify
 from cytonet_pipeline.cluster.endings import ending_of, remedy_for
-from cytonet_pipeline.cluster.slurm.profile import ClusterProfile
-from cytonet_pipeline.cluster.slurm.queue import SlurmQueue, queue_of
-from cytonet_pipeline.cluster.slurm.script import Job, render
-from cytonet_pipeline.cluster.slurm.states import JobState, Phase
+from cytonet_pipeline.cluster.job_state import JobState, Phase
+from cytonet_pipeline.cluster.queue import BatchQueue
 from cytonet_pipeline.errors import SubmissionRefused, TransportDown
 from cytonet_pipeline.store import write_text
 
@@ -35,66 +35,103 @@ class Patience:
     longest_s: float = 30.0
     unreachable_s: float = 3600.0
     forgotten_s: float = 90.0
-    # Whoever submits may be killed while `sbatch` still talks: what is not in the queue now may be in a minute.
+    # The submitting process may be killed while the submission is still under way: a job that is not in the queue now
+    # may be there in a minute.
     settled_s: float = 75.0
 
 
-@dataclass
-class SlurmAttempt(Attempt):
-    """One submission; requeues are restarts of the same one."""
+@dataclass(frozen=True)
+class Job:
+    """What a job runs.
 
-    queue: SlurmQueue
+    Attributes
+    ----------
+    name : str
+        Under this name it is found in the queue, so no two jobs share one.
+    place : Path
+        The attempt's folder as the nodes see it: script, log and events lie there.
+    step : str
+        `encoder`, or another step that the site's description knows: determines the resources.
+    arguments : tuple of str
+        What follows `python -m`: module and arguments.
+    ranks : int
+        Processes per node, started by the site's launcher command; 0: one process without a launcher.
+    environment : mapping
+        Variables of the tasks, beside those of the site's set-up. They end up in the script: no secrets.
+    """
+
+    name: str
+    place: Path
+    step: str
+    arguments: tuple[str, ...]
+    ranks: int = 0
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class BatchAttempt(Attempt):
+    """One submission; requeues are restarts of the same one.
+
+    Attributes
+    ----------
+    system : str
+        Name of the batch system for people, as labels and errors show it.
+    """
+
+    queue: BatchQueue
+    system: str
     patience: Patience = Patience()
     _ask_at: float = 0.0
     _pause_s: float = 0.0
     _events_size: int = 0
     _forgotten_at: float | None = None
-    _said: str = ""
+    _last_state: str = ""
     _outage: str = ""
-    _news: list[str] = field(default_factory=list)
+    _changes: list[str] = field(default_factory=list)
 
     @property
     def job_id(self) -> str:
-        """Slurm's number of the job."""
+        """The batch system's id of the job."""
         return str(self.record.get("job_id", ""))
 
     @property
     def label(self) -> str:
-        """What runs, in words for people."""
-        return f"Slurm job {self.job_id}"
+        """Name for people: batch system and job id."""
+        return f"{self.system} job {self.job_id}"
 
     @property
     def survives(self) -> bool:
-        """A job goes on whoever follows it."""
+        """A job goes on without the process that follows it."""
         return True
 
     def tags(self) -> dict[str, str]:
-        """What a Dagster run is tagged with."""
-        return {"cytonet/slurm_job": self.job_id, "cytonet/slurm_job_name": str(self.record.get("name", ""))}
+        """Return the tags of a Dagster run that follows it."""
+        key = f"cytonet/{self.system.lower()}_job"
+        return {key: self.job_id, f"{key}_name": str(self.record.get("name", ""))}
 
-    def news(self) -> list[str]:
-        """Lines about what has changed since the last call: phases with the queue's reason, outages, restarts."""
-        told, self._news = self._news, []
-        return told
+    def changes(self) -> list[str]:
+        """Return lines about what has changed: phases with the queue's reason, outages, restarts."""
+        changes, self._changes = self._changes, []
+        return changes
 
     def poll(self) -> int | None:
-        """See `Attempt.poll`; asks the queue with growing pauses, and writes down what it says."""
+        """See `Attempt.poll`; asks the queue with growing pauses, and records its answers."""
         record = self.record
         if record.get("state") == "ended":
             self._note_end(record)
             return int(record["exit_code"])
-        if time.monotonic() < self._ask_at and not self._stirred():
+        if time.monotonic() < self._ask_at and not self._has_new_events():
             return None
         state = self.queue.states([self.job_id])[self.job_id]
         self._note_outage()
-        code = self._forgotten() if state is None else self._standing(state)
+        code = self._judge_forgotten() if state is None else self._record_state(state)
         self._pause_s = min(max(self._pause_s * self.patience.growth, self.patience.first_s), self.patience.longest_s)
         self._ask_at = time.monotonic() + self._pause_s
         return code
 
     def terminate(self, grace_s: float = 60.0, who: str = "") -> int:
-        """See `Attempt.terminate`: scancel; its ranks have the time that the site gives them for a checkpoint."""
-        records.write_canceller(self.place, who or "whoever followed it")
+        """See `Attempt.terminate`: cancels the job; its ranks get the time that the site allows for a checkpoint."""
+        records.write_canceller(self.place, who or "the process that followed it")
         deadline = time.monotonic() + grace_s
         while True:
             try:
@@ -113,16 +150,16 @@ class SlurmAttempt(Attempt):
         return 1
 
     def ending(self) -> str:
-        """How it ended, as the end of a sentence that starts with the attempt."""
+        """Say how it ended: the end of a sentence that starts with the attempt."""
         self.poll()
         return ending_of(self.record, self.place)
 
     def remedy(self) -> str:
-        """What to do about an attempt that failed."""
+        """Say what to do about an attempt that failed."""
         return remedy_for(self.record) or super().remedy()
 
-    def _stirred(self) -> bool:
-        """Whether the job itself has written something since the queue was asked: a look into a file costs nothing."""
+    def _has_new_events(self) -> bool:
+        """Tell whether the job has written an event since the queue was asked; a file may be read often, unlike it."""
         try:
             size = (self.place / "events.jsonl").stat().st_size
         except OSError:
@@ -132,11 +169,11 @@ class SlurmAttempt(Attempt):
             self._pause_s = 0.0
         return changed
 
-    def _standing(self, state: JobState) -> int | None:
+    def _record_state(self, state: JobState) -> int | None:
         self._forgotten_at = None
-        if str(state) != self._said and not self.queue.outage:
-            self._news.append(str(state))
-            self._said, self._pause_s = str(state), 0.0
+        if str(state) != self._last_state and not self.queue.outage:
+            self._changes.append(str(state))
+            self._last_state, self._pause_s = str(state), 0.0
             records.write_state(self.place, state)
         if not state.ended:
             return None
@@ -144,11 +181,11 @@ class SlurmAttempt(Attempt):
         records.write_end(self.place, code, state)
         return code
 
-    def _forgotten(self) -> int | None:
-        """Nobody knows the job any more: its own script has the last word."""
-        ran = records.starts(self.place)
-        if ran and ran[-1]["exit_code"] is not None and not ran[-1]["requeued"]:
-            code = int(ran[-1]["exit_code"])
+    def _judge_forgotten(self) -> int | None:
+        """Decide about a job that the batch system does not know any more, by what its own script wrote."""
+        runs = records.starts(self.place)
+        if runs and runs[-1]["exit_code"] is not None and not runs[-1]["requeued"]:
+            code = int(runs[-1]["exit_code"])
             records.write_end(self.place, code, phase=str(Phase.FAILED if code else Phase.COMPLETED))
             return code
         now = time.monotonic()
@@ -156,64 +193,69 @@ class SlurmAttempt(Attempt):
         if now - self._forgotten_at < self.patience.forgotten_s:
             return None
         code = 0 if self.progress().get("state") == "done" else 1
-        lost = "is not known to Slurm any more, and never said how it ended"
+        lost = f"is not known to {self.system} any more, and never reported how it ended"
         records.write_end(self.place, code, phase=str(Phase.UNKNOWN), lost=lost)
         return code
 
     def _note_end(self, record: Mapping[str, object]) -> None:
-        """Also news when another run that follows the job has written it down first."""
-        told = f"job {record.get('job_id')} {record.get('phase')}"
-        if self._said and not self._said.startswith(told):
-            self._news.append(told)
-            self._said = told
+        """Report the end as a change even if another run that follows the job has recorded it first."""
+        state = f"job {record.get('job_id')} {record.get('phase')}"
+        if self._last_state and not self._last_state.startswith(state):
+            self._changes.append(state)
+            self._last_state = state
 
     def _note_outage(self) -> None:
         outage = str(self.queue.outage) if self.queue.outage else ""
-        # The words may change while it lasts; that it began and that it is over is news.
+        # The message may change while it lasts; only its beginning and its end are reported.
         if bool(outage) != bool(self._outage):
-            self._news.append(f"{outage}; the job goes on meanwhile" if outage else "the queue answers again")
+            self._changes.append(f"{outage}; the job goes on meanwhile" if outage else "the queue answers again")
         self._outage = outage
 
 
-class SlurmLauncher:
+class BatchLauncher:
     """Submits jobs, or finds those that are there already.
 
     Parameters
     ----------
-    profile : ClusterProfile
-        The site.
-    words : callable
-        Python module and arguments for a folder.
+    system : str
+        Name of the batch system for people; in lower case it is the back-end's key and the `cluster` of a job's record.
+    queue : BatchQueue
+        Its queue.
+    render : callable
+        Writes the script of a job.
+    arguments : callable
+        What follows `python -m` for a folder.
     step : str
-        Whose resources of the profile the jobs get.
+        Step of the site's description whose resources the jobs get.
     ranks : int
-        Processes a node under the profile's launcher; 0: one process without it.
+        Processes per node under the site's launcher command; 0: one process without it.
     environment : mapping
         Variables of every job.
-    tell : callable
+    notify : callable
         Gets a line when a submission has to wait for the cluster.
     """
 
     def __init__(
         self,
-        profile: ClusterProfile,
-        words: Callable[[Path], list[str]],
+        system: str,
+        queue: BatchQueue,
+        render: Callable[[Job], str],
+        arguments: Callable[[Path], Sequence[str]],
         *,
         step: str = "encoder",
         ranks: int = 0,
         environment: Mapping[str, str] | None = None,
-        queue: SlurmQueue | None = None,
         patience: Patience | None = None,
-        tell: Callable[[str], None] = _log.warning,
+        notify: Notify = _log.warning,
     ) -> None:
-        self.profile, self.words, self.step, self.ranks = profile, words, step, ranks
+        self.system, self.queue, self.render = system, queue, render
+        self.arguments, self.step, self.ranks = arguments, step, ranks
         self.environment = dict(environment or {})
-        self.queue = queue or queue_of(profile)
         self.patience = patience or Patience()
-        self.tell = tell
+        self.notify = notify
 
-    def latest(self, folder: Path) -> SlurmAttempt | None:
-        """The last submission of a folder, also one that has ended; one that died before its id was written is found.
+    def latest(self, folder: Path) -> BatchAttempt | None:
+        """Find the last submission of a folder, even if it has ended or its submitter died before it noted the id.
 
         Raises
         ------
@@ -222,28 +264,18 @@ class SlurmLauncher:
         """
         place = last_attempt(folder)
         record = read_json(place / "job.json") if place else {}
-        if place is None or record.get("cluster") != "slurm":
+        if place is None or record.get("cluster") != self.system.lower():
             return None
         if record["state"] == "intended":
-            found = self._submitted_as(record["name"], record["started"] + self.patience.settled_s)
-            if not found:
+            jobs = self._submitted_as(record["name"], record["started"] + self.patience.settled_s)
+            if not jobs:
                 records.write_end(place, 1, refused="its submission was interrupted")
                 return None
-            records.write_id(place, found[-1].job_id)
-        return SlurmAttempt(place, self.queue, self.patience)
+            records.write_id(place, jobs[-1].job_id)
+        return self._attempt(place)
 
-    def _submitted_as(self, name: str, settled: float) -> list[JobState]:
-        """Jobs of a name; that there is none is believed from the time `settled` on."""
-        pause_s = self.patience.first_s
-        while True:
-            found = self._patiently(lambda: self.queue.find(name))
-            if found or time.time() >= settled:
-                return found
-            time.sleep(pause_s)
-            pause_s = min(2 * pause_s, self.patience.longest_s)
-
-    def running(self, folder: Path) -> SlurmAttempt | None:
-        """The job of a folder that waits or runs, whoever submitted it."""
+    def running(self, folder: Path) -> BatchAttempt | None:
+        """Find the job of a folder that waits or runs, no matter which process submitted it."""
         attempt = self.latest(folder)
         if attempt is None:
             return None
@@ -251,51 +283,64 @@ class SlurmLauncher:
         if attempt.poll() is None:
             return attempt
         if not known_to_have_ended:
-            self.tell(f"attempt {attempt.number} ({attempt.label}) meanwhile {attempt.ending()}")
+            self.notify(f"attempt {attempt.number} ({attempt.label}) {attempt.ending()} in the meantime")
         return None
 
     def reserve(self, folder: Path) -> Path:
         """Make the folder of the next attempt, for files that must be there before it starts."""
         return reserve(folder)
 
-    def start(self, place: Path, environment: Mapping[str, str] | None = None) -> SlurmAttempt:
+    def start(self, place: Path, environment: Mapping[str, str] | None = None) -> BatchAttempt:
         """Submit the job of a reserved attempt.
 
         Raises
         ------
         SubmissionRefused
-            Slurm does not take it; with its own words.
+            The batch system does not accept it; with its own message.
         TransportDown
             The cluster could not be reached for an hour.
         """
         name = records.new_name(place.parent.parent)
-        words = tuple(self.words(place.parent.parent))
-        job = Job(name, place, self.step, words, self.ranks, {**self.environment, **(environment or {})})
-        script = render(job, self.profile)
+        arguments = tuple(self.arguments(place.parent.parent))
+        job = Job(name, place, self.step, arguments, self.ranks, {**self.environment, **(environment or {})})
+        script = self.render(job)
         write_text(place / "script.sh", script)
-        records.write_intent(place, name)
+        records.write_intent(place, name, self.system.lower())
         try:
             job_id = self._submit(name, script)
         except SubmissionRefused as error:
             records.write_end(place, 1, refused=error.what)
             raise
         records.write_id(place, job_id)
-        return SlurmAttempt(place, self.queue, self.patience)
+        return self._attempt(place)
+
+    def _attempt(self, place: Path) -> BatchAttempt:
+        return BatchAttempt(place, self.queue, self.system, self.patience)
+
+    def _submitted_as(self, name: str, settled: float) -> list[JobState]:
+        """Find the jobs of a name; only after the time `settled` an empty answer is believed."""
+        pause_s = self.patience.first_s
+        while True:
+            jobs = self._patiently(lambda: self.queue.find(name))
+            if jobs or time.time() >= settled:
+                return jobs
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, self.patience.longest_s)
 
     def _submit(self, name: str, script: str) -> str:
         tried = False
 
         def submit() -> str:
             nonlocal tried
-            # An answer that got lost may have been a yes.
-            found = self.queue.find(name) if tried else []
+            # The answer to the first try may have been lost although the job was accepted.
+            jobs = self.queue.find(name) if tried else []
             tried = True
-            return found[-1].job_id if found else self.queue.submit(script)
+            return jobs[-1].job_id if jobs else self.queue.submit(script)
 
         return self._patiently(submit)
 
     def _patiently(self, ask: Callable[[], Answer]) -> Answer:
-        """Ask until somebody answers."""
+        """Ask until there is an answer."""
         deadline = time.monotonic() + self.patience.unreachable_s
         pause_s = self.patience.first_s
         while True:
@@ -304,21 +349,6 @@ class SlurmLauncher:
             except TransportDown as error:
                 if time.monotonic() > deadline:
                     raise
-                self.tell(f"{error.what} It is tried again in {pause_s:.0f} s.")
+                self.notify(f"{error.what} The next try is in {pause_s:.0f} s.")
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, 2 * self.patience.longest_s)
-
-
-def training_launcher(data: Path, profile: ClusterProfile, tell: Callable[[str], None] = _log.warning) -> SlurmLauncher:
-    """The launcher of trainings: as many ranks a node as GPUs."""
-    resources = profile.resources("encoder")
-    ranks = max(resources.gpus_per_node, 1)
-    threads = max((resources.cpus_per_task or 0) // ranks, 1)
-
-    def words(folder: Path) -> list[str]:
-        packs = ["--packed", profile.packs] if profile.packs else []
-        # One thread a rank is torchrun's choice where nobody knows how many cores there are.
-        return [TRAINING, str(folder), "--data", str(data), "--threads", str(threads), *packs]
-
-    environment = {"OMP_NUM_THREADS": str(threads)}
-    return SlurmLauncher(profile, words, ranks=ranks, environment=environment, tell=tell)

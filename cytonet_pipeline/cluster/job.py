@@ -1,30 +1,30 @@
-"""`job.json` of an attempt on the cluster: what was meant, which job it became, how it stands and how it ended.
+"""`job.json` of an attempt on a cluster: the intent, the job's id, its state and its end.
 
-The intent and the job's name are written before `sbatch`, the id after it: whoever is killed in between leaves a job
-that the next one finds by its name.
+The intent and the job's name are written before the job is submitted, the id afterwards: a process that is killed in
+between leaves a job that the next one finds by its name.
 """
 
 import os
 import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cytonet_pipeline.cluster.attempt import last_attempt, read_json, read_lines
-from cytonet_pipeline.cluster.slurm.states import JobState
+from cytonet_pipeline.cluster.attempt import read_json, read_lines
+from cytonet_pipeline.cluster.job_state import JobState
 from cytonet_pipeline.store import lock, write_json
 
-# Longer than a submission waits for a cluster that does not answer; that its holder is dead is noticed much sooner.
+# Longer than a submission waits for a cluster that does not answer; a lock whose holder is dead is broken much sooner.
 _WAIT_S = 3900.0
 _LONGEST_NAME = 60
 
 
 @contextmanager
 def one_submits(folder: Path) -> Iterator[None]:
-    """Let one process at a time look for an attempt in a folder and start one if there is none.
+    """Let one process at a time look for an attempt in a folder, and start one if there is none.
 
     Raises
     ------
@@ -36,24 +36,24 @@ def one_submits(folder: Path) -> Iterator[None]:
 
 
 def new_name(folder: Path) -> str:
-    """A job name that no other job has: `cytonet-<encoder>-<version>-<random>`."""
-    what = "-".join([folder.parent.name, folder.name[:8]])
-    return f"cytonet-{what[:_LONGEST_NAME]}-{uuid.uuid4().hex[:8]}"
+    """Make a job name that no other job has: `cytonet-<encoder>-<version>-<random>`."""
+    subject = f"{folder.parent.name}-{folder.name[:8]}"
+    return f"cytonet-{subject[:_LONGEST_NAME]}-{uuid.uuid4().hex[:8]}"
 
 
-def write_intent(place: Path, name: str) -> None:
-    """Say what is about to be submitted, and by whom."""
-    record = {"cluster": "slurm", "state": "intended", "name": name, "started": time.time()}
+def write_intent(place: Path, name: str, cluster: str) -> None:
+    """Note what is about to be submitted, by which process, and to which back-end."""
+    record = {"cluster": cluster, "state": "intended", "name": name, "started": time.time()}
     write_json(place / "job.json", {**record, "host": socket.gethostname(), "pid": os.getpid()})
 
 
 def write_id(place: Path, job_id: str) -> None:
-    """Say which job it became."""
+    """Note the id of the submitted job."""
     _update(place, state="submitted", job_id=job_id, submitted=time.time())
 
 
 def write_state(place: Path, state: JobState) -> None:
-    """Note how the job stands."""
+    """Note the state of the job."""
     _update(
         place,
         phase=str(state.phase),
@@ -86,45 +86,51 @@ def write_end(place: Path, code: int, state: JobState | None = None, **more: Any
 
 
 def write_canceller(place: Path, who: str) -> None:
-    """Note on whose behalf the job is being cancelled; without accounting nobody else knows."""
+    """Note on whose behalf the job is being cancelled; without accounting it is recorded nowhere else."""
     _update(place, cancelled_for=who)
 
 
 def starts(place: Path) -> list[dict[str, Any]]:
-    """Each time that the job ran: nodes, when, for how long, how it ended.
+    """List every start of the job: nodes, when, for how long, how it ended.
 
-    `elapsed_s` is None where the script could not say it any more: its node died.
+    `elapsed_s` is None if the script could not report its end, because its node died.
     """
-    found: list[dict[str, Any]] = []
+    runs: list[dict[str, Any]] = []
     for event in read_lines(place / "events.jsonl"):
         if event.get("event") == "start":
-            told = {name: event.get(name) for name in ("restart", "nodes", "node_count")}
-            found.append({**told, "started": event["time"], "elapsed_s": None, "exit_code": None, "requeued": False})
-        elif found and event.get("event") == "end":
-            found[-1] |= {"elapsed_s": event["time"] - found[-1]["started"], "exit_code": event.get("code")}
-            found[-1] |= {name: event[name] for name in ("step", "asked") if event.get(name)}
-        elif found and event.get("event") == "requeue":
-            found[-1]["requeued"] = True
-    return found
+            where = {name: event.get(name) for name in ("restart", "nodes", "node_count")}
+            runs.append({**where, "started": event["time"], "elapsed_s": None, "exit_code": None, "requeued": False})
+        elif runs and event.get("event") == "end":
+            runs[-1] |= {"elapsed_s": event["time"] - runs[-1]["started"], "exit_code": event.get("code")}
+            runs[-1] |= {name: event[name] for name in ("step", "asked") if event.get(name)}
+        elif runs and event.get("event") == "requeue":
+            runs[-1]["requeued"] = True
+    return runs
 
 
-def facts(folder: Path) -> dict[str, Any]:
-    """What people want to know of the job behind a finished folder; empty where no cluster was used."""
-    place = last_attempt(folder)
-    record = read_json(place / "job.json") if place else {}
-    if record.get("cluster") != "slurm" or "job_id" not in record:
+def facts_of(place: Path, record: Mapping[str, Any], title: str) -> dict[str, Any]:
+    """Collect what people want to know about the job of a finished attempt; empty if none was submitted.
+
+    Parameters
+    ----------
+    record : mapping
+        `job.json` of the attempt at `place`.
+    title : str
+        Name of the batch system for people.
+    """
+    if "job_id" not in record:
         return {}
-    ran = record.get("starts") or []
-    waited = [run["started"] - record["submitted"] for run in ran[:1]]
+    runs = record.get("starts") or []
+    waited = [run["started"] - record["submitted"] for run in runs[:1]]
     return {
-        "Slurm job": record["job_id"],
-        "nodes": " → ".join(dict.fromkeys(run["nodes"] for run in ran)) or record.get("nodes"),
+        f"{title} job": record["job_id"],
+        "nodes": " → ".join(dict.fromkeys(run["nodes"] for run in runs)) or record.get("nodes"),
         "GPUs": record.get("gpus"),
         "elapsed s": record.get("elapsed_s"),
         "node-hours": record.get("node_hours"),
         "waited s": round(max(waited[0], 0.0), 1) if waited else None,
         "restarts": record.get("restarts", 0),
-        "attempts": int(place.name.rpartition("-")[2]) if place else 0,
+        "attempts": int(place.name.rpartition("-")[2]),
     }
 
 

@@ -1,64 +1,119 @@
-"""Who runs a training, or another long step: this machine, or the cluster. `CYTONET_CLUSTER` decides, nothing else."""
+"""The choice of a back-end: `CYTONET_CLUSTER` decides where training and other long steps run, nothing else."""
 
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from cytonet_pipeline.cluster.attempt import STEP, Launcher
+from cytonet_pipeline.cluster.attempt import Launcher, last_attempt, read_json
+from cytonet_pipeline.cluster.backend import Backend, Notify, SiteCheck
+from cytonet_pipeline.cluster.job import facts_of
+from cytonet_pipeline.cluster.local import LocalBackend
+from cytonet_pipeline.cluster.slurm.backend import SlurmBackend
 from cytonet_pipeline.errors import ConfigurationError
 from cytonet_pipeline.settings import Settings
 
-LOCAL, SLURM = "local", "slurm"
+# Values of CYTONET_CLUSTER.
+BACKENDS: Mapping[str, Backend] = {
+    "local": LocalBackend(),
+    "slurm": SlurmBackend(),
+}
 
 
-def launcher_of(settings: Settings, encoder: str, tell: Callable[[str], None]) -> Launcher:
-    """The launcher of an encoder's trainings.
+def backend_of(settings: Settings) -> Backend:
+    """Return the back-end that the settings name.
+
+    Raises
+    ------
+    ConfigurationError
+        `CYTONET_CLUSTER` names none.
+    """
+    try:
+        return BACKENDS[settings.cluster]
+    except KeyError:
+        raise ConfigurationError(
+            f"CYTONET_CLUSTER={settings.cluster}: no such launcher.", to_fix=f"set it to {' or '.join(BACKENDS)}"
+        ) from None
+
+
+def launcher_of(settings: Settings, encoder: str, notify: Notify) -> Launcher:
+    """Make the launcher of an encoder's training runs.
 
     Parameters
     ----------
-    tell : callable
+    notify : callable
         Gets a line when a submission has to wait.
 
     Raises
     ------
     ConfigurationError
-        `CYTONET_CLUSTER` names neither, or the cluster's profile is faulty.
+        `CYTONET_CLUSTER` names no back-end, or the description of its site is faulty.
     """
-    if settings.cluster == LOCAL:
-        from cytonet_pipeline.cluster.local import LocalLauncher
-
-        return LocalLauncher(settings.data, processes=settings.encoder(encoder).processes)
-    if settings.cluster == SLURM:
-        from cytonet_pipeline.cluster.batch import training_launcher
-        from cytonet_pipeline.cluster.slurm.profile import read_profile
-
-        return training_launcher(settings.data, read_profile(), tell)
-    raise ConfigurationError(
-        f"CYTONET_CLUSTER={settings.cluster}: no such launcher.", to_fix=f"set it to {LOCAL} or {SLURM}"
-    )
+    return backend_of(settings).training_launcher(settings, encoder, notify)
 
 
-def step_launcher(
-    settings: Settings, step: str, partition: str, *, recompute: bool, tell: Callable[[str], None]
-) -> Launcher | None:
-    """The launcher of a long step beside the training; None where this process does it itself.
+def step_launcher(settings: Settings, step: str, arguments: Sequence[str], notify: Notify) -> Launcher | None:
+    """Make the launcher of a long step beside training; None if this process does it itself.
+
+    Parameters
+    ----------
+    step : str
+        Name of the step in the description of a site.
+    arguments : sequence of str
+        What follows `python -m` where the step runs: module and arguments.
 
     Raises
     ------
     ConfigurationError
-        The cluster's profile is faulty.
+        As `launcher_of`.
     """
-    if settings.cluster != SLURM:
-        return None
-    from cytonet_pipeline.cluster.batch import SlurmLauncher
-    from cytonet_pipeline.cluster.slurm.profile import read_profile
+    return backend_of(settings).step_launcher(settings, step, arguments, notify)
 
-    profile = read_profile()
-    if not profile.sends(step):
-        return None
 
-    def words(folder: Path) -> list[str]:
-        return [STEP, step, partition, *(["--recompute"] if recompute else [])]
+def waiting_pool(settings: Settings, step: str) -> str | None:
+    """Return the pool in which a step waits for its back-end; None if it runs on this machine.
 
-    # On the node nothing is handed on.
-    environment = {**settings.environment(), "CYTONET_CLUSTER": LOCAL}
-    return SlurmLauncher(profile, words, step=step, environment=environment, tell=tell)
+    Raises
+    ------
+    ConfigurationError
+        As `launcher_of`.
+    """
+    return backend_of(settings).waiting_pool(step)
+
+
+def pool_limits() -> dict[str, int]:
+    """Return the limits of all pools in which steps only wait."""
+    return {pool: limit for backend in BACKENDS.values() for pool, limit in backend.pools.items()}
+
+
+def training_gpus(settings: Settings) -> int | None:
+    """Return the number of GPUs of a training run where it would run; None on this machine.
+
+    Raises
+    ------
+    ConfigurationError
+        As `launcher_of`.
+    """
+    return backend_of(settings).training_gpus()
+
+
+def check_up(settings: Settings) -> Iterator[SiteCheck]:
+    """Examine the cluster of the settings; with `local`, that of the first back-end that has one.
+
+    Raises
+    ------
+    ConfigurationError
+        As `launcher_of`.
+    """
+    for backend in (backend_of(settings), *BACKENDS.values()):
+        checks = backend.check_up(settings)
+        if checks is not None:
+            return checks
+    return iter(())
+
+
+def job_facts(folder: Path) -> dict[str, Any]:
+    """Collect what people want to know about the job behind a finished folder; empty if no cluster was used."""
+    place = last_attempt(folder)
+    record = read_json(place / "job.json") if place else {}
+    backend = BACKENDS.get(record.get("cluster", ""))
+    return facts_of(place, record, backend.title) if place and backend else {}

@@ -1,8 +1,8 @@
-"""Trainings as child processes of this machine, in the manner of a batch system.
+"""Training as a child process of this machine, in the manner of a batch system.
 
-An attempt is a process group with a record, `job/attempt-N/job.json`, and a log beside it. It outlives whoever started
-it: a later call finds the live attempt by its record instead of starting a second one. One process runs `python -m`
-directly, several go through torchrun.
+An attempt is a process group with a record, `job/attempt-N/job.json`, and a log beside it. It outlives the process that
+started it: a later call finds the live attempt by its record instead of starting a second one. One rank is run by
+`python -m` directly, several go through torchrun.
 """
 
 import contextlib
@@ -12,18 +12,24 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cytonet_pipeline.cluster.attempt import CONTINUE, TRAINING, Attempt, last_attempt, read_json, reserve
+from cytonet_pipeline.cluster.attempt import CONTINUE, Attempt, last_attempt, read_json, reserve
+from cytonet_pipeline.cluster.backend import Notify
 from cytonet_pipeline.errors import TrainingError
+from cytonet_pipeline.learning import training_command
+from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.store import write_json
-from cytonet_pipeline.store.processes import birth_of, descendants, is_alive
+from cytonet_pipeline.store.processes import birth_of, is_alive
 
-# torchrun passes on only the signals that it is told of, and kills its ranks after 30 s; a step and its checkpoint may
-# take longer, and how long they may is the business of `terminate`.
+# The value of CYTONET_CLUSTER for this back-end.
+LOCAL = "local"
+
+# torchrun passes on only the signals named here, and kills its ranks after 30 s; a step and its checkpoint may take
+# longer, and how long they may take is decided by `terminate`.
 _TORCHRUN = {
     "PET_SIGNALS_TO_HANDLE": "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1",
     "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "600",
@@ -45,14 +51,14 @@ class LocalAttempt(Attempt):
 
     @property
     def label(self) -> str:
-        """What runs, in words for people."""
+        """Name for people."""
         return f"process {self.pid}"
 
     def poll(self) -> int | None:
-        """Exit code, None while it runs; the end is written down the first time that it is seen.
+        """Return the exit code, None while it runs; its end is recorded when it is first seen.
 
-        0: done; 75: run it again to continue; else: failed. Of an attempt that another process started, and of ranks
-        behind torchrun, the training's own last word decides.
+        0: done; 75: run it again to continue; else: failed. For an attempt that another process started, and for ranks
+        behind torchrun, the last state that the training process reported decides.
         """
         record = self.record
         if record.get("state") == "ended":
@@ -60,10 +66,10 @@ class LocalAttempt(Attempt):
         code = self._child.poll() if self._child else None
         if code is None and (self._child or is_alive(self.pid, record)):
             return None
-        said = self.progress().get("state")
+        state = self.progress().get("state")
         if code is None:
-            code = 0 if said == "done" else 1
-        if code != 0 and said == "interrupted":
+            code = 0 if state == "done" else 1
+        if code != 0 and state == "interrupted":
             code = CONTINUE
         write_json(self.place / "job.json", {**record, "state": "ended", "exit_code": code, "ended": time.time()})
         return code
@@ -79,8 +85,8 @@ class LocalAttempt(Attempt):
         return code
 
     def _kill(self) -> None:
-        # torchrun gives each rank a session of its own: the group is only torchrun itself.
-        ranks = descendants(self.pid)
+        # torchrun gives each rank a session of its own: the process group is only torchrun itself.
+        ranks = _descendants(self.pid)
         self._signal(signal.SIGKILL)
         for pid in ranks:
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -92,18 +98,18 @@ class LocalAttempt(Attempt):
 
 
 class LocalLauncher:
-    """Starts trainings on this machine, or finds those that run already.
+    """Starts training on this machine, or finds the attempt that runs already.
 
     Parameters
     ----------
     data : Path
         The data set.
     processes : int
-        Ranks of a training.
+        Ranks of a training run.
     threads : int, optional
-        CPU threads a rank; default: the cores, shared out.
+        CPU threads per rank; default: the cores, shared out.
     python : str
-        Interpreter of the trainings; default: this one.
+        Interpreter of the child processes; default: this one.
     """
 
     def __init__(
@@ -115,7 +121,7 @@ class LocalLauncher:
         self.python = python
 
     def running(self, folder: Path) -> LocalAttempt | None:
-        """The attempt that runs in an encoder's folder, whoever started it; None if there is none on this machine."""
+        """Find the attempt that runs in an encoder's folder; None if there is none on this machine."""
         place = last_attempt(folder)
         record = read_json(place / "job.json") if place else {}
         if place is None or record.get("state") != "running" or not is_alive(record["pid"], record):
@@ -132,7 +138,7 @@ class LocalLauncher:
         Parameters
         ----------
         environment : mapping, optional
-            Variables beside the present ones, as those of a Dagster Pipes session.
+            Variables beside those of this process, such as those of a Dagster Pipes session.
         """
         command = self.command(place.parent.parent)
         started = time.time()
@@ -158,26 +164,26 @@ class LocalLauncher:
         return LocalAttempt(place, child.pid, child)
 
     def command(self, folder: Path) -> list[str]:
-        """The command line of a training."""
+        """Build the command line of a training run."""
         launcher = [self.python, "-m"]
         if self.processes > 1:
             launcher += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(self.processes), "-m"]
-        return [*launcher, TRAINING, str(folder), "--data", str(self.data), "--threads", str(self.threads)]
+        return [*launcher, *training_command(folder, self.data, threads=self.threads)]
 
     def train(
         self,
         folder: Path,
         *,
         environment: Mapping[str, str] | None = None,
-        watch: Callable[[dict[str, Any]], None] | None = None,
+        on_progress: Callable[[dict[str, Any]], None] | None = None,
         every_s: float = 0.5,
         restarts: int = 100,
     ) -> LocalAttempt:
-        """Start (or find) a training and wait for its end; one that asks to be continued is started again.
+        """Start (or find) a training run and wait for its end; one that asks to be continued is started again.
 
         Parameters
         ----------
-        watch : callable, optional
+        on_progress : callable, optional
             Gets `Attempt.progress()` whenever it changes.
         restarts : int
             How often it may ask to be continued.
@@ -189,7 +195,7 @@ class LocalLauncher:
         """
         for _ in range(restarts + 1):
             attempt = self.running(folder) or self.start(self.reserve(folder), environment)
-            code = _wait(attempt, watch, every_s)
+            code = _wait(attempt, on_progress, every_s)
             if code == 0:
                 return attempt
             if code != CONTINUE:
@@ -197,21 +203,59 @@ class LocalLauncher:
         raise TrainingError(
             f"{folder}: attempt {attempt.number} ended with exit code {code}.\n{attempt.tail()}",
             looked_for=str(attempt.log),
-            to_fix="mend what the log says and run again; the training goes on from its last checkpoint",
+            to_fix=attempt.remedy(),
         )
 
 
-def _wait(attempt: Attempt, watch: Callable[[dict[str, Any]], None] | None, every_s: float) -> int:
-    seen: dict[str, Any] = {}
+def _wait(attempt: Attempt, on_progress: Callable[[dict[str, Any]], None] | None, every_s: float) -> int:
+    last: dict[str, Any] = {}
     while True:
         code = attempt.poll()
-        said = attempt.progress()
-        if watch and said != seen:
-            watch(said)
-        seen = said
+        report = attempt.progress()
+        if on_progress and report != last:
+            on_progress(report)
+        last = report
         if code is not None:
             return code
         time.sleep(every_s)
 
 
-__all__ = ["CONTINUE", "LocalAttempt", "LocalLauncher"]
+def _descendants(pid: int) -> list[int]:
+    """List the processes that a process has started, and all that those have; empty on systems other than Linux."""
+    parents: dict[int, int] = {}
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (place / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        parents[int(place.name)] = int(fields[1])
+    family = [pid]
+    for each in family:
+        family += [child for child, parent in parents.items() if parent == each]
+    return family[1:]
+
+
+class LocalBackend:
+    """Back-end without a cluster: training in child processes, other steps in the process that asks for them."""
+
+    title = "this machine"
+    pools: Mapping[str, int] = {}
+
+    def training_launcher(self, settings: Settings, encoder: str, notify: Notify) -> LocalLauncher:
+        """See `Backend.training_launcher`."""
+        return LocalLauncher(settings.data, processes=settings.encoder(encoder).processes)
+
+    def step_launcher(self, settings: Settings, step: str, arguments: Sequence[str], notify: Notify) -> None:
+        """See `Backend.step_launcher`: there is none."""
+
+    def waiting_pool(self, step: str) -> None:
+        """See `Backend.waiting_pool`: nothing only waits."""
+
+    def training_gpus(self) -> None:
+        """See `Backend.training_gpus`: the experiment's `processes` say it."""
+
+    def check_up(self, settings: Settings) -> None:
+        """See `Backend.check_up`: there is no site."""
+
+
+__all__ = ["CONTINUE", "LOCAL", "LocalAttempt", "LocalBackend", "LocalLauncher"]

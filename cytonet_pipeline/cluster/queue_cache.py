@@ -1,7 +1,7 @@
-"""One question to the queue for the jobs of all runs, however many processes follow one each.
+"""One question to the queue for the jobs of all runs, however many processes follow one job each.
 
-Sites notice whoever asks again and again for every single job. The first process that needs news asks for everybody's
-jobs and pins what squeue said to a board of this user on this machine; the others read it there.
+Sites object to a user who asks again and again for every single job. The first process that needs an answer asks for
+the jobs of all processes and stores the answer in a file of this user on this machine; the others read it there.
 """
 
 import hashlib
@@ -14,59 +14,59 @@ from cytonet_pipeline.cluster.attempt import read_json
 from cytonet_pipeline.errors import StoreError
 from cytonet_pipeline.store import lock, write_json
 
-# What was said so lately is still true for anybody; a job that has something new to tell says so in its own files.
+# An answer of this age is still good enough; a job writes its own events into files anyway.
 FRESH_S = 5.0
-# A job that nobody has asked about for so long is followed by nobody any more.
+# A job that was not asked about for this long is not followed any more.
 _FOLLOWED_S = 300.0
 _ASKING_S = 60.0
 
 
-class Board:
-    """What squeue said last of the jobs of one cluster.
+class QueueCache:
+    """The queue's last answer about the jobs of one cluster.
 
     Parameters
     ----------
     folder : Path
         A private folder of this user.
     cluster : str
-        What tells this cluster from others.
+        Text that distinguishes this cluster from others.
     """
 
     def __init__(self, folder: Path, cluster: str, *, fresh_s: float = FRESH_S) -> None:
         name = hashlib.sha256(cluster.encode()).hexdigest()[:16]
-        self._path = folder / f"{name}.board"
+        self._path = folder / f"{name}.queue"
         self._lock = folder / f"{name}.asking"
         self._fresh_s = fresh_s
 
     def answer(self, ids: list[str], ask: Callable[[list[str]], str]) -> str:
-        """What squeue says of these jobs, and perhaps of others.
+        """Return the queue's output about these jobs, and perhaps about others.
 
         Parameters
         ----------
         ask : callable
-            Asks squeue for jobs; what it raises is raised, and pinned to nothing.
+            Asks the queue about jobs; what it raises is raised, and not stored.
         """
-        said = self._read(ids)
-        if said is not None:
-            return said
+        answer = self._read(ids)
+        if answer is not None:
+            return answer
         try:
             with lock(self._lock, "asking the queue", wait_s=_ASKING_S):
-                said = self._read(ids)
-                return self._ask(ids, ask) if said is None else said
+                answer = self._read(ids)
+                return self._ask(ids, ask) if answer is None else answer
         except (StoreError, OSError):
-            # A board that cannot be written costs nothing but more questions.
+            # Without a cache there are more questions, nothing worse.
             return ask(ids)
 
     def _read(self, ids: Iterable[str]) -> str | None:
-        pinned = read_json(self._path)
-        fresh = 0 <= time.time() - float(pinned.get("asked", 0.0)) < self._fresh_s
-        return str(pinned["said"]) if fresh and set(ids) <= pinned["followed"].keys() else None
+        stored = read_json(self._path)
+        fresh = 0 <= time.time() - float(stored.get("asked", 0.0)) < self._fresh_s
+        return str(stored["answer"]) if fresh and set(ids) <= stored["followed"].keys() else None
 
     def _ask(self, ids: list[str], ask: Callable[[list[str]], str]) -> str:
         now = time.time()
         before: dict[str, Any] = read_json(self._path).get("followed", {})
         followed = {job_id: seen for job_id, seen in before.items() if now - seen < _FOLLOWED_S}
         followed |= dict.fromkeys(ids, now)
-        said = ask(list(followed))
-        write_json(self._path, {"asked": now, "followed": followed, "said": said})
-        return said
+        answer = ask(list(followed))
+        write_json(self._path, {"asked": now, "followed": followed, "answer": answer})
+        return answer

@@ -1,4 +1,4 @@
-"""How a command reaches the cluster: as a child process of this machine, or through one kept OpenSSH connection."""
+"""Running commands of a cluster: as child processes of this machine, or through one lasting OpenSSH connection."""
 
 import hashlib
 import os
@@ -13,19 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from cytonet_pipeline.cluster.slurm.profile import ClusterProfile
 from cytonet_pipeline.errors import ClusterError, StoreError, TransportDown
 from cytonet_pipeline.store import lock
 
 _NOT_FOUND = 127
 _SSH_FAILED = 255
-# The process that keeps a connection lies on this machine, so it answers at once or hangs.
+# The process that holds the connection is on this machine, so it answers at once or hangs.
 _CONTROL_S = 20.0
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A command that ran: exit code and what it wrote."""
+    """A command that ran: exit code and output."""
 
     code: int
     out: str
@@ -33,7 +32,7 @@ class Finished:
 
 
 class Transport(Protocol):
-    """Runs commands where Slurm's are."""
+    """Runs commands where those of the batch system are."""
 
     def run(self, argv: Sequence[str], *, stdin: str | None = None, timeout_s: float = 60.0) -> Finished:
         """Run a command and wait for it.
@@ -41,12 +40,12 @@ class Transport(Protocol):
         Returns
         -------
         Finished
-            Whatever its exit code; 127 where there is no such command.
+            With any exit code; 127 if there is no such command.
 
         Raises
         ------
         TransportDown
-            The place cannot be reached, or did not answer in `timeout_s`. The command may have run.
+            The machine cannot be reached, or did not answer in `timeout_s`. The command may have run.
         """
         ...
 
@@ -57,7 +56,7 @@ class LocalTransport:
     Parameters
     ----------
     environment : mapping, optional
-        In place of this process's own.
+        Variables in place of this process's own.
     """
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
@@ -75,10 +74,10 @@ class LocalTransport:
 
 
 class SshTransport:
-    """Commands of another machine, all through one connection, shared by every process of this user here.
+    """Commands of another machine, all through one connection that every process of this user here shares.
 
-    Sites block whoever logs in too often: a connection is made anew only after `gap_s`, after twice as long with each
-    failure, and at most every `longest_gap_s`. When it was tried last stands in a file beside the socket.
+    Sites block users who log in too often: a new connection is made only `gap_s` after the last try; each failure
+    doubles this time, up to `longest_gap_s`. The time of the last try is kept in a file beside the socket.
 
     Parameters
     ----------
@@ -87,9 +86,9 @@ class SshTransport:
     config : Path, optional
         Another file than ~/.ssh/config.
     folder : Path, optional
-        Where socket and stamp lie; default: a private folder of this user. Sockets need a short path.
+        For the socket and the time of the last try; default: a private folder of this user. Sockets need a short path.
     idle_s : int
-        The connection closes by itself when nobody has used it for so long.
+        The connection closes by itself when it was not used for so long.
     """
 
     def __init__(
@@ -110,7 +109,7 @@ class SshTransport:
         self._options = [
             *("-o", "BatchMode=yes", "-o", f"ConnectTimeout={connect_s}", "-o", "ServerAliveInterval=15"),
             *("-o", "ServerAliveCountMax=3", "-o", f"ControlPersist={idle_s}"),
-            # The user's own configuration may forward ports and screens; none of that belongs here.
+            # The user's own configuration may forward ports and screens; that is for logins by hand.
             *("-o", "ClearAllForwardings=yes", "-o", "ForwardX11=no", "-o", "ForwardAgent=no", "-o", "LogLevel=ERROR"),
             *("-o", "RemoteCommand=none"),
         ]
@@ -135,10 +134,10 @@ class SshTransport:
                 to_fix="install OpenSSH's client (Debian: apt-get install openssh-client)",
             )
         self._connect()
-        # Should the connection have gone meanwhile, ssh would make one of its own: a proxy that only fails forbids it.
+        # If the connection has gone meanwhile, ssh would make one of its own: a proxy that only fails prevents that.
         never = ["-o", "ControlMaster=no", "-o", "ProxyCommand=false", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR"]
         never += ["-o", "RemoteCommand=none"]
-        # One word for the remote shell, which takes it apart again.
+        # One argument for the remote shell, which splits it again.
         command = [*self._ssh(), *never, "-T", "--", self.host, shlex.join(argv)]
         try:
             ran = _run(command, stdin, timeout_s, None)
@@ -149,24 +148,24 @@ class SshTransport:
         return ran
 
     def connected(self) -> bool:
-        """Whether the connection stands; asks no other machine."""
+        """Tell whether there is a connection; asks no other machine."""
         return self._socket.exists() and self._control("check").returncode == 0
 
     def close(self) -> None:
-        """End the connection, for all who use it."""
+        """Close the connection, for all processes that use it."""
         if self._socket.exists():
             self._control("exit")
 
     def forget_failures(self) -> None:
-        """Let the next command try at once; for a person who has mended something and waits."""
+        """Let the next command try at once, for a person who has fixed something and waits."""
         self._stamp.unlink(missing_ok=True)
 
-    def _control(self, word: str) -> "subprocess.CompletedProcess[bytes]":
-        command = [*self._ssh(), "-O", word, self.host]
+    def _control(self, request: str) -> "subprocess.CompletedProcess[bytes]":
+        command = [*self._ssh(), "-O", request, self.host]
         try:
             return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_CONTROL_S)
         except subprocess.TimeoutExpired:
-            # A connection that hangs is none; whoever follows a job must not fall over it.
+            # A connection that hangs counts as none; a process that follows a job must not fail because of it.
             return subprocess.CompletedProcess(command, _SSH_FAILED, b"", b"")
 
     def _ssh(self) -> list[str]:
@@ -183,61 +182,59 @@ class SshTransport:
             raise TransportDown(f"{self.host}: another process is connecting ({error.what})") from error
 
     def _open(self) -> None:
-        failures, wait_s, words = self._held_back()
+        failures, wait_s, message = self._held_back()
         if wait_s > 0:
             raise TransportDown(
                 f"{self.host} is not connected; the next attempt is held back for {wait_s:.0f} s"
-                + (f" after {failures} that failed ({words})." if failures else ", sites block frequent logins."),
-                to_fix=_remedy(words, self.host) if failures else "",
+                + (f" after {failures} that failed ({message})." if failures else ", sites block frequent logins."),
+                to_fix=_remedy(message, self.host) if failures else "",
             )
-        # Counted as a failure before it is tried: whoever is killed meanwhile has logged in, too.
+        # Counted as a failure before it is tried: a process that is killed meanwhile has logged in, too.
         self._remember(failures + 1, "interrupted")
         self._socket.unlink(missing_ok=True)
-        words = self._log_in()
+        message = self._log_in()
         if not self.connected():
-            self._remember(failures + 1, words)
-            raise TransportDown(f"{self.host}: no connection ({words}).", to_fix=_remedy(words, self.host))
+            self._remember(failures + 1, message)
+            raise TransportDown(f"{self.host}: no connection ({message}).", to_fix=_remedy(message, self.host))
         self._remember(0, "")
 
     def _log_in(self) -> str:
-        """Start the connection in the background; ssh's last words."""
+        """Start the connection in the background and return ssh's last message."""
         # A file, not a pipe: the connection in the background would keep a pipe open for ever.
-        with tempfile.TemporaryFile() as said:
+        with tempfile.TemporaryFile() as output:
             command = [*self._ssh(), *self._options, "-o", "ControlMaster=yes", "-N", "-f", "--", self.host]
             try:
                 subprocess.run(
                     command,
                     stdin=subprocess.DEVNULL,
-                    stdout=said,
-                    stderr=said,
+                    stdout=output,
+                    stderr=output,
                     timeout=self._connect_s + 10,
                     start_new_session=True,
                 )
             except subprocess.TimeoutExpired:
                 return "Connection timed out"
-            said.seek(0)
-            return _last_line(said.read().decode(errors="replace"))
+            output.seek(0)
+            return _last_line(output.read().decode(errors="replace"))
 
-    def _remember(self, failures: int, words: str) -> None:
-        self._stamp.write_text(f"{failures} {words}\n")
+    def _remember(self, failures: int, message: str) -> None:
+        self._stamp.write_text(f"{failures} {message}\n")
 
     def _held_back(self) -> tuple[int, float, str]:
-        """Failures in a row, seconds until the next attempt is allowed, ssh's words at the last."""
+        """Return failures in a row, seconds until the next attempt is allowed, and ssh's last message."""
         try:
             tried = self._stamp.stat().st_mtime
-            count, _, words = self._stamp.read_text().strip().partition(" ")
+            count, _, message = self._stamp.read_text().strip().partition(" ")
             failures = int(count)
         except (OSError, ValueError):
             return 0, 0.0, ""
         gap_s = min(self.gap_s * 2.0 ** min(failures, 20), self.longest_gap_s)
-        return failures, tried + gap_s - time.time(), words
+        return failures, tried + gap_s - time.time(), message
 
 
-def transport_of(profile: ClusterProfile) -> Transport:
-    """The transport that a profile names."""
-    if profile.transport == "ssh" and profile.host:
-        return SshTransport(profile.host, config=profile.ssh_config)
-    return LocalTransport()
+def transport_to(host: str | None, ssh_config: Path | None = None) -> Transport:
+    """Make the transport to a host; None: this machine."""
+    return SshTransport(host, config=ssh_config) if host else LocalTransport()
 
 
 def _run(argv: Sequence[str], stdin: str | None, timeout_s: float, environment: Mapping[str, str] | None) -> Finished:
@@ -252,12 +249,12 @@ def _run(argv: Sequence[str], stdin: str | None, timeout_s: float, environment: 
 
 
 def private_folder() -> Path:
-    """A folder of this user on this machine that nobody else can write to or read.
+    """Make a folder on this machine that only this user can read and write.
 
     Raises
     ------
     ClusterError
-        Somebody else has made it, or opened it.
+        It belongs to another user, or is open to others.
     """
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     usable = runtime is not None and len(runtime) < 60 and os.access(runtime, os.W_OK)
@@ -272,19 +269,19 @@ def private_folder() -> Path:
     return folder
 
 
-def _remedy(words: str, host: str) -> str:
-    """What a person can do about ssh's last words."""
-    if "denied" in words or "expired" in words or "authentication failures" in words:
+def _remedy(message: str, host: str) -> str:
+    """Say what a person can do about ssh's last message."""
+    if "denied" in message or "expired" in message or "authentication failures" in message:
         return (
-            f"the login was refused or has expired: load the key (ssh-add) and try `ssh {host} true`; work goes on then"
+            f"the login was refused or has expired: load the key (ssh-add) and try `ssh {host} true`; work then goes on"
         )
-    if "Host key" in words or "host key" in words or "IDENTIFICATION" in words:
+    if "Host key" in message or "host key" in message or "IDENTIFICATION" in message:
         return f"log in once by hand (ssh {host}), compare the host's key with what the site publishes and accept it"
-    if "resolve" in words:
-        return "mend `host` in the profile, or the alias in ~/.ssh/config"
-    return f"nothing, if {host} is only away for a while: it is tried again; else try `ssh {host} true`"
+    if "resolve" in message:
+        return "correct `host` in the profile, or the alias in ~/.ssh/config"
+    return f"nothing if {host} is only away for a while: it is tried again; otherwise try `ssh {host} true`"
 
 
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1].rstrip(".") if lines else "ssh said nothing"
+    return lines[-1].rstrip(".") if lines else "no message from ssh"

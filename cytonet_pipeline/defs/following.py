@@ -67,5 +67,5 @@ def _is_terminated(context: Context) -> bool:
 
 
 def _tell(context: Context, attempt: "Attempt") -> None:
-    for line in attempt.news():
+    for line in attempt.changes():
         context.log.info(line)

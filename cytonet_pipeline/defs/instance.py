@@ -10,13 +10,11 @@ from pathlib import Path
 
 import dagster as dg
 
+from cytonet_pipeline.cluster.launchers import pool_limits
 from cytonet_pipeline.defs.dagster_internals import fail_run, set_pool_limit
 from cytonet_pipeline.errors import ConfigurationError
 from cytonet_pipeline.settings import PROJECT
 from cytonet_pipeline.store.processes import birth_of, is_alive
-
-# Ops in this pool only wait for the cluster; `dagster.yaml` has one default for all pools, so this one is set here.
-POOL_LIMITS = {"slurm_gpu": 8}
 
 
 def dagster_home() -> Path:
@@ -49,7 +47,8 @@ def open_instance() -> dg.DagsterInstance:
     """Open the instance, with the limits of its pools set."""
     dagster_home()
     instance = dg.DagsterInstance.get()
-    for pool, limit in POOL_LIMITS.items():
+    # `dagster.yaml` has one default for all pools; those in which ops only wait for a cluster get their own.
+    for pool, limit in pool_limits().items():
         set_pool_limit(instance, pool, limit)
     return instance
 

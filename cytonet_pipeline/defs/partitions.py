@@ -6,6 +6,7 @@ Encoders are decided by people and reviewed in git: a static set, read once from
 
 import dagster as dg
 
+from cytonet_pipeline.cluster.launchers import waiting_pool
 from cytonet_pipeline.errors import ConfigurationError
 from cytonet_pipeline.settings import Settings, read_all_experiments
 
@@ -26,11 +27,7 @@ def pool_of(step: str, local: str) -> str:
 
     One that only waits for the cluster takes no place among those that use this machine.
     """
-    if _settings.cluster != "slurm":
-        return local
-    from cytonet_pipeline.cluster.slurm.profile import read_profile
-
     try:
-        return "slurm_gpu" if read_profile().sends(step) else local
+        return waiting_pool(_settings, step) or local
     except ConfigurationError:
         return local  # Said by the first run, and by `cytonet doctor`; a graph that does not load says less.

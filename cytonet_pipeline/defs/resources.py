@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from cytonet_pipeline.cluster.launchers import BACKENDS
 from cytonet_pipeline.defs.io_manager import StoreTables
 from cytonet_pipeline.settings import Settings
 
@@ -38,7 +39,7 @@ class PipelineSettings(dg.ConfigurableResource[Settings]):
     store: str | None = Field(default=None, description="folder of all results; default: CYTONET_STORE")
     experiments: str | None = Field(default=None, description="experiments file; default: CYTONET_EXPERIMENTS")
     cluster: str | None = Field(
-        default=None, description="where training runs, local or slurm; default: CYTONET_CLUSTER"
+        default=None, description=f"where training runs: {' or '.join(BACKENDS)}; default: CYTONET_CLUSTER"
     )
 
     def create_resource(self, context: dg.InitResourceContext) -> Settings:

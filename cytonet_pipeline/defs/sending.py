@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from cytonet_pipeline import stages
 from cytonet_pipeline.defs.following import follow
 from cytonet_pipeline.errors import ClusterError
 from cytonet_pipeline.settings import Settings
@@ -35,7 +36,8 @@ def send(
     from cytonet_pipeline.cluster.job import one_submits
     from cytonet_pipeline.cluster.launchers import step_launcher
 
-    launcher = step_launcher(settings, stage.name, partition, recompute=recompute, tell=context.log.warning)
+    arguments = [stages.__name__, stage.name, partition, *(["--recompute"] if recompute else [])]
+    launcher = step_launcher(settings, stage.name, arguments, context.log.warning)
     if launcher is None or (not recompute and stage.is_current(settings, partition)):
         return False
     folder = job_folder(settings, stage.name, partition)

@@ -5,6 +5,7 @@ after. Importing this package alone does not import torch.
 """
 
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -44,7 +45,22 @@ __all__ = [
     "load_encoder",
     "mean_cosine",
     "same_brain_excess",
+    "training_command",
 ]
+
+
+def training_command(folder: Path, data: Path, *, threads: int, packs: str | None = None) -> list[str]:
+    """Return what follows `python -m` to train the encoder of a prepared folder: this package and its arguments.
+
+    Parameters
+    ----------
+    threads : int
+        CPU threads per rank.
+    packs : str, optional
+        Folder of packed patches on the node; variables in it are expanded there.
+    """
+    command = [__name__, str(folder), "--data", str(data), "--threads", str(threads)]
+    return [*command, "--packs", packs] if packs else command
 
 
 def __getattr__(name: str) -> Any:

@@ -158,7 +158,7 @@ class EncoderStage(Stage[str]):
 
     def summary(self, settings: Settings, partition: str) -> Summary:
         """See `Stage.summary`; with what its job on a cluster took."""
-        from cytonet_pipeline.cluster.job import facts
+        from cytonet_pipeline.cluster.launchers import job_facts
 
         folder = self.folder(settings, partition)
         record = read_record(folder / "encoder.json")
@@ -166,7 +166,7 @@ class EncoderStage(Stage[str]):
             "version": folder.name,
             **record.get("figures", {}),
             "problems": record.get("problems", []),
-            **facts(folder),
+            **job_facts(folder),
         }
         return Summary(folder, folder.name, numbers=numbers, pictures={"training curves": folder / "curves.png"})
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cytonet_pipeline.errors import StoreError
+from cytonet_pipeline.store.processes import birth_of, is_alive
 
 HEARTBEAT_S = 10.0
 # A holder that has not beaten for so long is dead, or its file system is: nobody waits for it any longer.
@@ -63,7 +64,8 @@ def _take(path: Path, purpose: str) -> bool:
     except FileExistsError:
         return False
     with os.fdopen(descriptor, "w") as stream:
-        json.dump({"host": socket.gethostname(), "pid": os.getpid(), "purpose": purpose}, stream)
+        pid = os.getpid()
+        json.dump({"host": socket.gethostname(), "pid": pid, "born": birth_of(pid), "purpose": purpose}, stream)
     return True
 
 
@@ -91,7 +93,7 @@ def _abandoned(path: Path) -> bool:
         if time.time() - path.stat().st_mtime > STALE_S:
             return True
         held = json.loads(path.read_text())
-        return bool(held["host"] == socket.gethostname() and not _alive(int(held["pid"])))
+        return bool(held["host"] == socket.gethostname() and not is_alive(int(held["pid"]), held))
     except FileNotFoundError:
         return True
     except (ValueError, KeyError):
@@ -119,16 +121,6 @@ def _break(path: Path) -> bool:
         return not path.exists()
     finally:
         turn.unlink(missing_ok=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 __all__ = ["HEARTBEAT_S", "STALE_S", "lock"]

@@ -1,4 +1,4 @@
-"""Whether a process of this machine still lives, and is the one that was meant."""
+"""Whether a process of this machine is still alive, and is the one that a record means."""
 
 import os
 import socket
@@ -8,12 +8,12 @@ from typing import Any
 
 
 def is_alive(pid: int, record: Mapping[str, Any]) -> bool:
-    """Whether the process of a record runs here.
+    """Tell whether the process of a record runs on this machine.
 
     Parameters
     ----------
     record : mapping
-        `host`, and `born` as `birth_of` gave it: a number that has been used again belongs to somebody else.
+        `host`, and optionally `born` from `birth_of`: a process number that was used again belongs to another process.
     """
     if record.get("host") != socket.gethostname():
         return False
@@ -22,35 +22,21 @@ def is_alive(pid: int, record: Mapping[str, Any]) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return record.get("born") in (None, birth_of(pid))
+        # It runs under another user.
+        pass
     state, born = _status(pid)
-    # A zombie has ended, its parent has only not asked.
+    # A zombie has ended; its parent has only not collected its exit code yet.
     return state != "Z" and record.get("born") in (None, born)
 
 
-def descendants(pid: int) -> list[int]:
-    """Processes that a process has started, and those that they have; none where nobody says (other systems)."""
-    parents: dict[int, int] = {}
-    for place in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (place / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        parents[int(place.name)] = int(fields[1])
-    found = [pid]
-    for each in found:
-        found += [child for child, parent in parents.items() if parent == each]
-    return found[1:]
-
-
 def birth_of(pid: int) -> str | None:
-    """When a process started, in ticks since the machine did; None where nobody says (other systems than Linux)."""
+    """Return when a process started, in clock ticks since the machine's start; None on systems other than Linux."""
     return _status(pid)[1]
 
 
 def _status(pid: int) -> tuple[str, str | None]:
     try:
-        # The command's name stands in parentheses and may hold anything.
+        # The command's name is in parentheses and may contain anything.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return "", None

@@ -7,11 +7,13 @@ import time
 import pytest
 
 from cytonet_pipeline.cluster.attempt import CONTINUE
-from cytonet_pipeline.cluster.batch import Patience, SlurmLauncher
-from cytonet_pipeline.cluster.job import facts, new_name, one_submits, write_intent
+from cytonet_pipeline.cluster.batch import Patience
+from cytonet_pipeline.cluster.job import new_name, one_submits, write_intent
+from cytonet_pipeline.cluster.job_state import JobState, Phase
+from cytonet_pipeline.cluster.launchers import job_facts
+from cytonet_pipeline.cluster.slurm.backend import slurm_launcher
 from cytonet_pipeline.cluster.slurm.profile import ClusterProfile
 from cytonet_pipeline.cluster.slurm.queue import SlurmQueue
-from cytonet_pipeline.cluster.slurm.states import JobState, Phase
 from cytonet_pipeline.cluster.transport import Finished
 from cytonet_pipeline.errors import SubmissionRefused, TransportDown
 
@@ -82,15 +84,14 @@ def folder(tmp_path):
     return place
 
 
-def launcher_on(site, told=None):
-    tell = (told if told is not None else []).append
-    return SlurmLauncher(
+def launcher_on(site, lines=None):
+    return slurm_launcher(
         ClusterProfile(python="python"),
         lambda folder: ["cytonet_pipeline.learning", str(folder)],
         ranks=1,
         queue=SlurmQueue(site),
         patience=QUICK,
-        tell=tell,
+        notify=[].append if lines is None else lines.append,
     )
 
 
@@ -126,20 +127,20 @@ def test_a_job_that_waits_is_found_by_whoever_comes_later(site, folder):
 
     assert found.poll() is None
     assert found.label == "Slurm job 1"
-    assert found.news() == ["job 1 PENDING (Priority)"]
+    assert found.changes() == ["job 1 PENDING (Priority)"]
     assert found.tags()["cytonet/slurm_job"] == "1"
 
 
 def test_an_answer_of_sbatch_that_got_lost_does_not_make_a_second_job(site, folder):
     site.loses_answers = True
-    told = []
-    launcher = launcher_on(site, told)
+    lines = []
+    launcher = launcher_on(site, lines)
 
     attempt = launcher.start(launcher.reserve(folder))
 
     assert list(site.jobs) == ["1"]
     assert attempt.job_id == "1"
-    assert "sbatch did not answer" in told[0]
+    assert "sbatch did not answer" in lines[0]
 
 
 def test_a_submission_that_was_interrupted_before_sbatch_is_made_again(site, folder):
@@ -158,7 +159,7 @@ def test_a_job_that_reaches_the_queue_after_its_submitter_was_killed_is_found(si
     """`sbatch` outlives whoever called it, and may still be talking to a busy controller."""
     launcher = launcher_on(site)
     name = new_name(folder)
-    write_intent(launcher.reserve(folder), name)
+    write_intent(launcher.reserve(folder), name, "slurm")
     asked = []
     squeue = site.squeue
 
@@ -184,20 +185,20 @@ def test_a_refused_job_is_told_in_slurms_words_and_is_over(site, folder):
 
 
 @pytest.mark.parametrize(
-    ("phase", "told", "remedy"),
+    ("phase", "ending", "remedy"),
     [
-        (Phase.TIMEOUT, "ran into its walltime (TIMEOUT)", "raise walltime"),
+        (Phase.TIMEOUT, "reached its time limit (TIMEOUT)", "raise walltime"),
         (Phase.NODE_FAIL, "lost a node (NODE_FAIL)", "run again"),
         (Phase.OUT_OF_MEMORY, "ran out of memory (OUT_OF_MEMORY)", "more memory"),
         (Phase.PREEMPTED, "was preempted by another job (PREEMPTED)", "another partition or QOS"),
-        (Phase.BOOT_FAIL, "did not start, its nodes did not boot (BOOT_FAIL)", "tell the site"),
-        (Phase.DEADLINE, "could not end before its deadline (DEADLINE)", "deadline"),
-        (Phase.CANCELLED, "was cancelled (CANCELLED) by somebody", "run again if it should go on"),
-        (Phase.FAILED, "failed (FAILED) with exit code 3", "mend what the log says"),
+        (Phase.BOOT_FAIL, "did not start because its nodes did not boot (BOOT_FAIL)", "report it to the site"),
+        (Phase.DEADLINE, "could not finish before its deadline (DEADLINE)", "deadline"),
+        (Phase.CANCELLED, "was cancelled (CANCELLED) by an unknown user", "run again if it should continue"),
+        (Phase.FAILED, "failed (FAILED) with exit code 3", "fix the cause that the log shows"),
     ],
 )
-def test_each_way_to_fail_is_named_with_nodes_and_remedy(site, folder, phase, told, remedy, monkeypatch):
-    monkeypatch.setattr("cytonet_pipeline.cluster.slurm.queue._SETTLES_S", 0.0)
+def test_each_way_to_fail_is_named_with_nodes_and_remedy(site, folder, phase, ending, remedy, monkeypatch):
+    monkeypatch.setattr("cytonet_pipeline.cluster.queue._SETTLES_S", 0.0)
     attempt = started(site, folder)
     write_events(attempt, {"event": "start", "restart": 0, "time": 100})
     site.set("1", phase, status=3)
@@ -205,7 +206,7 @@ def test_each_way_to_fail_is_named_with_nodes_and_remedy(site, folder, phase, to
     until_ended(attempt)
 
     assert attempt.poll() not in (0, CONTINUE)
-    assert told in attempt.ending()
+    assert ending in attempt.ending()
     assert "on n[1-2]" in attempt.ending()
     assert remedy in attempt.remedy()
 
@@ -216,27 +217,27 @@ def test_nodes_that_never_wrote_anything_cannot_see_the_store(site, folder):
 
     until_ended(attempt)
 
-    assert f"its nodes never wrote to {attempt.place}, so they cannot see the store" in attempt.ending()
+    assert f"its nodes never wrote to {attempt.place}; they cannot see the store" in attempt.ending()
 
 
 def test_whoever_cancels_on_behalf_of_a_run_is_named_without_accounting(site, folder):
     attempt = started(site, folder)
 
     assert attempt.terminate(5.0, "Dagster run 1234") == 1
-    assert "for Dagster run 1234" in attempt.ending()
+    assert "on behalf of Dagster run 1234" in attempt.ending()
 
 
 def test_a_queue_that_is_silent_for_a_while_ends_nothing(site, folder):
     attempt = started(site, folder)
     attempt.poll()
-    attempt.news()
+    attempt.changes()
     site.down = 1
 
     assert attempt.poll() is None
-    assert "has not answered since" in attempt.news()[0]
+    assert "has not answered since" in attempt.changes()[0]
     attempt.queue._ask_again = 0.0
     assert attempt.poll() is None
-    assert attempt.news() == ["the queue answers again"]
+    assert attempt.changes() == ["the queue answers again"]
 
 
 def test_a_job_that_slurm_has_forgotten_is_judged_by_what_it_wrote(site, folder):
@@ -277,7 +278,7 @@ def test_restarts_nodes_and_hours_are_told_of_a_finished_job(site, folder):
 
     until_ended(attempt)
 
-    assert facts(folder) == {
+    assert job_facts(folder) == {
         "Slurm job": "1",
         "nodes": "n[1-2]",
         "GPUs": 8,

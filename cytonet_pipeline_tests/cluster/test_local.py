@@ -99,11 +99,11 @@ def test_a_training_left_by_an_earlier_run_is_found(launcher, folder, slow):
 def test_train_attaches_to_what_runs_instead_of_starting_a_second_one(launcher, folder, slow):
     seen = []
 
-    def watch(said):
-        seen.append(said["state"])
+    def on_progress(report):
+        seen.append(report["state"])
         (folder / "slow").unlink(missing_ok=True)
 
-    attempt = launcher.train(folder, watch=watch, every_s=0.01)
+    attempt = launcher.train(folder, on_progress=on_progress, every_s=0.01)
 
     slow._child.wait()
     assert attempt.pid == slow.pid
@@ -195,15 +195,6 @@ def test_figures_of_an_earlier_attempt_are_not_shown_for_this_one(launcher, fold
 
 def test_two_reservations_are_two_attempts(launcher, folder):
     assert [launcher.reserve(folder).name for _ in range(2)] == ["attempt-1", "attempt-2"]
-
-
-def test_a_used_process_number_is_not_the_training():
-    record = {"host": os.uname().nodename, "born": birth_of(os.getpid())}
-
-    assert is_alive(os.getpid(), record)
-    assert not is_alive(os.getpid(), {**record, "born": "1"})
-    assert not is_alive(os.getpid(), {**record, "host": "elsewhere"})
-    assert not is_alive(2**22 + 1, record)
 
 
 def test_several_ranks_go_through_torchrun(launcher, folder):

@@ -5,8 +5,10 @@ import time
 
 import pytest
 
-from cytonet_pipeline.cluster.queue_cache import Board
+from cytonet_pipeline.cluster.attempt import read_json
+from cytonet_pipeline.cluster.queue_cache import QueueCache
 from cytonet_pipeline.errors import TransportDown
+from cytonet_pipeline.store import write_json
 
 
 class Queue:
@@ -24,29 +26,30 @@ class Queue:
 def test_eight_that_follow_a_job_each_are_answered_by_one_question(tmp_path):
     queue = Queue()
     for number in range(8):
-        Board(tmp_path, "site", fresh_s=0.0).answer([str(number)], queue)
+        QueueCache(tmp_path, "site", fresh_s=0.0).answer([str(number)], queue)
     everybody = [str(number) for number in range(8)]
     assert queue.asked[-1] == everybody
     queue.asked.clear()
-    said = []
-    threads = [
-        threading.Thread(target=lambda job=job: said.append(Board(tmp_path, "site", fresh_s=2.0).answer([job], queue)))
-        for job in everybody
-    ]
+    (stored,) = tmp_path.glob("*.queue")
+    write_json(stored, {**read_json(stored), "asked": time.time() - 3600})
+    answers = []
 
-    time.sleep(2.1)
+    def follow(job):
+        answers.append(QueueCache(tmp_path, "site", fresh_s=30.0).answer([job], queue))
+
+    threads = [threading.Thread(target=follow, args=(job,)) for job in everybody]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(30)
 
     assert queue.asked == [everybody]
-    assert said == [" ".join(everybody)] * 8
+    assert answers == [" ".join(everybody)] * 8
 
 
 def test_a_job_that_nobody_has_asked_about_is_asked_for_at_once(tmp_path):
     queue = Queue()
-    board = Board(tmp_path, "site", fresh_s=60.0)
+    board = QueueCache(tmp_path, "site", fresh_s=60.0)
     board.answer(["1"], queue)
 
     assert board.answer(["2"], queue) == "1 2"
@@ -54,16 +57,16 @@ def test_a_job_that_nobody_has_asked_about_is_asked_for_at_once(tmp_path):
 
 def test_clusters_do_not_share_a_board(tmp_path):
     queue = Queue()
-    Board(tmp_path, "site").answer(["1"], queue)
+    QueueCache(tmp_path, "site").answer(["1"], queue)
 
-    Board(tmp_path, "another site").answer(["1"], queue)
+    QueueCache(tmp_path, "another site").answer(["1"], queue)
 
     assert queue.asked == [["1"], ["1"]]
 
 
 def test_silence_is_pinned_to_nothing(tmp_path):
     queue = Queue()
-    board = Board(tmp_path, "site", fresh_s=0.0)
+    board = QueueCache(tmp_path, "site", fresh_s=0.0)
     board.answer(["1"], queue)
 
     def silent(ids):
@@ -71,12 +74,12 @@ def test_silence_is_pinned_to_nothing(tmp_path):
 
     with pytest.raises(TransportDown):
         board.answer(["1"], silent)
-    assert Board(tmp_path, "site", fresh_s=60.0).answer(["1"], silent) == "1"
+    assert QueueCache(tmp_path, "site", fresh_s=60.0).answer(["1"], silent) == "1"
 
 
 def test_a_board_that_cannot_be_written_only_costs_questions(tmp_path):
     (tmp_path / "in the way").write_text("")
     queue = Queue()
-    board = Board(tmp_path / "in the way" / "board", "site")
+    board = QueueCache(tmp_path / "in the way" / "board", "site")
 
     assert board.answer(["1"], queue) == "1"

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cytonet_pipeline.cluster.slurm.profile import ClusterProfile
-from cytonet_pipeline.cluster.transport import Finished, LocalTransport, SshTransport, transport_of
+from cytonet_pipeline.cluster.transport import Finished, LocalTransport, SshTransport, transport_to
 from cytonet_pipeline.errors import ClusterError, TransportDown
 from cytonet_pipeline_tests.cluster.processes import until
 from cytonet_pipeline_tests.cluster.sshd import sshd  # noqa: F401
@@ -189,10 +188,10 @@ def test_closing_leaves_nothing_behind(sshd):  # noqa: F811
     assert not transport.connected()
 
 
-def test_the_profile_names_the_transport(tmp_path, monkeypatch):
+def test_a_host_is_reached_through_ssh_and_this_machine_directly(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    assert isinstance(transport_of(ClusterProfile()), LocalTransport)
-    remote = transport_of(ClusterProfile(transport="ssh", host="jureca"))
+    assert isinstance(transport_to(None), LocalTransport)
+    remote = transport_to("jureca")
     assert isinstance(remote, SshTransport)
     assert remote.host == "jureca"
 

@@ -107,8 +107,8 @@ def test_a_job_that_somebody_cancels_is_named_as_such(runs):
     shown = run.shown()
 
     assert shown.status == "FAILURE"
-    assert "was cancelled (CANCELLED) by somebody" in shown.failure
-    assert "run again if it should go on" in shown.failure
+    assert "was cancelled (CANCELLED) by an unknown user" in shown.failure
+    assert "run again if it should continue" in shown.failure
 
 
 def test_a_run_that_was_killed_is_started_again_and_joins_its_job(runs):
@@ -251,7 +251,7 @@ def test_an_environment_without_the_package_is_said_in_one_sentence_in_the_first
 
     assert shown.status == "FAILURE"
     assert "lacks cytonet_pipeline" in shown.failure
-    assert "mend setup or python in the cluster profile" in shown.failure
+    assert "correct setup or python in the cluster profile" in shown.failure
 
 
 def test_no_secret_of_the_submitting_process_reaches_script_tags_or_metadata(runs, monkeypatch):

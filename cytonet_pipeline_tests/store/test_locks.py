@@ -36,6 +36,15 @@ def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
     assert not path.exists()
 
 
+def test_the_lock_of_a_process_number_that_was_used_again_is_taken_over(tmp_path):
+    path = tmp_path / "lock"
+    held = {"host": socket.gethostname(), "pid": os.getpid(), "purpose": "was killed"}
+    path.write_text(json.dumps({**held, "born": "1"}))
+
+    with lock(path, "the next one"):
+        assert json.loads(path.read_text())["born"] != "1"
+
+
 def test_a_lock_of_another_host_counts_until_its_heart_stops(tmp_path):
     path = tmp_path / "lock"
     path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "purpose": "training"}))

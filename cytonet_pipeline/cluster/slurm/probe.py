@@ -1,6 +1,6 @@
-"""Looks around on a compute node and writes down what it sees. Sent to the node as text, for any Python from 3.8 on.
+"""Examine a compute node and write down the results. Sent to the node as text, for any Python from 3.8 on.
 
-Nothing is imported that might be missing there: that it is missing is what this is to find out.
+Nothing is imported at the top that might be missing there: to find out what is missing is the purpose.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import time
 from importlib import metadata
 from typing import Any
 
-# Large enough that a full quota is met: small files still fit where nothing else does.
+# Large enough to meet a full quota: small files still fit into one.
 _TRIAL_MB = 16
 
 
 def look(asked: dict[str, Any]) -> dict[str, Any]:
-    """What this node is like. `asked`: place, token, paths, packages, launcher, master_suffix, packs."""
+    """Describe this node. `asked`: place, token, paths, packages, launcher, master_suffix, packs."""
     seen: dict[str, Any] = {"node": _node(), "python": sys.version.split()[0], "time": time.time()}
     seen["token"] = _read(os.path.join(asked["place"], "token"))
     seen["unwritable"] = _write_trial(asked["place"])
@@ -37,7 +37,7 @@ def look(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def answer(place: str, patience_s: float = 30.0) -> None:
-    """Wait for `ping` from the other side, answer with `pong`."""
+    """Wait for `ping` from the other side, and answer with `pong`."""
     deadline = time.time() + patience_s
     while not os.path.exists(os.path.join(place, "ping")) and time.time() < deadline:
         time.sleep(0.05)
@@ -94,7 +94,7 @@ def _free_gb(folder: str) -> float:
 
 
 def _version(name: str) -> dict[str, str]:
-    """Version of a package, or why it cannot be imported."""
+    """Return the version of a package, or why it cannot be imported."""
     try:
         module = importlib.import_module(name)
     except Exception as error:  # a broken library may raise anything
@@ -107,7 +107,7 @@ def _version(name: str) -> dict[str, str]:
 
 
 def _gpus() -> list[str] | None:
-    """Names of the GPUs that torch sees; None without torch."""
+    """Return the names of the GPUs that torch sees; None without torch."""
     torch = sys.modules.get("torch")
     return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch else None
 

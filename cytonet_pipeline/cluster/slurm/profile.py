@@ -1,4 +1,4 @@
-"""What a site is like: one YAML file, read strictly. Everything that differs between clusters stands in it."""
+"""The profile of a site: one YAML file, read strictly, with everything that differs between clusters."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from cytonet_pipeline.settings import PROJECT, read_strictly
 
 Step = Literal["patch_embeddings", "section_scans", "colin27_transforms", "patch_index"]
 
-# What the job script sets itself; two values for one option would leave it to chance which one holds.
+# Set by the job script itself; with two values for one option it would be unclear which one holds.
 OWN_DIRECTIVES = frozenset(
     {
         *("account", "array", "chdir", "cpus-per-task", "error", "export", "gpus", "gpus-per-node", "gres", "input"),
@@ -26,17 +26,17 @@ _FORMS_OF_TIME = "minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS"
 
 
 def seconds_of(walltime: str) -> int:
-    """Seconds of a time as sbatch takes it.
+    """Convert a time limit, as sbatch reads it, to seconds.
 
     Raises
     ------
     ValueError
         Slurm would not read it.
     """
-    found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", walltime)
-    if not found:
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", walltime)
+    if not match:
         raise ValueError(f"{walltime!r} is not a time ({_FORMS_OF_TIME})")
-    days, *parts = found.groups()
+    days, *parts = match.groups()
     numbers = [int(part) for part in parts if part is not None]
     if days is not None:
         hours, minutes, seconds = (*numbers, 0, 0)[:3]
@@ -70,12 +70,12 @@ class _Strict(BaseModel):
 
 
 class Resources(_Strict):
-    """What a job asks for."""
+    """Resources that a job requests."""
 
     partition: str | None = Field(None, description="default: the cluster's own")
     account: str | None = Field(None, description="default: the user's own")
     nodes: int = Field(1, ge=1)
-    gpus_per_node: int = Field(0, ge=0, description="0: no GPU is asked for")
+    gpus_per_node: int = Field(0, ge=0, description="0: no GPU is requested")
     cpus_per_task: int | None = Field(None, ge=1, description="one task runs on each node; default: the cluster's own")
     walltime: Walltime = Field("01:00:00", description=_FORMS_OF_TIME)
     directives: Directives = Field({}, description="anything else: `key: value` becomes `#SBATCH --key=value`")
@@ -86,8 +86,8 @@ class Resources(_Strict):
         return seconds_of(self.walltime)
 
 
-class Share(_Strict):
-    """How a step that is sent differs from the profile's own resources; what is not given is taken over.
+class StepResources(_Strict):
+    """Resources of a step that is sent to the cluster, where they differ from the profile's own.
 
     Such a step is one process on one node.
     """
@@ -101,19 +101,21 @@ class Share(_Strict):
 
 
 class ClusterProfile(Resources):
-    """One cluster, as a person of a group there describes it."""
+    """Description of a cluster, written by a group that works there."""
 
     transport: Literal["local", "ssh"] = Field("local", description="ssh: Slurm's commands run on `host`")
     host: str | None = Field(None, description="name for ssh, best an alias of ~/.ssh/config")
     ssh_config: Path | None = Field(None, description="another file than ~/.ssh/config")
-    slurm_prefix: tuple[str, ...] = Field((), description="words before each Slurm command, as `env PATH=…`")
+    slurm_prefix: tuple[str, ...] = Field((), description="words before each Slurm command, such as `env PATH=…`")
     signal_before_s: int = Field(300, ge=1, description="warning before the time limit: checkpoint, then requeue")
-    launcher: tuple[str, ...] = Field(("torchrun",), min_length=1, description="what starts the ranks of a node")
+    launcher: tuple[str, ...] = Field(
+        ("torchrun",), min_length=1, description="command that starts the ranks of a node"
+    )
     setup: tuple[str, ...] = Field((), description="shell lines of the job before anything runs: modules, variables")
     python: str = Field(sys.executable, description="interpreter on the compute nodes")
     master_suffix: str = Field("", description="appended to the first node's name for the rendezvous")
     packs: str | None = Field(None, description="folder on the node's own disk for packed patches")
-    send: dict[Step, Share] = Field({}, description="steps beside the training that run on the cluster")
+    send: dict[Step, StepResources] = Field({}, description="steps beside training that run on the cluster")
 
     @model_validator(mode="after")
     def _fits_together(self) -> "ClusterProfile":
@@ -130,20 +132,20 @@ class ClusterProfile(Resources):
         return self
 
     def sends(self, step: str) -> bool:
-        """Whether a step runs on the cluster; the training always does."""
+        """Tell whether a step runs on the cluster; training always does."""
         return step == "encoder" or step in self.send
 
     def resources(self, step: str = "encoder") -> Resources:
-        """What a step's job asks for."""
+        """Return the resources that the job of a step requests."""
         own = {name: getattr(self, name) for name in Resources.model_fields}
         if step != "encoder":
             own["nodes"] = 1
-        share = self.send.get(step)  # type: ignore[call-overload]
-        return Resources(**{**own, **(share.model_dump(exclude_none=True) if share else {})})
+        differing = self.send.get(step)  # type: ignore[call-overload]
+        return Resources(**{**own, **(differing.model_dump(exclude_none=True) if differing else {})})
 
 
 def profile_path(environment: Mapping[str, str] | None = None) -> Path:
-    """The file that `CYTONET_CLUSTER_PROFILE` names; default: `deploy/slurm.yaml`."""
+    """Return the file that `CYTONET_CLUSTER_PROFILE` names; default: `deploy/slurm.yaml`."""
     env = os.environ if environment is None else environment
     return Path(env.get("CYTONET_CLUSTER_PROFILE") or PROJECT / "deploy" / "slurm.yaml").expanduser().absolute()
 
@@ -171,7 +173,7 @@ def read_profile(path: Path | None = None) -> ClusterProfile:
 
 
 class _Yaml(yaml.SafeLoader):
-    """YAML as people mean it: 24:00:00 is a time and not 86400, no is a word."""
+    """YAML in which 24:00:00 is text and not the number 86400, and `no` is a word and not false."""
 
 
 _Yaml.yaml_implicit_resolvers = {

@@ -1,55 +1,26 @@
-"""The job script: a pure function of what is to run, and where. What sites differ in comes from the profile.
+"""The job script: a pure function of what is to run, and where. What differs between sites comes from the profile.
 
-The script starts one task a node, waits for them, and looks after the walltime: Slurm warns it with SIGUSR1, it passes
-the signal on, the training writes a checkpoint, and the script puts its own job back into the queue. What happened to
-it stands in `events.jsonl` beside it, whatever the queue remembers.
+The script starts one task per node, waits for them, and handles the time limit: Slurm warns it with SIGUSR1, it passes
+the signal on, the training process writes a checkpoint, and the script puts its own job back into the queue. It writes
+what happened to `events.jsonl` beside it, independently of what the queue remembers.
 """
 
 import json
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from cytonet_pipeline.cluster.attempt import CONTINUE
+from cytonet_pipeline.cluster.batch import Job
 from cytonet_pipeline.cluster.slurm.profile import ClusterProfile, Resources
 
-# Rendezvous ports lie below those that the system hands out by itself (32768 on Linux) and beside Slurm's own.
+# Rendezvous ports lie below those that the system assigns by itself (from 32768 on Linux) and beside Slurm's own.
 _FIRST_PORT, _PORTS = 15000, 5000
 # Ranks that were asked to stop get nearly the whole warning time for their checkpoint; torchrun's default is 30 s.
 _KILL_MARGIN_S = 10
 
 
-@dataclass(frozen=True)
-class Job:
-    """What a job runs.
-
-    Attributes
-    ----------
-    name : str
-        Under this name it is found in the queue, so no two jobs share one.
-    place : Path
-        The attempt's folder as the nodes see it: script, log and events lie there.
-    step : str
-        `encoder`, or one of the profile's `send`: says what is asked for.
-    words : tuple of str
-        Python module and its arguments.
-    ranks : int
-        Processes a node, started by the profile's launcher; 0: one process without a launcher.
-    environment : mapping
-        Variables of the tasks, beside those of the profile's `setup`. They end up in the script: no secrets.
-    """
-
-    name: str
-    place: Path
-    step: str
-    words: tuple[str, ...]
-    ranks: int = 0
-    environment: Mapping[str, str] = field(default_factory=dict)
-
-
 def render(job: Job, profile: ClusterProfile) -> str:
-    """Write the script that `sbatch` gets."""
+    """Render the script that `sbatch` gets."""
     resources = profile.resources(job.step)
     parts = [
         "#!/bin/bash -l",
@@ -75,7 +46,7 @@ def _directives(job: Job, resources: Resources, signal_before_s: int) -> list[st
         "job-name": job.name,
         "partition": resources.partition,
         "account": resources.account,
-        # A step without ranks is one process, whatever the trainings of this profile take.
+        # A step without ranks is one process, however many nodes training takes.
         "nodes": resources.nodes if job.ranks else 1,
         "ntasks-per-node": 1,
         "cpus-per-task": resources.cpus_per_task,
@@ -83,11 +54,11 @@ def _directives(job: Job, resources: Resources, signal_before_s: int) -> list[st
         "time": resources.walltime,
         "signal": f"B:USR1@{signal_before_s}",
         "chdir": str(job.place),
-        # Slurm reads %j and its like in file names.
+        # Slurm expands %j and the like in file names.
         "output": str(job.place / "log.txt").replace("%", "%%"),
         "open-mode": "append",
         "requeue": True,
-        # Nothing of the submitting process reaches the job: what it holds may be secret, and differs every time.
+        # No variable of the submitting process reaches the job: they may be secret, and differ every time.
         "export": "NIL",
     }
     return [_directive(name, value) for name, value in {**own, **resources.directives}.items() if _is_set(value)]
@@ -110,23 +81,23 @@ def _command(job: Job, profile: ClusterProfile, resources: Resources) -> str:
     nodes = resources.nodes if job.ranks else 1
     task = ["srun", "--kill-on-bad-exit=1", f"--nodes={nodes}", "--ntasks-per-node=1"]
     if not job.ranks:
-        return shlex.join([*task, profile.python, "-m", *job.words])
-    # torchrun takes over only the signals that it is told of; older releases read the first two variables.
+        return shlex.join([*task, profile.python, "-m", *job.arguments])
+    # torchrun passes on only the signals named here; older releases read the first variable instead of the second.
     signals, patience_s = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1", max(profile.signal_before_s - _KILL_MARGIN_S, 5)
-    told = {
+    variables = {
         "TORCHELASTIC_SIGNALS_TO_HANDLE": signals,
         "PET_SIGNALS_TO_HANDLE": signals,
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": patience_s,
     }
     launch = [f"--nnodes={nodes}", f"--nproc-per-node={job.ranks}", "--rdzv-backend=c10d"]
-    meeting = '--rdzv-id="$SLURM_JOB_ID-$restart" --rdzv-endpoint="$MASTER_ADDR:$MASTER_PORT"'
-    exported = "\n".join(f"export {name}={value}" for name, value in told.items())
-    start = f"{shlex.join([*task, *profile.launcher, *launch])} {meeting} {shlex.join(['-m', *job.words])}"
+    rendezvous = '--rdzv-id="$SLURM_JOB_ID-$restart" --rdzv-endpoint="$MASTER_ADDR:$MASTER_PORT"'
+    exported = "\n".join(f"export {name}={value}" for name, value in variables.items())
+    start = f"{shlex.join([*task, *profile.launcher, *launch])} {rendezvous} {shlex.join(['-m', *job.arguments])}"
     return f"{exported}\n{start}"
 
 
 def _needed(job: Job) -> list[str]:
-    """Packages without which the first import would fail."""
+    """Name the packages without which the first import would fail."""
     return ["cytonet_pipeline", "torch", "dagster_pipes"] if job.ranks else ["cytonet_pipeline"]
 
 
@@ -138,10 +109,10 @@ note() {{
         "$1" "$restart" "$(date +%s)" "$SLURM_JOB_NODELIST" "$SLURM_JOB_NUM_NODES" "${{2:-}}" >> "$place/events.jsonl"
 }}
 fail() {{ echo "$1" | tee "$place/fault.txt" >&2; note end ', "code": 1'; exit 1; }}
-said() {{
+reported() {{
     grep -o "\\"$1\\": *[^,}}]*" "$place/../../progress.json" 2> /dev/null | head -n 1 | tr -d ' "' | cut -d : -f 2
 }}
-# A quota that is full lets files be made, but nothing be written into them.
+# With a full quota, files can be made but nothing can be written to them.
 head -c 65536 /dev/zero > "$place/.room" || fail "$(hostname): cannot write to $place: no room, or no permission"
 rm -f "$place/.room" "$place/fault.txt"
 note start
@@ -152,14 +123,14 @@ export SLURM_EXPORT_ENV=ALL
 """
 
 _LOOK = """
-# Said in the first minute rather than by the first import of every rank.
+# Reported in the first minute rather than by the first import of every rank.
 lacking=$({python} -c 'import importlib.util as u; print(*[n for n in {module} if u.find_spec(n) is None])' 2>&1) \\
     || fail "$(hostname): {python} does not run: $(echo "$lacking" | tail -n 1)"
-[ -z "$lacking" ] || fail "$(hostname): {python} lacks $lacking: mend setup or python in the cluster profile"
+[ -z "$lacking" ] || fail "$(hostname): {python} lacks $lacking: correct setup or python in the cluster profile"
 """
 
 _RENDEZVOUS = """
-# Ranks meet on the first node; where its name does not resolve, by the address that Slurm knows.
+# Ranks meet on the first node; if its name does not resolve, at the address that Slurm has for it.
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 export MASTER_ADDR="${{first}}{suffix}"
 getent hosts "$MASTER_ADDR" > /dev/null \\
@@ -178,14 +149,14 @@ child=$!
 while kill -0 "$child" 2> /dev/null; do wait "$child"; done
 wait "$child"
 code=$?
-# The launcher's exit code says little; the training's own last word does.
-if [ -n "$asked" ] && [ "$(said state)" = done ]; then code=0; fi
-note end ", \\"code\\": $code, \\"asked\\": \\"$asked\\", \\"step\\": $(printf %d "$(said step)")"
+# The last state that the training process reported is more reliable than the launcher's exit code.
+if [ -n "$asked" ] && [ "$(reported state)" = done ]; then code=0; fi
+note end ", \\"code\\": $code, \\"asked\\": \\"$asked\\", \\"step\\": $(printf %d "$(reported step)")"
 
-if [ "$asked" = USR1 ] && [ "$code" != 0 ] && [ "$(said state)" != failed ]; then
-    [ "$(cat "$place/.step" 2> /dev/null)" != "at $(said step)" ] \\
-        || fail "a whole walltime went by without a checkpoint: raise walltime or lower checkpoint_every"
-    echo "at $(said step)" > "$place/.step"
+if [ "$asked" = USR1 ] && [ "$code" != 0 ] && [ "$(reported state)" != failed ]; then
+    [ "$(cat "$place/.step" 2> /dev/null)" != "at $(reported step)" ] \\
+        || fail "no checkpoint was written within a whole walltime: raise walltime or lower checkpoint_every"
+    echo "at $(reported step)" > "$place/.step"
     note requeue
     scontrol requeue "$SLURM_JOB_ID" && exit 0
     exit {again}

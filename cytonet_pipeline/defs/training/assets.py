@@ -47,7 +47,7 @@ def prepare(context: dg.OpExecutionContext, config: RunOptions, settings: dg.Res
 
 @dg.op(ins=_START, out=_DONE, pool=pool_of("encoder", "local_training"), tags={"kind": "train"})
 def submit_training(context: dg.OpExecutionContext, settings: dg.ResourceParam[Settings]):  # type: ignore[no-untyped-def]
-    """Hand the training to the launcher (a child process, or a cluster), follow it, and log its events in this run."""
+    """Hand training to the launcher (a child process, or a job on a cluster), and log its events in this run."""
     with failures_explained():
         launch(context, settings, context.partition_key)
     # An op that opened a Pipes session must yield; a plain return would fail after the training.

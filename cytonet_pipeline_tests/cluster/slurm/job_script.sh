@@ -24,10 +24,10 @@ note() {
         "$1" "$restart" "$(date +%s)" "$SLURM_JOB_NODELIST" "$SLURM_JOB_NUM_NODES" "${2:-}" >> "$place/events.jsonl"
 }
 fail() { echo "$1" | tee "$place/fault.txt" >&2; note end ', "code": 1'; exit 1; }
-said() {
+reported() {
     grep -o "\"$1\": *[^,}]*" "$place/../../progress.json" 2> /dev/null | head -n 1 | tr -d ' "' | cut -d : -f 2
 }
-# A quota that is full lets files be made, but nothing be written into them.
+# With a full quota, files can be made but nothing can be written to them.
 head -c 65536 /dev/zero > "$place/.room" || fail "$(hostname): cannot write to $place: no room, or no permission"
 rm -f "$place/.room" "$place/fault.txt"
 note start
@@ -42,12 +42,12 @@ export HDF5_USE_FILE_LOCKING=FALSE
 export PATH=/p/env/bin:$PATH
 export OMP_NUM_THREADS=32
 
-# Said in the first minute rather than by the first import of every rank.
+# Reported in the first minute rather than by the first import of every rank.
 lacking=$(/p/env/bin/python -c 'import importlib.util as u; print(*[n for n in ["cytonet_pipeline", "torch", "dagster_pipes"] if u.find_spec(n) is None])' 2>&1) \
     || fail "$(hostname): /p/env/bin/python does not run: $(echo "$lacking" | tail -n 1)"
-[ -z "$lacking" ] || fail "$(hostname): /p/env/bin/python lacks $lacking: mend setup or python in the cluster profile"
+[ -z "$lacking" ] || fail "$(hostname): /p/env/bin/python lacks $lacking: correct setup or python in the cluster profile"
 
-# Ranks meet on the first node; where its name does not resolve, by the address that Slurm knows.
+# Ranks meet on the first node; if its name does not resolve, at the address that Slurm has for it.
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 export MASTER_ADDR="${first}i"
 getent hosts "$MASTER_ADDR" > /dev/null \
@@ -67,14 +67,14 @@ child=$!
 while kill -0 "$child" 2> /dev/null; do wait "$child"; done
 wait "$child"
 code=$?
-# The launcher's exit code says little; the training's own last word does.
-if [ -n "$asked" ] && [ "$(said state)" = done ]; then code=0; fi
-note end ", \"code\": $code, \"asked\": \"$asked\", \"step\": $(printf %d "$(said step)")"
+# The last state that the training process reported is more reliable than the launcher's exit code.
+if [ -n "$asked" ] && [ "$(reported state)" = done ]; then code=0; fi
+note end ", \"code\": $code, \"asked\": \"$asked\", \"step\": $(printf %d "$(reported step)")"
 
-if [ "$asked" = USR1 ] && [ "$code" != 0 ] && [ "$(said state)" != failed ]; then
-    [ "$(cat "$place/.step" 2> /dev/null)" != "at $(said step)" ] \
-        || fail "a whole walltime went by without a checkpoint: raise walltime or lower checkpoint_every"
-    echo "at $(said step)" > "$place/.step"
+if [ "$asked" = USR1 ] && [ "$code" != 0 ] && [ "$(reported state)" != failed ]; then
+    [ "$(cat "$place/.step" 2> /dev/null)" != "at $(reported step)" ] \
+        || fail "no checkpoint was written within a whole walltime: raise walltime or lower checkpoint_every"
+    echo "at $(reported step)" > "$place/.step"
     note requeue
     scontrol requeue "$SLURM_JOB_ID" && exit 0
     exit 75

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cytonet_pipeline.cli.doctor import examine_cluster
-from cytonet_pipeline.cluster.slurm.node_report import of_the_node
+from cytonet_pipeline.cluster.slurm.checkup import check_up
+from cytonet_pipeline.cluster.slurm.node_report import report_on_node
 from cytonet_pipeline.cluster.slurm.profile import ClusterProfile
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline_tests.cluster.slurm.slurm_cluster import slurm  # noqa: F401
@@ -36,8 +36,8 @@ def look(slurm, settings, monkeypatch):  # noqa: F811
         monkeypatch.setenv(name, value)
 
     def look(in_settings: Settings = settings, **keys) -> tuple[list[str], str]:
-        findings = examine_cluster(in_settings, ClusterProfile(**{"walltime": "10:00", "setup": QUICK, **keys}))
-        return [finding.text for finding in findings if finding.bad], "\n".join(finding.text for finding in findings)
+        checks = list(check_up(in_settings, ClusterProfile(**{"walltime": "10:00", "setup": QUICK, **keys})))
+        return [check.text for check in checks if check.level == "bad"], "\n".join(check.text for check in checks)
 
     return look
 
@@ -116,7 +116,7 @@ class TestOnTheThrowAwaySlurm(Marked):
         assert len(bad) == 1
         assert "n1: /usr/bin/python3 cannot import torch" in bad[0]
         assert "cytonet_pipeline" in bad[0]
-        assert "mend `python` or `setup`" in bad[0]
+        assert "correct `python` or `setup`" in bad[0]
 
     def test_a_python_that_is_not_there_is_told(self, look):
         bad, _ = look(python="/nowhere/bin/python")
@@ -124,7 +124,7 @@ class TestOnTheThrowAwaySlurm(Marked):
 
     def test_a_launcher_that_is_not_there_is_told(self, look):
         bad, _ = look(launcher=("torchrun_jsc",))
-        assert bad == ["n1: no command torchrun_jsc; mend `launcher` or `setup` in the profile"]
+        assert bad == ["n1: no command torchrun_jsc; correct `launcher` or `setup` in the profile"]
 
     def test_gpus_that_torch_does_not_see_are_told(self, look):
         bad, _ = look(gpus_per_node=2)
@@ -149,18 +149,16 @@ class TestOnTheThrowAwaySlurm(Marked):
         assert ["cannot write 16 MB to the store (File too large)" in text for text in bad] == [True]
 
     def test_a_job_that_does_not_start_in_time_is_cancelled(self, look, slurm, settings, monkeypatch):  # noqa: F811
-        from cytonet_pipeline.cluster.slurm import checkup
-
         waits = "#!/bin/sh\n#SBATCH --nodes=2 --exclusive --output=/dev/null\nsleep 60\n"
         blocking = slurm.slurm("sbatch", "--parsable", stdin=waits).stdout.strip()
         try:
-            told = list(checkup.examine(settings, ClusterProfile(walltime="10:00"), wait_s=2))
+            checks = list(check_up(settings, ClusterProfile(walltime="10:00"), wait_s=2))
         finally:
             slurm.slurm("scancel", blocking)
 
-        assert told[-1][0] == "note"
-        assert "PENDING" in told[-1][1]
-        assert "given up" in told[-1][1]
+        assert checks[-1].level == "note"
+        assert "PENDING" in checks[-1].text
+        assert "given up" in checks[-1].text
         assert "cytonet-doctor" not in slurm.slurm("squeue", "-h", "-o", "%j").stdout
 
     def test_it_works_through_ssh(self, look, slurm, sshd, monkeypatch):  # noqa: F811
@@ -210,34 +208,34 @@ SEEN = {
 JURECA = ClusterProfile(gpus_per_node=4, master_suffix="i", launcher=("torchrun_jsc",))
 
 
-def told(**changes) -> dict[str, str]:
-    return {text: word for word, text in of_the_node({**SEEN, **changes}, JURECA, token="t", version="0.1.0")}
+def levels(**changes) -> dict[str, str]:
+    return {text: level for level, text in report_on_node({**SEEN, **changes}, JURECA, token="t", version="0.1.0")}
 
 
-def test_a_sound_node_has_nothing_to_mend():
-    assert set(told().values()) == {"ok"}
-    assert "jrc0436: 4 GPUs (NVIDIA A100-SXM4-40GB)" in told()
+def test_a_sound_node_has_nothing_to_fix():
+    assert set(levels().values()) == {"ok"}
+    assert "jrc0436: 4 GPUs (NVIDIA A100-SXM4-40GB)" in levels()
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"token": "other"}, "the store there is another one"),
+        ({"token": "other"}, "the store there is another folder"),
         ({"gpus": ["NVIDIA A100"] * 3}, "sees 3 of the 4 GPUs"),
         ({"free_gb": 1.0}, "1 GB free"),
-        ({"master": ["jrc0436i", None]}, "jrc0436i does not resolve; mend `master_suffix`"),
+        ({"master": ["jrc0436i", None]}, "jrc0436i does not resolve; correct `master_suffix`"),
         ({"packages": {"cytonet_pipeline": {"version": "0.0.9"}}}, "cytonet_pipeline 0.0.9, here 0.1.0"),
         ({"packs": {"path": "/local", "unwritable": "Permission denied", "free_gb": 0.0}}, "cannot write to `packs`"),
     ],
 )
 def test_what_is_wrong_on_a_node_is_told_in_one_sentence(changes, words):
-    assert [words in text for text, word in told(**changes).items() if word == "bad"] == [True]
+    assert [words in text for text, level in levels(**changes).items() if level == "bad"] == [True]
 
 
 def test_without_slurm_here_the_doctor_says_what_to_set(settings, monkeypatch):
     monkeypatch.setenv("PATH", str(Path(os.devnull).parent))
 
-    [finding] = examine_cluster(settings, ClusterProfile())
+    [check] = check_up(settings, ClusterProfile())
 
-    assert finding.bad
-    assert "transport: ssh" in finding.text
+    assert check.level == "bad"
+    assert "transport: ssh" in check.text

@@ -7,7 +7,7 @@ import pytest
 from cytonet_pipeline.cluster.slurm.profile import (
     ClusterProfile,
     Resources,
-    Share,
+    StepResources,
     profile_path,
     read_profile,
     seconds_of,
@@ -134,6 +134,6 @@ def test_a_sent_step_takes_over_what_it_does_not_say(read):
     assert profile.resources().nodes == 4
 
 
-def test_a_share_has_every_key_of_what_a_job_asks_for_but_nodes():
+def test_a_step_can_differ_in_every_resource_but_nodes():
     """Steps beside the training are one process each; more nodes would be booked and left idle."""
-    assert set(Share.model_fields) == set(Resources.model_fields) - {"nodes"}
+    assert set(StepResources.model_fields) == set(Resources.model_fields) - {"nodes"}

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from cytonet_pipeline.cluster.job_state import JobState, Phase
 from cytonet_pipeline.cluster.slurm.queue import SlurmQueue
-from cytonet_pipeline.cluster.slurm.states import JobState, Phase
 from cytonet_pipeline.errors import SubmissionRefused, TransportDown
 from cytonet_pipeline_tests.cluster.processes import until
 from cytonet_pipeline_tests.cluster.slurm.slurm_cluster import (  # noqa: F401

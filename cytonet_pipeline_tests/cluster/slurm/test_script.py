@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from cytonet_pipeline.cluster.batch import Job
 from cytonet_pipeline.cluster.job import starts
 from cytonet_pipeline.cluster.slurm.profile import ClusterProfile
-from cytonet_pipeline.cluster.slurm.script import Job, render
+from cytonet_pipeline.cluster.slurm.script import render
 
 GOLDEN = Path(__file__).with_name("job_script.sh")
 TRAINING = ("cytonet_pipeline.learning", "/p/store/encoders/demo/v1", "--data", "/p/brains", "--threads", "32")

@@ -2,10 +2,10 @@
 
 import pytest
 
-from cytonet_pipeline.cluster.slurm.states import (
+from cytonet_pipeline.cluster.job_state import Phase
+from cytonet_pipeline.cluster.slurm.output import (
     SACCT_FORMAT,
     SQUEUE_FORMAT,
-    Phase,
     parse_sacct,
     parse_scontrol,
     parse_squeue,
@@ -108,7 +108,7 @@ def test_squeue_of_24_05_is_read():
 
 
 @pytest.mark.parametrize(
-    ("job_id", "said"),
+    ("job_id", "text"),
     [
         ("41", "job 41 COMPLETED on jrc[0436-0437]"),
         ("42", "job 42 OUT_OF_MEMORY (signal 125) on n1"),
@@ -126,9 +126,9 @@ def test_squeue_of_24_05_is_read():
         ("54", "job 54 REQUEUED on n1"),
     ],
 )
-def test_accounting_says_how_each_job_ended(job_id, said):
+def test_accounting_says_how_each_job_ended(job_id, text):
     """Steps are not jobs; but a step that ran out of memory explains the job that failed with it."""
-    assert str(parse_sacct(SACCT)[job_id]) == said
+    assert str(parse_sacct(SACCT)[job_id]) == text
 
 
 def test_only_jobs_come_out_of_accounting():
