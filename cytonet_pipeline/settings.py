@@ -5,13 +5,13 @@ that nobody reads is a misspelt key. Nothing here is read at import.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from cytonet_pipeline.errors import ConfigurationError
 
@@ -25,6 +25,28 @@ TRAINED: frozenset[str] = frozenset({"cytonet", "supcon", "scratch"})
 
 
 Model = TypeVar("Model", bound=BaseModel)
+
+_accepted_names: dict[str, Collection[str]] = {}
+
+
+def accept_names(key: str, names: Collection[str]) -> None:
+    """Let a key of an experiments entry take the names of a registry, as it stands when a file is read.
+
+    Backbones and losses need torch, which is not imported here: `learning` hands in their registries when it is
+    imported, as every program does that acts on an experiments file. Until then any name passes, and is refused where
+    the thing itself is made.
+    """
+    _accepted_names[key] = names
+
+
+def _require_accepted(name: str, info: ValidationInfo) -> str:
+    accepted = _accepted_names.get(str(info.field_name))
+    if accepted is not None and name not in accepted:
+        raise ValueError(f"no such {info.field_name}: {name!r}; there are {', '.join(accepted)}")
+    return name
+
+
+RegisteredName = Annotated[str, AfterValidator(_require_accepted)]
 
 
 class _Strict(BaseModel):
@@ -59,12 +81,12 @@ class LossBlock(_Strict):
     """Options of the distance-weighted contrastive loss; defaults as in `learning.losses.contrastive`."""
 
     temperature: float = Field(0.1, gt=0)
-    transfer: Literal["gaussian", "exponential", "inverse", "threshold"] = "gaussian"
+    transfer: RegisteredName = "gaussian"
     length_mm: float = Field(5.0, gt=0)
     anchor: Literal["k", "i"] = "k"
     self_term: bool = False
     min_mass: float = Field(0.1, ge=0)
-    distance: Literal["euclidean", "mirrored"] = "euclidean"
+    distance: RegisteredName = "euclidean"
     same_brain_weight: float = Field(1.0, ge=0)
     drop_same_brain_mm: float = Field(0.0, ge=0)
 
@@ -96,7 +118,7 @@ class EncoderBlock(_Strict):
     """One encoder: a partition of the training assets, under the name that is its key."""
 
     method: Method
-    backbone: Literal["small", "resnet50", "resnet101"] = "small"
+    backbone: RegisteredName = "small"
     working_pixel_um: float = Field(gt=0, description="pixel size that the network sees (µm)")
     held_out: str | None = Field(None, description="the unseen brain; default: that of the dataset block")
     samples: int | None = Field(None, ge=1, description="patches of the training set, by `order`; default: all")

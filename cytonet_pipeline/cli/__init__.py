@@ -2,6 +2,9 @@
 
 import sys
 
+# Makes the names of backbones and losses known to the check of experiments files.
+import cytonet_pipeline.learning  # noqa: F401
+
 # The order of these imports is the order of the commands in `cytonet --help`.
 from cytonet_pipeline.cli import pipeline
 

@@ -6,6 +6,8 @@ Encoders are decided by people and reviewed in git: a static set, read once from
 
 import dagster as dg
 
+# Makes the names of backbones and losses known to the check of experiments files.
+import cytonet_pipeline.learning  # noqa: F401
 from cytonet_pipeline.cluster.launchers import waiting_pool
 from cytonet_pipeline.errors import ConfigurationError
 from cytonet_pipeline.settings import Settings, read_all_experiments

@@ -1,12 +1,18 @@
 """Learning: losses, encoders, augmentation, loading, the training loop, checkpoints, embedding.
 
 `python -m cytonet_pipeline.learning` trains; `learning.prepare` lays out an encoder's folder before, and looks it over
-after. Importing this package alone does not import torch.
+after. Importing this package alone does not import torch; it makes the names of backbones, distances and transfer
+functions known to the check of experiments files.
 """
 
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from cytonet_pipeline.learning.backbones.backbones import BACKBONES
+from cytonet_pipeline.learning.losses.distances import DISTANCES
+from cytonet_pipeline.learning.losses.transfer import TRANSFER_FUNCTIONS
+from cytonet_pipeline.settings import accept_names
 
 if TYPE_CHECKING:
     from cytonet_pipeline.learning.backbones.encoders import load_encoder
@@ -47,6 +53,10 @@ __all__ = [
     "same_brain_excess",
     "training_command",
 ]
+
+accept_names("backbone", BACKBONES)
+accept_names("distance", DISTANCES)
+accept_names("transfer", TRANSFER_FUNCTIONS)
 
 
 def training_command(folder: Path, data: Path, *, threads: int, packs: str | None = None) -> list[str]:

@@ -12,6 +12,8 @@ the I/O manager and the Dagster assets all read it here.
 from collections.abc import Mapping
 from typing import Any
 
+# Makes the names of backbones and losses known to the check of experiments files.
+import cytonet_pipeline.learning  # noqa: F401
 from cytonet_pipeline.errors import ConfigurationError
 from cytonet_pipeline.stages.evaluation import AREA_MAPS, LINEAR_PROBE, METRICS_TABLE, PATCH_EMBEDDINGS, UMAP_PLOTS
 from cytonet_pipeline.stages.histology import COLIN27_TRANSFORMS, PATCH_INDEX, SECTION_SCANS

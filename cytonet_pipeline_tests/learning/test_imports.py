@@ -18,3 +18,9 @@ def test_training_imports_neither_dagster_nor_torchvision():
     assert loaded_after(
         "import cytonet_pipeline.learning.training.run, cytonet_pipeline.learning.backbones.encoders"
     ) == ["torch"]
+
+
+def test_registries_are_read_without_torch():
+    """Names in experiments files are checked by programs that never train."""
+    names = "backbones.backbones", "losses.distances", "losses.transfer"
+    assert loaded_after("import " + ", ".join(f"cytonet_pipeline.learning.{name}" for name in names)) == []

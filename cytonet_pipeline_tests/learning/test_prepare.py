@@ -137,5 +137,5 @@ def test_weights_that_are_not_numbers_are_not_finished(trained):
 def test_missing_weights_are_not_finished(trained):
     (trained / "encoder.safetensors").unlink()
 
-    with pytest.raises(TrainingError, match="not there"):
+    with pytest.raises(TrainingError, match="missing"):
         finish(trained)

@@ -1,8 +1,8 @@
-"""Encoders: grey patches in, features out. Their making, and their form on disk.
+"""Encoders: grey patches in, features out. How they are made, and their form on disk.
 
-`encoder.safetensors` holds the backbone alone, under torchvision's names for a ResNet: it loads into
+`encoder.safetensors` holds the backbone alone, for a ResNet under torchvision's names: it loads into
 `torchvision.models.resnet50` with a one-channel `conv1` and without `fc`. What else a user needs (normalisation, pixel
-size, the experiments entry) stands in the file's metadata.
+size, the experiments entry) is in the file's metadata.
 """
 
 import json
@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from cytonet_pipeline.errors import TrainingError
-from cytonet_pipeline.learning.backbones.torchvision_import import torchvision_models
+from cytonet_pipeline.learning.backbones.backbones import backbone_named
 from cytonet_pipeline.store import atomic_file
 
 FILE = "encoder.safetensors"
@@ -28,31 +28,37 @@ class Encoder(nn.Module):
     Parameters
     ----------
     backbone : str
-        `small`, `resnet50` or `resnet101`.
+        A name in `backbones.BACKBONES`.
     mean, std : float
-        Of the training patches' grey values, in 0..1.
+        Mean and standard deviation of the training patches' grey values, in 0..1.
+
+    Raises
+    ------
+    ConfigurationError
+        There is no backbone of that name.
     """
 
     def __init__(self, backbone: str, mean: float = 0.5, std: float = 0.25) -> None:
         super().__init__()
         self.name = backbone
         self.mean, self.std = mean, std
-        self.backbone, self.feature_dim = _backbone(backbone)
+        kind = backbone_named(backbone)
+        self.backbone, self.feature_dim = kind.network(), kind.feature_dim
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Features (N, D) of grey images (N, 1, H, W) in 0..1."""
+        """Compute the features (N, D) of grey images (N, 1, H, W) in 0..1."""
         return self.backbone((images - self.mean) / self.std)
 
 
 def new_encoder(backbone: str, mean: float, std: float, seed: int) -> Encoder:
-    """An encoder with random weights, a pure function of `seed`."""
+    """Make an encoder with random weights, a pure function of `seed`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Encoder(backbone, mean, std)
 
 
 def projection_head(feature_dim: int, projection_dim: int, seed: int) -> nn.Module:
-    """Linear, batch normalisation, ReLU, Linear: between features and loss, discarded afterwards."""
+    """Make the head between features and loss: linear, batch normalisation, ReLU, linear; discarded afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1)
         return nn.Sequential(
@@ -64,12 +70,12 @@ def projection_head(feature_dim: int, projection_dim: int, seed: int) -> nn.Modu
 
 
 def save_encoder(path: Path, encoder: Encoder, metadata: Mapping[str, Any]) -> None:
-    """Write the backbone's weights, with everything that is needed to use them.
+    """Write the backbone's weights with everything that is needed to use them.
 
     Parameters
     ----------
     metadata : mapping
-        Further entries, JSON values: `working_pixel_um`, `work_px`, the experiments entry, the version.
+        Further entries with JSON values: `working_pixel_um`, `work_px`, the experiments entry, the version.
     """
     known = {"backbone": encoder.name, "mean": encoder.mean, "std": encoder.std, "feature_dim": encoder.feature_dim}
     texts = {key: json.dumps(value, sort_keys=True) for key, value in {**metadata, **known}.items()}
@@ -79,7 +85,7 @@ def save_encoder(path: Path, encoder: Encoder, metadata: Mapping[str, Any]) -> N
 
 
 def read_metadata(path_or_folder: Path | str) -> dict[str, Any]:
-    """What stands beside the weights: `backbone`, `mean`, `std`, `feature_dim`, `working_pixel_um`, `work_px`.
+    """Read what is stored beside the weights: `backbone`, `mean`, `std`, `feature_dim`, `working_pixel_um`, `work_px`.
 
     Raises
     ------
@@ -99,7 +105,7 @@ def _value(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        return text  # Of somebody else's file.
+        return text  # Written by another program.
 
 
 def load_encoder(path_or_folder: Path | str) -> Encoder:
@@ -131,12 +137,12 @@ def load_encoder(path_or_folder: Path | str) -> Encoder:
 
 
 def load_backbone(encoder: Encoder, path: Path) -> None:
-    """Put a file's weights into an encoder, and its normalisation, where the file says one: it goes with the weights.
+    """Load a file's weights into an encoder, with the normalisation that belongs to them if the file has one.
 
     Raises
     ------
     TrainingError
-        The file is damaged or has another backbone's weights.
+        The file is damaged or holds the weights of another backbone.
     """
     metadata = read_metadata(path)
     try:
@@ -159,48 +165,5 @@ def _weights_path(path_or_folder: Path | str) -> Path:
 
 
 def _unreadable(path: Path, error: Exception) -> TrainingError:
-    reason = "not there" if isinstance(error, FileNotFoundError) else f"not a readable encoder ({error})"
+    reason = "missing" if isinstance(error, FileNotFoundError) else f"not a readable encoder ({error})"
     return TrainingError(f"{path}: {reason}.", to_fix="train it again: cytonet run --encoders NAME")
-
-
-def _backbone(name: str) -> tuple[nn.Module, int]:
-    if name == "small":
-        return SmallBackbone(), SmallBackbone.feature_dim
-    network = getattr(torchvision_models(), name)(weights=None)
-    network.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
-    nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
-    feature_dim = network.fc.in_features
-    network.fc = nn.Identity()
-    return network, feature_dim
-
-
-class SmallBackbone(nn.Module):
-    """Seven convolutions for two CPU cores and inputs of about 32 px.
-
-    The first one halves the resolution: what comes after costs a quarter.
-    """
-
-    widths = ((16, 2), (16, 1), (32, 2), (32, 1), (64, 2), (64, 1), (128, 1))
-    feature_dim = 2 * 128
-
-    def __init__(self) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        before = 1
-        for width, stride in self.widths:
-            layers += [
-                nn.Conv2d(before, width, 3, stride=stride, padding=1, bias=False),
-                nn.BatchNorm2d(width),
-                nn.ReLU(inplace=True),
-            ]
-            before = width
-        self.layers = nn.Sequential(*layers)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Mean and maximum of each of the last maps: (N, 256)."""
-        return self.pooled(self.layers(images))
-
-    @staticmethod
-    def pooled(maps: torch.Tensor) -> torch.Tensor:
-        """Mean and maximum of maps (N, C, H, W): (N, 2 C)."""
-        return torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], 1)

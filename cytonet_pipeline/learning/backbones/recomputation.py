@@ -1,7 +1,7 @@
-"""Activation checkpointing: a block's activations are computed again on the way back instead of being kept.
+"""Activation checkpointing: activations inside a block are recomputed in the backward pass instead of being kept.
 
-A plain recomputation moves the running statistics of batch normalisations a second time. Here it writes them into
-copies, which are thrown away: gradients and buffers are those of the plain computation.
+A plain recomputation would update the running statistics of batch normalisation a second time. Here it updates copies,
+which are thrown away: gradients and buffers equal those of the plain computation.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,16 +14,17 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from cytonet_pipeline.learning.backbones.encoders import SmallBackbone
+from cytonet_pipeline.learning.backbones.backbones import backbone_named
+from cytonet_pipeline.learning.backbones.encoders import Encoder
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 @contextmanager
 def frozen_statistics(model: nn.Module) -> Iterator[None]:
-    """Leave the running statistics of a model's batch normalisations as they are, whatever passes through it.
+    """Keep the running statistics of a model's batch normalisation as they are, whatever passes through it.
 
-    The layers compute as in training: batch statistics, and the same tensors kept for the way back.
+    The layers compute as in training: with batch statistics, and keeping the same tensors for the backward pass.
     """
     kept = [(layer, {name: layer._buffers[name] for name in _BUFFERS}) for layer in _normalisations(model)]
     for layer, buffers in kept:
@@ -36,39 +37,31 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
             layer._buffers.update(buffers)
 
 
-def checkpoint_activations(backbone: Any) -> None:
-    """Let a backbone keep only what goes from block to block; names and values of its weights stay as they are.
+def checkpoint_activations(encoder: Encoder) -> None:
+    """Make an encoder keep only what passes from block to block; names and values of its weights stay as they are.
 
     Parameters
     ----------
-    backbone : module
-        Of `backbones.encoders`, its normalisations already synchronised: a ResNet of torchvision (the stem and each
-        residual block) or a `SmallBackbone` (each convolution with its normalisation).
+    encoder : Encoder
+        With its batch normalisation already synchronised, where there are several ranks.
     """
-    if isinstance(backbone, SmallBackbone):
-        layers = backbone.layers
-        blocks = [layers[first : first + 3] for first in range(0, len(layers), 3)]
-        backbone.forward = partial(_through, blocks, backbone.pooled)  # type: ignore[method-assign]
-        return
-    stem = nn.Sequential(backbone.conv1, backbone.bn1, backbone.relu, backbone.maxpool)
-    stages = (backbone.layer1, backbone.layer2, backbone.layer3, backbone.layer4)
-    tail = nn.Sequential(backbone.avgpool, nn.Flatten(1), backbone.fc)
-    backbone.forward = partial(_through, [stem, *(block for stage in stages for block in stage)], tail)
+    backbone, network = backbone_named(encoder.name), encoder.backbone
+    forward = partial(_through, backbone.blocks(network), backbone.head(network))
+    network.forward = forward
 
 
 def _through(
-    blocks: list[nn.Module], tail: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor
+    blocks: list[nn.Module], head: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor
 ) -> torch.Tensor:
+    maps = images
     for block in blocks:
-        images = _recomputed(block, images) if torch.is_grad_enabled() else block(images)
-    return tail(images)
+        maps = _checkpointed(block, maps) if torch.is_grad_enabled() else block(maps)
+    return head(maps)
 
 
-def _recomputed(block: nn.Module, images: torch.Tensor) -> Any:
+def _checkpointed(block: nn.Module, maps: torch.Tensor) -> Any:
     # No block draws random numbers: the generators need not be kept.
-    return checkpoint(
-        block, images, use_reentrant=False, preserve_rng_state=False, context_fn=partial(_contexts, block)
-    )
+    return checkpoint(block, maps, use_reentrant=False, preserve_rng_state=False, context_fn=partial(_contexts, block))
 
 
 def _contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

@@ -1,1 +1,1 @@
-"""Contrastive losses, their likelihood, and the objectives that a method trains with."""
+"""Contrastive losses with their distances and transfer functions, and the objectives that a method trains with."""

@@ -1,12 +1,12 @@
-r"""The weighted log-likelihood behind both contrastive losses, for one batch, with its gradient in closed form.
+r"""The weighted negative log-likelihood (NLL) behind both contrastive losses, for one batch, with its gradient.
 
-Each rank owns its samples as anchors: the rows of every matrix here; the columns are the samples of all ranks. With
+The anchors of a rank are its own samples, the rows of every matrix here; the columns are the samples of all ranks. With
 similarities s, weights v (g, divided by the mass of a sample and the number of samples) and p the softmax of a row,
 
     L = -Σ v_kj · log p_kj,      ∂L/∂s_kj = p_kj Σ_l v_kl - v_kj
 
-Rows are worked through in blocks that fit a cache, and the gradient in the embeddings is summed up on the way: of all
-matrices only the weights exist as a whole.
+Rows are processed in blocks that fit into a cache, and the gradient with respect to the embeddings is accumulated on
+the way: the matrix of weights is the only one that is ever held whole.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,23 +19,23 @@ from torch.autograd.function import once_differentiable
 from cytonet_pipeline.learning.parallel.distributed import Layout, summed, world_size
 
 Anchor = Literal["k", "i"]
-# A block stays near the cores; a GPU wants few large kernels.
+# A CPU wants blocks that fit its cache, a GPU few large kernels.
 _BLOCK_BYTES = {"cpu": 1 << 22}
 _GPU_BLOCK_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of some anchors with all samples. Whatever is said here of a sample with itself is not looked at.
+    """Pairs of some anchors with all samples. Entries that pair a sample with itself are ignored.
 
     Attributes
     ----------
     weights : (n, N) tensor
-        g, without gradient, as large from i to k as from k to i; 0 for dropped pairs.
+        g, without gradient, the same from i to k as from k to i; 0 for dropped pairs.
     between_brains : (n, N) tensor
         1 for pairs of different brains, else 0.
     dropped : (n, N) bool tensor, optional
-        Pairs that leave the softmax too.
+        Pairs that are left out of the softmax too.
     """
 
     weights: torch.Tensor
@@ -43,21 +43,21 @@ class Pairs:
     dropped: torch.Tensor | None = None
 
 
-class WeightedLikelihood:
-    """The formula of `losses` for one batch: its loss, and what the positives were like.
+class ContrastiveNLL:
+    """The formula of `losses.contrastive` for one batch: its loss, and figures of the positives.
 
     Parameters
     ----------
     z : (n, D) tensor
         Unit vectors of this rank's samples.
     pairs_of : callable
-        `Pairs` of a slice of this rank's samples.
+        Returns the `Pairs` of a slice of this rank's samples.
     anchor : {"k", "i"}
-        Anchored on k the weights of a pair are divided by the mass of the other sample, on i by that of the anchor.
+        Anchored on k, the weight of a pair is divided by the mass of the other sample; on i, by that of the anchor.
     self_weight : float
         Added to every mass before dividing.
     min_mass : float
-        Samples with less mass are left out.
+        Samples with less mass than this are left out.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class WeightedLikelihood:
         min_mass: float,
     ) -> None:
         z = z if z.dtype == torch.float64 else z.float()
-        weights, dropped, sums = _weighed(z, layout, pairs_of)
+        weights, dropped, sums = _weigh(z, layout, pairs_of)
         # (N, 3): Σg, Σg², Σg between brains, of every sample of all ranks. Weights are symmetric: rows are complete.
         self.mass, self.squares, self.between = layout.gather(sums).unbind(1)
         self.stays = (self.mass + self_weight > 0) & (self.mass >= min_mass)
@@ -84,11 +84,11 @@ class WeightedLikelihood:
         self.loss: torch.Tensor = share * world_size()
 
     def over_ranks(self) -> torch.Tensor:
-        """The loss of the whole batch, without gradient."""
+        """Return the loss of the whole batch, without gradient."""
         return summed(self._share)
 
     def statistics(self) -> dict[str, float]:
-        """Of the last batch, all ranks together.
+        """Describe the positives of the batch, over all ranks.
 
         Returns
         -------
@@ -107,36 +107,36 @@ class WeightedLikelihood:
 
 
 class _NegativeLogLikelihood(torch.autograd.Function):
-    """-Σ v log p over this rank's anchors; gradients for the samples of all ranks, and for its own as anchors."""
+    """-Σ v log p over this rank's anchors; gradients for all samples as columns, and for this rank's as anchors."""
 
     @staticmethod
     def forward(
         ctx: Any,
-        everybody: torch.Tensor,
-        own: torch.Tensor,
+        all_z: torch.Tensor,
+        own_z: torch.Tensor,
         weights: torch.Tensor,
         dropped: torch.Tensor | None,
         scale: torch.Tensor,
         temperature: float,
         start: int,
     ) -> torch.Tensor:
-        wanted = any(ctx.needs_input_grad)
-        in_columns, in_rows = torch.zeros_like(everybody), torch.zeros_like(own)
-        total = own.new_zeros(())
+        needs_gradient = any(ctx.needs_input_grad)
+        in_columns, in_rows = torch.zeros_like(all_z), torch.zeros_like(own_z)
+        total = own_z.new_zeros(())
         for rows in _blocks(weights):
             v = weights[rows] * (scale if len(scale) == 1 else scale[rows])
-            log_p = own[rows] / temperature @ everybody.T
-            # A finite floor: an anchor without any partner has weights of 0, and 0 · -inf is not a number.
+            log_p = own_z[rows] / temperature @ all_z.T
+            # A finite floor: an anchor without any partner has weights of 0, and 0 · -inf is NaN.
             floor = torch.finfo(log_p.dtype).min / 4
             _diagonal(log_p, rows, start).fill_(floor)
             if dropped is not None:
                 log_p.masked_fill_(dropped[rows], floor)
             log_p = torch.log_softmax(log_p, 1)
             total -= torch.dot(v.view(-1), log_p.view(-1))
-            if wanted:
+            if needs_gradient:
                 gradient = log_p.exp_().mul_(v.sum(1, keepdim=True)).sub_(v)
-                torch.mm(gradient, everybody, out=in_rows[rows])
-                in_columns.addmm_(gradient.T, own[rows])
+                torch.mm(gradient, all_z, out=in_rows[rows])
+                in_columns.addmm_(gradient.T, own_z[rows])
         ctx.save_for_backward(in_columns.div_(temperature), in_rows.div_(temperature))
         return total
 
@@ -147,10 +147,10 @@ class _NegativeLogLikelihood(torch.autograd.Function):
         return in_columns * factor, in_rows * factor, None, None, None, None, None
 
 
-def _weighed(
+def _weigh(
     z: torch.Tensor, layout: Layout, pairs_of: Callable[[slice], Pairs]
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
-    """Weights (n, N), dropped pairs (n, N) if there are any, and per anchor Σg, Σg², Σg between brains (n, 3)."""
+    """Return weights (n, N), dropped pairs (n, N) or None, and per anchor Σg, Σg², Σg between brains (n, 3)."""
     weights, sums = z.new_empty(len(z), layout.total), z.new_empty(len(z), 3)
     dropped: torch.Tensor | None = None
     with torch.no_grad():
@@ -167,12 +167,12 @@ def _weighed(
 
 
 def _blocks(matrix: torch.Tensor) -> Iterator[slice]:
-    """Slices of rows of about a block's size."""
+    """Yield slices of rows, each about as large as a block."""
     size = _BLOCK_BYTES.get(matrix.device.type, _GPU_BLOCK_BYTES)
     rows = max(1, size // max(1, matrix.shape[1] * matrix.element_size()))
     return (slice(start, min(start + rows, len(matrix))) for start in range(0, len(matrix), rows))
 
 
 def _diagonal(block: torch.Tensor, rows: slice, start: int) -> torch.Tensor:
-    """The elements of a block where an anchor meets itself; `start`: this rank's first sample among all."""
+    """Return a view of a block where anchors meet themselves; `start`: place of this rank's first sample among all."""
     return block[:, start + rows.start : start + rows.stop].diagonal()

@@ -1,7 +1,7 @@
-"""What an encoder is trained for: a head on the features, a loss, and which patches take part.
+"""Objectives of training: a head on the features, a loss, and which patches take part.
 
 `cytonet`: patches near each other in the reference brain attract. `supcon`: patches of one annotated area attract.
-`scratch`: the area is predicted, end to end; its classifier is kept, for the protocol of that name.
+`scratch`: the area is predicted, end to end; the classifier is kept for the protocol of that name.
 """
 
 import json
@@ -18,19 +18,28 @@ from torch.nn import functional
 from cytonet_pipeline.errors import TrainingError
 from cytonet_pipeline.learning.backbones.encoders import projection_head
 from cytonet_pipeline.learning.losses.contrastive import DistanceWeightedContrastiveLoss, SupervisedContrastiveLoss
+from cytonet_pipeline.learning.losses.distances import distance_named
 from cytonet_pipeline.learning.parallel.distributed import Layout, summed, world_size
-from cytonet_pipeline.settings import EncoderBlock
-from cytonet_pipeline.store import REFERENCE_MM, atomic_file
+from cytonet_pipeline.settings import EncoderBlock, LossBlock
+from cytonet_pipeline.store import atomic_file
 
 
 class Objective(Protocol):
-    """A head and its loss."""
+    """A head and its loss.
+
+    Attributes
+    ----------
+    head : module
+        From features (B, feature_dim) to what the loss takes.
+    eligible : (P,) bool array
+        Rows of the training set that may be sampled.
+    """
 
     head: nn.Module
     eligible: np.ndarray
 
     def loss(self, output: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """Loss to be back-propagated, of the head's output (B, …) for rows of the training set."""
+        """Compute the loss to be back-propagated, of the head's output (B, …) for rows (B,) of the training set."""
         ...
 
     @property
@@ -39,16 +48,25 @@ class Objective(Protocol):
         ...
 
     def statistics(self) -> dict[str, float]:
-        """Columns of the history, of the last batch over all ranks; every rank calls it."""
+        """Return columns of the history, of the last batch over all ranks; every rank must call it."""
         ...
 
     def save(self, path: Path) -> None:
-        """Keep what evaluation needs beside the encoder."""
+        """Write what evaluation needs beside the encoder."""
         ...
 
 
-def make_objective(block: EncoderBlock, patches: pd.DataFrame, feature_dim: int, device: torch.device) -> Objective:
-    """The objective of an experiments entry.
+def make_objective(
+    block: EncoderBlock, patches: pd.DataFrame, feature_dim: int, device: torch.device, folder: Path | None = None
+) -> Objective:
+    """Make the objective of an experiments entry.
+
+    Parameters
+    ----------
+    patches : DataFrame
+        Table `training_patches`.
+    folder : Path, optional
+        Folder of the encoder's version, where a distance may have its table.
 
     Raises
     ------
@@ -69,8 +87,8 @@ def make_objective(block: EncoderBlock, patches: pd.DataFrame, feature_dim: int,
     loss: DistanceWeightedContrastiveLoss | SupervisedContrastiveLoss
     targets: np.ndarray
     if block.method == "cytonet":
-        loss = DistanceWeightedContrastiveLoss(**block.loss.model_dump())
-        targets = patches[list(REFERENCE_MM)].to_numpy(np.float32)
+        loss = distance_weighted_loss(block.loss, folder)
+        targets = loss.distance.coordinates_of(patches)
     else:
         loss = SupervisedContrastiveLoss(block.loss.temperature)
         targets = patches["annotated_area"].to_numpy(np.int64)
@@ -79,13 +97,21 @@ def make_objective(block: EncoderBlock, patches: pd.DataFrame, feature_dim: int,
     return ContrastiveObjective(loss, head, torch.tensor(targets, device=device), brains, training)
 
 
+def distance_weighted_loss(block: LossBlock, folder: Path | None = None) -> DistanceWeightedContrastiveLoss:
+    """Make the loss of a `loss:` block; `folder` as in `make_objective`."""
+    options = {**block.model_dump(), "distance": distance_named(block.distance, folder)}
+    return DistanceWeightedContrastiveLoss(**options)
+
+
 class ContrastiveObjective:
     """CytoNet and SupCon: a contrastive loss on a projection that is discarded afterwards.
 
     Parameters
     ----------
-    targets : tensor
-        Of every row of the training set what the loss compares: position (mm) or label.
+    targets : (P, …) tensor
+        What the loss compares, per row of the training set: coordinates (mm) or label.
+    brains : (P,) tensor
+        Number of each row's brain.
     """
 
     def __init__(
@@ -100,8 +126,8 @@ class ContrastiveObjective:
         self._loss, self._targets, self._brains = loss, targets, brains
 
     def loss(self, output: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """The contrastive loss of projections (B, projection_dim)."""
-        # Normalised in float32: bf16 keeps three digits, of which a temperature of 0.1 leaves two.
+        """Compute the contrastive loss of projections (B, projection_dim)."""
+        # Normalised in float32: bf16 keeps three digits, and dividing by a temperature of 0.1 costs one of them.
         z = functional.normalize(output.float(), dim=1)
         return self._loss(z, self._targets[rows], self._brains[rows])
 
@@ -111,15 +137,15 @@ class ContrastiveObjective:
         return self._loss.logged
 
     def statistics(self) -> dict[str, float]:
-        """What the positives were like."""
+        """Describe the positives of the last batch."""
         return self._loss.statistics()
 
     def save(self, path: Path) -> None:
-        """Nothing is kept of a projection head."""
+        """Write nothing: the projection head is discarded."""
 
 
 class ClassifierObjective:
-    """Training from scratch: cross-entropy of the annotated areas that occur in training."""
+    """Training from scratch: cross-entropy over the annotated areas that occur in training."""
 
     def __init__(
         self,
@@ -139,11 +165,11 @@ class ClassifierObjective:
         self._last = (torch.zeros(()), torch.zeros(()))
 
     def loss(self, output: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy of logits (B, areas)."""
-        logits, wanted = output.float(), self._classes[rows]
-        everybody = Layout.of(rows).total
-        share = functional.cross_entropy(logits, wanted, reduction="sum") / everybody
-        self._last = (share.detach(), (logits.argmax(1) == wanted).sum() / everybody)
+        """Compute the cross-entropy of logits (B, areas)."""
+        logits, classes = output.float(), self._classes[rows]
+        batch_size = Layout.of(rows).total
+        share = functional.cross_entropy(logits, classes, reduction="sum") / batch_size
+        self._last = (share.detach(), (logits.argmax(1) == classes).sum() / batch_size)
         return share * world_size()
 
     @property
@@ -152,11 +178,11 @@ class ClassifierObjective:
         return summed(self._last[0])
 
     def statistics(self) -> dict[str, float]:
-        """Accuracy on the last batch."""
+        """Return the accuracy on the last batch."""
         return {"accuracy": float(summed(self._last[1]))}
 
     def save(self, path: Path) -> None:
-        """Keep the classifier: `weight` (areas, D), `bias`, and in the metadata the list of areas, `classes` (JSON)."""
+        """Write the classifier: `weight` (areas, D), `bias`, and the list of areas as JSON metadata, `classes`."""
         weights = {name: value.detach().cpu().contiguous() for name, value in self.head.state_dict().items()}
         with atomic_file(path) as temporary:
             save_file(weights, temporary, metadata={"format": "pt", "classes": json.dumps(self.areas.tolist())})

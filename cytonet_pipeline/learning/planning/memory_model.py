@@ -114,7 +114,7 @@ def _on_meta(backbone: str, images: int, work_px: int, *, bf16: bool, recomputed
     with torch.device("meta"):
         encoder = Encoder(backbone).train().to(dtype)
         if recomputed:
-            checkpoint_activations(encoder.backbone)
+            checkpoint_activations(encoder)
         batch = torch.empty(images, 1, work_px, work_px, dtype=dtype)
     return encoder.to(memory_format=torch.channels_last), batch  # type: ignore[call-overload]
 

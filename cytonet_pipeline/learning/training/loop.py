@@ -26,7 +26,7 @@ from cytonet_pipeline.learning.data.from_scans import SectionPatches
 from cytonet_pipeline.learning.data.sampling import BatchSampler, Shuffle, blocks_of
 from cytonet_pipeline.learning.data.sources import PatchSource
 from cytonet_pipeline.learning.folder import EncoderFolder
-from cytonet_pipeline.learning.losses.objectives import make_objective
+from cytonet_pipeline.learning.losses.objectives import distance_weighted_loss, make_objective
 from cytonet_pipeline.learning.parallel.distributed import (
     any_rank,
     data_parallel,
@@ -92,7 +92,7 @@ class Training:
         self.folder, self.block, self.source, self.device = folder, block, source, device
         self.workers = block.workers if workers is None else workers
         encoder = first_encoder(folder, source)
-        self.objective = make_objective(block, patches, encoder.feature_dim, device)
+        self.objective = make_objective(block, patches, encoder.feature_dim, device, folder.path)
         self.model = Model(encoder, self.objective.head).to(device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         parallel = self._across_ranks()
@@ -119,7 +119,7 @@ class Training:
             seed=block.seed,
             shuffle=self._shuffle(),
         )
-        self.watch = Watch(patches, source, folder.work_px, block.loss, autocast)
+        self.watch = Watch(patches, source, folder.work_px, distance_weighted_loss(block.loss, folder.path), autocast)
         self.runs = [this_run(device, self.workers)]
 
     def run(self, stop: object, told: Told) -> Outcome:
@@ -168,7 +168,7 @@ class Training:
         if world_size() > 1:
             synchronised(self.model, self.device)
         if self.block.activation_checkpointing:
-            checkpoint_activations(self.model.encoder.backbone)
+            checkpoint_activations(self.model.encoder)
         parallel: nn.Module = self.model
         if world_size() > 1:
             parallel = data_parallel(self.model)

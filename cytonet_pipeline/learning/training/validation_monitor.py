@@ -21,8 +21,6 @@ from cytonet_pipeline.learning.measures import (
     uniformity,
 )
 from cytonet_pipeline.learning.parallel.distributed import Layout, rank, world_size
-from cytonet_pipeline.settings import LossBlock
-from cytonet_pipeline.store import REFERENCE_MM
 
 CAP = 2000
 COLLAPSED_RANK = 5.0
@@ -38,10 +36,17 @@ class Watch:
     ----------
     patches : DataFrame
         The training set. Without validation sections the measures that need no labels look at training patches.
+    loss : DistanceWeightedContrastiveLoss
+        Says by distance and transfer function which patches are near each other.
     """
 
     def __init__(
-        self, patches: pd.DataFrame, source: PatchSource, work_px: int, loss: LossBlock, autocast: torch.autocast
+        self,
+        patches: pd.DataFrame,
+        source: PatchSource,
+        work_px: int,
+        loss: DistanceWeightedContrastiveLoss,
+        autocast: torch.autocast,
     ) -> None:
         validation = (patches["role"] == "validation").to_numpy()
         annotated = (patches["annotated_area"] > 0).to_numpy()
@@ -53,9 +58,8 @@ class Watch:
         self._scored = annotated[self._rows] & validation[self._rows]
         self._labels = torch.tensor(patches["annotated_area"].to_numpy(np.int64))
         self._brains = torch.tensor(pd.factorize(patches["brain"], sort=True)[0])
-        positions = torch.from_numpy(patches[list(REFERENCE_MM)].to_numpy(np.float32)[self._rows])
-        like = DistanceWeightedContrastiveLoss(transfer=loss.transfer, length_mm=loss.length_mm, distance=loss.distance)
-        self._weights = like.weight_of(like.distance_between(positions, positions)).fill_diagonal_(0)
+        coordinates = torch.from_numpy(loss.distance.coordinates_of(patches.iloc[self._rows]))
+        self._weights = loss.weights_between(coordinates, coordinates).fill_diagonal_(0)
 
     def look(self, encoder: Encoder, device: torch.device) -> dict[str, float]:
         """Columns of the history, from the encoder as it is; it is left in the mode it was in.

@@ -40,7 +40,7 @@ def test_gradients_and_buffers_are_those_of_the_plain_computation(backbone, norm
             if isinstance(layer, nn.BatchNorm2d):
                 layer.momentum = None
     recomputing = copy.deepcopy(plain)
-    checkpoint_activations(recomputing.backbone)
+    checkpoint_activations(recomputing)
     images = torch.rand(6, 1, 40, 40)
 
     for _ in range(2):
@@ -57,7 +57,7 @@ def test_gradients_and_buffers_are_those_of_the_plain_computation(backbone, norm
 def test_less_is_kept_for_the_way_back():
     plain = new_encoder("resnet50", 0.5, 0.2, 0)
     recomputing = copy.deepcopy(plain)
-    checkpoint_activations(recomputing.backbone)
+    checkpoint_activations(recomputing)
     images = torch.rand(8, 1, 64, 64)
     weights = sum(p.numel() * 4 for p in plain.parameters())
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from cytonet_pipeline.learning.losses import contrastive_nll as likelihood
+from cytonet_pipeline.learning.losses import contrastive_nll
 from cytonet_pipeline.learning.losses.contrastive import DistanceWeightedContrastiveLoss, SupervisedContrastiveLoss
 
 
@@ -101,7 +101,7 @@ every_option = pytest.mark.parametrize("options", OPTIONS, ids=lambda o: ",".joi
 @pytest.fixture(params=[1 << 22, 24 * 4 * 7], ids=["one block", "blocks of 7"])
 def blocks(request, monkeypatch):
     """Large batches are worked through in blocks of rows: here with a last one that is not full."""
-    monkeypatch.setitem(likelihood._BLOCK_BYTES, "cpu", request.param)
+    monkeypatch.setitem(contrastive_nll._BLOCK_BYTES, "cpu", request.param)
 
 
 @pytest.mark.usefixtures("blocks")

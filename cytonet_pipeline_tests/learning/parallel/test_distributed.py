@@ -179,7 +179,7 @@ def fitted(rank, world_size):
     """Loss, gradients and buffers of an encoder that recomputes its activations and takes its batch in two pieces."""
     encoder = new_encoder("small", 0.5, 0.2, 0).double()
     synchronised(encoder, CPU)
-    checkpoint_activations(encoder.backbone)
+    checkpoint_activations(encoder)
     model = data_parallel(encoder)
     images, positions = fitted_batch()
     parts = [torch.from_numpy(part) for part in pieces(FITTED, world_size, rank, FITTED // world_size // 2)]

@@ -40,7 +40,7 @@ def saved_bytes(backbone, images, work_px, *, recomputed):
     """What autograd keeps of a real forward pass on the CPU, without weights and input."""
     encoder = new_encoder(backbone, 0.5, 0.2, 0).train()
     if recomputed:
-        checkpoint_activations(encoder.backbone)
+        checkpoint_activations(encoder)
     batch = torch.rand(images, 1, work_px, work_px)
     given = {t.data_ptr() for t in (*encoder.parameters(), *encoder.buffers(), batch)}
     kept = {}

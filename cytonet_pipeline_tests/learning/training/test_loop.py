@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 
 from cytonet_pipeline.errors import StoreError, TrainingError
 from cytonet_pipeline.learning.__main__ import main
-from cytonet_pipeline.learning.backbones.encoders import SmallBackbone, read_metadata
+from cytonet_pipeline.learning.backbones.encoders import read_metadata
+from cytonet_pipeline.learning.backbones.small import SmallBackbone
 from cytonet_pipeline.learning.data.batches import load_batches
 from cytonet_pipeline.learning.data.from_scans import SectionPatches
 from cytonet_pipeline.learning.data.packing import pack
