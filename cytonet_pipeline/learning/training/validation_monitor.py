@@ -58,7 +58,7 @@ class Watch:
         self._scored = annotated[self._rows] & validation[self._rows]
         self._labels = torch.tensor(patches["annotated_area"].to_numpy(np.int64))
         self._brains = torch.tensor(pd.factorize(patches["brain"], sort=True)[0])
-        coordinates = torch.from_numpy(loss.distance.coordinates_of(patches.iloc[self._rows]))
+        coordinates = torch.tensor(loss.distance.coordinates_of(patches.iloc[self._rows]))
         self._weights = loss.weights_between(coordinates, coordinates).fill_diagonal_(0)
 
     def look(self, encoder: Encoder, device: torch.device) -> dict[str, float]:
