@@ -1,1 +1,1 @@
-"""Launchers: how a training is handed to a machine that runs it. No Dagster, no torch."""
+"""Back-ends: how training and other long steps reach the machine that runs them. No Dagster, no torch."""

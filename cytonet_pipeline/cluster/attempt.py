@@ -7,13 +7,17 @@ work runs (in a child process, in a batch job) is up to the launchers.
 import contextlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from cytonet_pipeline.store import lock
+
 # Exit code of a training process that asks to be continued (EX_TEMPFAIL of sysexits.h).
 CONTINUE = 75
+# Longer than a submission waits for a cluster that does not answer; a lock whose holder is dead is broken much sooner.
+_WAIT_S = 3900.0
 
 
 @dataclass
@@ -142,6 +146,19 @@ def reserve(folder: Path) -> Path:
         with contextlib.suppress(FileExistsError):
             place.mkdir(parents=True)
             return place
+
+
+@contextlib.contextmanager
+def submission_lock(folder: Path) -> Iterator[None]:
+    """Let one process at a time look for an attempt in a folder, and start one if there is none.
+
+    Raises
+    ------
+    StoreError
+        Another process has held the lock for more than an hour.
+    """
+    with lock(folder / "job" / ".submitting.lock", "looking for a job, or submitting one", wait_s=_WAIT_S):
+        yield
 
 
 def read_json(path: Path) -> dict[str, Any]:

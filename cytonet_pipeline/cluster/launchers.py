@@ -6,7 +6,7 @@ from typing import Any
 
 from cytonet_pipeline.cluster.attempt import Launcher, last_attempt, read_json
 from cytonet_pipeline.cluster.backend import Backend, Notify, SiteCheck
-from cytonet_pipeline.cluster.job import facts_of
+from cytonet_pipeline.cluster.batch.record import facts_of
 from cytonet_pipeline.cluster.local import LocalBackend
 from cytonet_pipeline.cluster.slurm.backend import SlurmBackend
 from cytonet_pipeline.errors import ConfigurationError

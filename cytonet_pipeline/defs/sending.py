@@ -33,7 +33,7 @@ def send(
     ClusterError
         The job failed; the message says how, with the end of its log.
     """
-    from cytonet_pipeline.cluster.job import one_submits
+    from cytonet_pipeline.cluster.attempt import submission_lock
     from cytonet_pipeline.cluster.launchers import step_launcher
 
     arguments = [stages.__name__, stage.name, partition, *(["--recompute"] if recompute else [])]
@@ -41,7 +41,7 @@ def send(
     if launcher is None or (not recompute and stage.is_current(settings, partition)):
         return False
     folder = job_folder(settings, stage.name, partition)
-    with one_submits(folder):
+    with submission_lock(folder):
         attempt = launcher.running(folder) or launcher.start(launcher.reserve(folder))
     context.log.info(f"{stage.name} {partition}: {attempt.label}, log in {attempt.log}")
     follow(context, attempt, lambda said: None)

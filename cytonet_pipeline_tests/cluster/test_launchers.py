@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cytonet_pipeline.cluster.batch import BatchLauncher
+from cytonet_pipeline.cluster.batch.launcher import BatchLauncher
 from cytonet_pipeline.cluster.launchers import BACKENDS, job_facts, launcher_of, step_launcher, training_gpus
 from cytonet_pipeline.cluster.local import LocalLauncher
 from cytonet_pipeline.errors import ConfigurationError

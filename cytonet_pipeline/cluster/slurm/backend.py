@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from cytonet_pipeline.cluster.backend import Notify, SiteCheck
-from cytonet_pipeline.cluster.batch import BatchLauncher, Patience
+from cytonet_pipeline.cluster.batch.attempt import Patience
+from cytonet_pipeline.cluster.batch.launcher import BatchLauncher
+from cytonet_pipeline.cluster.batch.queue import BatchQueue
 from cytonet_pipeline.cluster.local import LOCAL
-from cytonet_pipeline.cluster.queue import BatchQueue
 from cytonet_pipeline.cluster.slurm.checkup import check_up
 from cytonet_pipeline.cluster.slurm.profile import ClusterProfile, read_profile
 from cytonet_pipeline.cluster.slurm.queue import queue_of

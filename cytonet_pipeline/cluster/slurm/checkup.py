@@ -18,13 +18,13 @@ from typing import Any
 
 from cytonet_pipeline import __version__, progress
 from cytonet_pipeline.cluster.backend import SiteCheck
-from cytonet_pipeline.cluster.batch import Job
-from cytonet_pipeline.cluster.job_state import JobState, Phase
+from cytonet_pipeline.cluster.batch.job_state import JobState, Phase
+from cytonet_pipeline.cluster.batch.launcher import Job
+from cytonet_pipeline.cluster.batch.transport import SshTransport, transport_to
 from cytonet_pipeline.cluster.slurm.node_report import report_on_node
 from cytonet_pipeline.cluster.slurm.profile import ClusterProfile, Resources
 from cytonet_pipeline.cluster.slurm.queue import SlurmQueue
 from cytonet_pipeline.cluster.slurm.script import render
-from cytonet_pipeline.cluster.transport import SshTransport, transport_to
 from cytonet_pipeline.errors import ClusterError, SubmissionRefused, TransportDown
 from cytonet_pipeline.settings import Settings
 

@@ -1,6 +1,6 @@
 """Messages of Slurm's commands beside their output: outages and refusals, with remedies."""
 
-from cytonet_pipeline.cluster.transport import Finished
+from cytonet_pipeline.cluster.batch.transport import Finished
 
 # How Slurm's commands report that they reached no daemon; any other message is an answer.
 _OUTAGES = (

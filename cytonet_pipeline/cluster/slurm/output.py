@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from cytonet_pipeline.cluster.job_state import ENDED, JobState, Phase
+from cytonet_pipeline.cluster.batch.job_state import ENDED, JobState, Phase
 
 # Widths that are long enough for each field; squeue cuts off the rest. The name comes last: it may contain anything.
 SQUEUE_FORMAT = (

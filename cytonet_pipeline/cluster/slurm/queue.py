@@ -7,9 +7,10 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from cytonet_pipeline.cluster.job_state import JobState, Phase
-from cytonet_pipeline.cluster.queue import BatchQueue
-from cytonet_pipeline.cluster.queue_cache import QueueCache
+from cytonet_pipeline.cluster.batch.job_state import JobState, Phase
+from cytonet_pipeline.cluster.batch.queue import BatchQueue
+from cytonet_pipeline.cluster.batch.queue_cache import QueueCache
+from cytonet_pipeline.cluster.batch.transport import Finished, Transport, private_folder, transport_to
 from cytonet_pipeline.cluster.slurm.messages import NO_ACCOUNTING, UNKNOWN_JOB, is_outage, message_of, remedy_for
 from cytonet_pipeline.cluster.slurm.output import (
     SACCT_FORMAT,
@@ -19,7 +20,6 @@ from cytonet_pipeline.cluster.slurm.output import (
     parse_squeue,
 )
 from cytonet_pipeline.cluster.slurm.profile import ClusterProfile
-from cytonet_pipeline.cluster.transport import Finished, Transport, private_folder, transport_to
 from cytonet_pipeline.errors import SubmissionRefused, TransportDown
 
 

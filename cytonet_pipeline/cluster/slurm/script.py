@@ -10,7 +10,7 @@ import shlex
 from pathlib import Path
 
 from cytonet_pipeline.cluster.attempt import CONTINUE
-from cytonet_pipeline.cluster.batch import Job
+from cytonet_pipeline.cluster.batch.launcher import Job
 from cytonet_pipeline.cluster.slurm.profile import ClusterProfile, Resources
 
 # Rendezvous ports lie below those that the system assigns by itself (from 32768 on Linux) and beside Slurm's own.

@@ -64,10 +64,10 @@ def _attempt(
     context: dg.OpExecutionContext, encoder: str, folder: Path, launcher: "Launcher", steps: int
 ) -> "Attempt | None":
     """One attempt, from its start or from where another run left it, to its end; None if there is nothing to do."""
-    from cytonet_pipeline.cluster.job import one_submits
+    from cytonet_pipeline.cluster.attempt import submission_lock
 
     with ExitStack() as session:
-        with one_submits(folder):
+        with submission_lock(folder):
             found = launcher.running(folder)
             if found is None and is_trained(folder):
                 return None

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from cytonet_pipeline.cluster.transport import LocalTransport
+from cytonet_pipeline.cluster.batch.transport import LocalTransport
 from cytonet_pipeline_tests.cluster.processes import PATH, daemon, end, free_ports, pids, send, until
 from cytonet_pipeline_tests.cluster.slurm.accounting import Accounting
 

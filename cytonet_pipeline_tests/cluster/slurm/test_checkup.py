@@ -11,8 +11,8 @@ from cytonet_pipeline.cluster.slurm.checkup import check_up
 from cytonet_pipeline.cluster.slurm.node_report import report_on_node
 from cytonet_pipeline.cluster.slurm.profile import ClusterProfile
 from cytonet_pipeline.settings import Settings
+from cytonet_pipeline_tests.cluster.batch.sshd import sshd  # noqa: F401
 from cytonet_pipeline_tests.cluster.slurm.slurm_cluster import slurm  # noqa: F401
-from cytonet_pipeline_tests.cluster.sshd import sshd  # noqa: F401
 
 real = [pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
 
@@ -186,7 +186,7 @@ class TestOnTheThrowAwaySlurm(Marked):
 
 
 def _close(sshd) -> None:  # noqa: F811
-    from cytonet_pipeline.cluster.transport import SshTransport
+    from cytonet_pipeline.cluster.batch.transport import SshTransport
 
     SshTransport("cluster", config=sshd.config).close()
 

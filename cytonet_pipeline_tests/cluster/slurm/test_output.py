@@ -2,7 +2,7 @@
 
 import pytest
 
-from cytonet_pipeline.cluster.job_state import Phase
+from cytonet_pipeline.cluster.batch.job_state import Phase
 from cytonet_pipeline.cluster.slurm.output import (
     SACCT_FORMAT,
     SQUEUE_FORMAT,

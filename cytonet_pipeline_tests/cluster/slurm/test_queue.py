@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from cytonet_pipeline.cluster.job_state import JobState, Phase
+from cytonet_pipeline.cluster.batch.job_state import JobState, Phase
 from cytonet_pipeline.cluster.slurm.queue import SlurmQueue
 from cytonet_pipeline.errors import SubmissionRefused, TransportDown
+from cytonet_pipeline_tests.cluster.batch.sshd import sshd  # noqa: F401
 from cytonet_pipeline_tests.cluster.processes import until
 from cytonet_pipeline_tests.cluster.slurm.slurm_cluster import (  # noqa: F401
     SlurmCluster,
@@ -16,7 +17,6 @@ from cytonet_pipeline_tests.cluster.slurm.slurm_cluster import (  # noqa: F401
     slurm_with_accounting,
     transport,
 )
-from cytonet_pipeline_tests.cluster.sshd import sshd  # noqa: F401
 
 pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
 
@@ -159,7 +159,7 @@ def test_variables_of_the_environment_do_not_win_against_the_script(slurm, submi
 
 
 def test_without_slurm_here_the_error_says_what_to_set(tmp_path):
-    from cytonet_pipeline.cluster.transport import LocalTransport
+    from cytonet_pipeline.cluster.batch.transport import LocalTransport
 
     nothing = SlurmQueue(LocalTransport({"PATH": str(tmp_path)}))
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cytonet_pipeline.cluster.batch import Job
-from cytonet_pipeline.cluster.job import starts
+from cytonet_pipeline.cluster.batch.launcher import Job
+from cytonet_pipeline.cluster.batch.record import starts
 from cytonet_pipeline.cluster.slurm.profile import ClusterProfile
 from cytonet_pipeline.cluster.slurm.script import render
 

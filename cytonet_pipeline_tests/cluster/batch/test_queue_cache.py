@@ -6,7 +6,7 @@ import time
 import pytest
 
 from cytonet_pipeline.cluster.attempt import read_json
-from cytonet_pipeline.cluster.queue_cache import QueueCache
+from cytonet_pipeline.cluster.batch.queue_cache import QueueCache
 from cytonet_pipeline.errors import TransportDown
 from cytonet_pipeline.store import write_json
 

@@ -8,31 +8,15 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cytonet_pipeline.cluster.attempt import read_json, read_lines
-from cytonet_pipeline.cluster.job_state import JobState
-from cytonet_pipeline.store import lock, write_json
+from cytonet_pipeline.cluster.batch.job_state import JobState
+from cytonet_pipeline.store import write_json
 
-# Longer than a submission waits for a cluster that does not answer; a lock whose holder is dead is broken much sooner.
-_WAIT_S = 3900.0
 _LONGEST_NAME = 60
-
-
-@contextmanager
-def one_submits(folder: Path) -> Iterator[None]:
-    """Let one process at a time look for an attempt in a folder, and start one if there is none.
-
-    Raises
-    ------
-    StoreError
-        Another process has held the lock for more than an hour.
-    """
-    with lock(folder / "job" / ".submitting.lock", "looking for a job, or submitting one", wait_s=_WAIT_S):
-        yield
 
 
 def new_name(folder: Path) -> str:

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from cytonet_pipeline.cluster.job_state import JobState, Phase
+from cytonet_pipeline.cluster.batch.job_state import JobState, Phase
 from cytonet_pipeline.errors import TransportDown
 
 # Ends that a batch system may turn into a requeue a moment later.

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cytonet_pipeline.cluster.attempt import CONTINUE
-from cytonet_pipeline.cluster.job_state import Phase
+from cytonet_pipeline.cluster.batch.job_state import Phase
 
 _ENDINGS = {
     Phase.TIMEOUT: "reached its time limit (TIMEOUT)",

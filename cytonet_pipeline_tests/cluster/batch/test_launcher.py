@@ -6,15 +6,15 @@ import time
 
 import pytest
 
-from cytonet_pipeline.cluster.attempt import CONTINUE
-from cytonet_pipeline.cluster.batch import Patience
-from cytonet_pipeline.cluster.job import new_name, one_submits, write_intent
-from cytonet_pipeline.cluster.job_state import JobState, Phase
+from cytonet_pipeline.cluster.attempt import CONTINUE, submission_lock
+from cytonet_pipeline.cluster.batch.attempt import Patience
+from cytonet_pipeline.cluster.batch.job_state import JobState, Phase
+from cytonet_pipeline.cluster.batch.record import new_name, write_intent
+from cytonet_pipeline.cluster.batch.transport import Finished
 from cytonet_pipeline.cluster.launchers import job_facts
 from cytonet_pipeline.cluster.slurm.backend import slurm_launcher
 from cytonet_pipeline.cluster.slurm.profile import ClusterProfile
 from cytonet_pipeline.cluster.slurm.queue import SlurmQueue
-from cytonet_pipeline.cluster.transport import Finished
 from cytonet_pipeline.errors import SubmissionRefused, TransportDown
 
 QUICK = Patience(first_s=0.0, longest_s=0.0, unreachable_s=0.5, forgotten_s=0.2, settled_s=0.3)
@@ -198,7 +198,7 @@ def test_a_refused_job_is_told_in_slurms_words_and_is_over(site, folder):
     ],
 )
 def test_each_way_to_fail_is_named_with_nodes_and_remedy(site, folder, phase, ending, remedy, monkeypatch):
-    monkeypatch.setattr("cytonet_pipeline.cluster.queue._SETTLES_S", 0.0)
+    monkeypatch.setattr("cytonet_pipeline.cluster.batch.queue._SETTLES_S", 0.0)
     attempt = started(site, folder)
     write_events(attempt, {"event": "start", "restart": 0, "time": 100})
     site.set("1", phase, status=3)
@@ -295,7 +295,7 @@ def test_two_that_submit_at_once_get_one_job(site, folder):
 
     def submit():
         launcher = launcher_on(site)
-        with one_submits(folder):
+        with submission_lock(folder):
             found = launcher.running(folder)
             joined.append(found is not None)
             if found is None:

@@ -1,6 +1,6 @@
 """A real sshd on loopback: own host key, own authorized keys, a high port, everything in one folder.
 
-A test that needs it: `from cytonet_pipeline_tests.cluster.sshd import sshd  # noqa: F401`.
+A test that needs it: `from cytonet_pipeline_tests.cluster.batch.sshd import sshd  # noqa: F401`.
 """
 
 import getpass
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from cytonet_pipeline.cluster.transport import SshTransport
+from cytonet_pipeline.cluster.batch.transport import SshTransport
 from cytonet_pipeline_tests.cluster.processes import free_ports, until
 
 _SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")

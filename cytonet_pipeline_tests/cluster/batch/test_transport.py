@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from cytonet_pipeline.cluster.transport import Finished, LocalTransport, SshTransport, transport_to
+from cytonet_pipeline.cluster.batch.transport import Finished, LocalTransport, SshTransport, transport_to
 from cytonet_pipeline.errors import ClusterError, TransportDown
+from cytonet_pipeline_tests.cluster.batch.sshd import sshd  # noqa: F401
 from cytonet_pipeline_tests.cluster.processes import until
-from cytonet_pipeline_tests.cluster.sshd import sshd  # noqa: F401
 
 ODD = [
     "",
@@ -224,7 +224,7 @@ def test_a_connection_that_hangs_counts_as_none(tmp_path, monkeypatch):
     ssh.write_text("#!/bin/sh\nexec sleep 5\n")
     ssh.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr("cytonet_pipeline.cluster.transport._CONTROL_S", 0.1)
+    monkeypatch.setattr("cytonet_pipeline.cluster.batch.transport._CONTROL_S", 0.1)
     hanging = SshTransport("nowhere", folder=tmp_path)
     hanging._socket.touch()
 
