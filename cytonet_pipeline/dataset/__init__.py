@@ -7,10 +7,12 @@ from cytonet_pipeline.dataset.areas import Areas
 from cytonet_pipeline.dataset.brain import Brain, Section
 from cytonet_pipeline.dataset.data import Dataset
 from cytonet_pipeline.dataset.files import read_json_value, sidecar_pixel_um
+from cytonet_pipeline.dataset.names import SCAN_FORMATS
 from cytonet_pipeline.dataset.reading import SIZE_TOLERANCE
 from cytonet_pipeline.dataset.series import positions_mm
 
 __all__ = [
+    "SCAN_FORMATS",
     "SIZE_TOLERANCE",
     "Areas",
     "Brain",

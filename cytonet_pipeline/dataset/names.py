@@ -7,8 +7,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+# Formats of scans by their extensions; `histology.formats` has a reader for each.
+SCAN_FORMATS = {
+    "OME-Zarr": (".ome.zarr",),
+    "TIFF": (".ome.tif", ".ome.btf", ".tiff", ".tif"),
+}
 # Longest first: `x.ome.tif` is not a `.tif` called `x.ome`.
-SCAN_EXTENSIONS = (".ome.zarr", ".ome.tif", ".ome.btf", ".tiff", ".tif")
+SCAN_EXTENSIONS = tuple(sorted((e for extensions in SCAN_FORMATS.values() for e in extensions), key=len, reverse=True))
 CONTOUR_EXTENSION = ".geojson"
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _LARGEST_INT32 = 2**31 - 1

@@ -2,7 +2,7 @@
 
 from cytonet_pipeline.histology.annotations.labels import LabelImage
 from cytonet_pipeline.histology.annotations.reading import open_annotation, read_annotation, read_mask
-from cytonet_pipeline.histology.formats.digest import scan_digest
+from cytonet_pipeline.histology.formats.registry import scan_digest
 from cytonet_pipeline.histology.inventory.reuse import Inventory, read_inventory, write_pictures
 from cytonet_pipeline.histology.inventory.series import gaps
 from cytonet_pipeline.histology.inventory.survey import survey, take_inventory

@@ -13,10 +13,9 @@ import numpy as np
 
 from cytonet_pipeline.dataset import sidecar_pixel_um
 from cytonet_pipeline.errors import DataFault, ScanError
-from cytonet_pipeline.histology.formats.files import forget_file
 from cytonet_pipeline.histology.formats.levels import Level, scratch
-from cytonet_pipeline.histology.formats.ome_zarr.reader import ZarrHeader, read_zarr_header
-from cytonet_pipeline.histology.formats.tiff.reader import Header, read_header
+from cytonet_pipeline.histology.formats.reader import Reader
+from cytonet_pipeline.histology.formats.registry import open_reader
 from cytonet_pipeline.histology.pixels.averaging import Boxes, average, averaged
 from cytonet_pipeline.histology.pixels.grey import Greyscale
 from cytonet_pipeline.histology.pixels.mosaic import Mosaic
@@ -49,29 +48,27 @@ def open_scan(path: Path | str, pixel_um: float | None = None, window: tuple[int
         The file cannot be read, or nothing says how large its pixels are.
     """
     path = Path(path)
-    header = read_zarr_header(path) if path.is_dir() else read_header(path)
-    return Scan(header, pixel_um or _pixel_um(header), Greyscale(header.samples(), str(path), window), window)
+    reader = open_reader(path)
+    return Scan(reader, pixel_um or _scan_pixel_um(reader), Greyscale(reader.samples(), str(path), window), window)
 
 
 class Scan:
     """An open scan. Safe between threads; can be sent to other processes, which open the file themselves."""
 
-    def __init__(
-        self, header: Header | ZarrHeader, pixel_um: float, grey: Greyscale, window: tuple[int, int] | None = None
-    ) -> None:
-        self.path = header.path
+    def __init__(self, reader: Reader, pixel_um: float, grey: Greyscale, window: tuple[int, int] | None = None) -> None:
+        self.path = reader.path
         self.pixel_um = float(pixel_um)
         self.window = window
         self.bits = grey.bits
-        self.compression = header.compression
-        self.header = header
-        self._levels = header.levels
-        self._mosaic = Mosaic(str(header.state), self.levels[0], grey, lambda: self.background)
+        self.compression = reader.compression
+        self.reader = reader
+        self._levels = reader.levels
+        self._mosaic = Mosaic(str(reader.state), self.levels[0], grey, lambda: self.background)
 
     @property
     def bytes(self) -> int:
         """Size on disk."""
-        return self.header.bytes
+        return self.reader.bytes
 
     @property
     def width_px(self) -> int:
@@ -89,10 +86,10 @@ class Scan:
         return [(level.height, level.width) for level in self._levels]
 
     @property
-    def size_said_um(self) -> float | None:
-        """Edge of a pixel as the file itself says, whatever `pixel_um` is; of two different edges the more deviant."""
-        said = self.header.said_um
-        return max(said, key=lambda size: abs(math.log(size / self.pixel_um))) if said else None
+    def file_pixel_um(self) -> float | None:
+        """Edge of a pixel as the file itself gives it, whatever `pixel_um` is; of two edges the more deviant one."""
+        edges = self.reader.file_pixel_um
+        return max(edges, key=lambda edge: abs(math.log(edge / self.pixel_um))) if edges else None
 
     def read_patch(
         self, x_px: float, y_px: float, size_px: int, pixel_um: float, out: np.ndarray | None = None
@@ -207,7 +204,7 @@ class Scan:
 
     def close(self) -> None:
         """Close the file. Reading again opens it again."""
-        forget_file(self.header.state)
+        self.reader.close()
 
     def __enter__(self) -> "Scan":
         return self
@@ -258,24 +255,24 @@ def _in_bands(xy: np.ndarray, edge: float) -> np.ndarray:
     return np.lexsort((np.where(band % 2, -xy[:, 1], xy[:, 1]), band))
 
 
-def _pixel_um(header: Header | ZarrHeader) -> float:
+def _scan_pixel_um(reader: Reader) -> float:
     """Pixel size without one given: the sidecar's, else the file's own."""
     try:
-        beside = sidecar_pixel_um(header.path)
+        beside = sidecar_pixel_um(reader.path)
     except DataFault as fault:
-        raise ScanError(f"{header.path}: {fault.what}") from fault
+        raise ScanError(f"{reader.path}: {fault.what}") from fault
     if beside is not None:
         return beside
-    if header.said_um is None:
+    if reader.file_pixel_um is None:
         raise ScanError(
-            f"{header.path}: nothing says how large its pixels are.",
+            f"{reader.path}: nothing says how large its pixels are.",
             looked_for=("PixelSize in the JSON beside it", "OME metadata", "resolution tags with a unit"),
             to_fix="write PixelSize and PixelSizeUnits into the sidecar, or pixel_size_um into the section table",
         )
-    width, height = header.said_um
+    width, height = reader.file_pixel_um
     if abs(width - height) > _ANISOTROPY * width:
         raise ScanError(
-            f"{header.path}: its pixels are {width:g} × {height:g} µm.",
+            f"{reader.path}: its pixels are {width:g} × {height:g} µm.",
             to_fix="resample the scan to square pixels, or give the right size in the sidecar",
         )
     return width

@@ -12,13 +12,12 @@ import numpy as np
 
 from cytonet_pipeline.errors import ScanError
 from cytonet_pipeline.histology.formats.levels import Level
-from cytonet_pipeline.histology.formats.tiff.reader import Header, read_header
+from cytonet_pipeline.histology.formats.reader import Reader
+from cytonet_pipeline.histology.formats.registry import open_reader
 
 # Held at most, as int32: 256 MiB. A mask of 20 µm over a whole section has 4000 × 5000.
 LARGEST_LABEL_PX = 1 << 26
 _COUNTED_BELOW = 1 << 20
-_PLAIN_KINDS = (0, 1, 3)
-_JPEG = 7
 # The image may be off the scan's proportions by a pixel of its own, or by as much as rounding to whole mm does.
 _PROPORTION = 0.01
 
@@ -51,10 +50,10 @@ class LabelImage:
         ScanError
             It cannot be read, has colours or fractions, or its proportions are another scan's.
         """
-        header = read_header(Path(path))
-        level = header.levels[0]
-        _require_numbers(header)
-        _require_proportions(header, width_mm / height_mm)
+        reader = open_reader(Path(path))
+        level = reader.levels[0]
+        reader.require_labels()
+        _require_proportions(reader, width_mm / height_mm)
         step = max(1, math.ceil(math.sqrt(level.height * level.width / LARGEST_LABEL_PX)))
         labels = _thinned(level, step, str(path))
         pixel_mm = (width_mm / level.width * step, height_mm / level.height * step)
@@ -97,25 +96,12 @@ def _numbers_in(labels: np.ndarray) -> list[int]:
     return [int(number) for number in np.unique(labels) if number]
 
 
-def _require_numbers(header: Header) -> None:
-    page = header.page
-    if page.samplesperpixel != 1 or page.photometric not in _PLAIN_KINDS or header.levels[0].dtype.kind not in "uib":
-        raise ScanError(
-            f"{header.path}: holds colours or fractions, not one whole number a pixel.",
-            to_fix="export it with the labels' numbers as unsigned 8, 16 or 32 bit",
-        )
-    if page.compression == _JPEG:
-        raise ScanError(
-            f"{header.path}: JPEG changes the numbers of labels.", to_fix="export it with Deflate, LZW, Zstd or none"
-        )
-
-
-def _require_proportions(header: Header, wanted: float) -> None:
-    height, width = header.levels[0].height, header.levels[0].width
+def _require_proportions(reader: Reader, wanted: float) -> None:
+    height, width = reader.levels[0].height, reader.levels[0].width
     allowed = (max(1.0, _PROPORTION * width), max(1.0, _PROPORTION * height))
     if abs(width - height * wanted) > allowed[0] and abs(height - width / wanted) > allowed[1]:
         raise ScanError(
-            f"{header.path}: {width} × {height} px do not have the proportions of the scan ({wanted:.3f} : 1); "
+            f"{reader.path}: {width} × {height} px do not have the proportions of the scan ({wanted:.3f} : 1); "
             "it belongs to another section or shows only a part.",
             to_fix="give the image of this section; it must cover the whole field of view of the scan",
         )

@@ -14,8 +14,6 @@ from cytonet_pipeline.dataset.transforms import follow_warp
 from cytonet_pipeline.errors import DataFault
 from cytonet_pipeline.histology.annotations.fit import FIT_PX, require_fit
 from cytonet_pipeline.histology.annotations.reading import annotation_digest, open_annotation, open_mask
-from cytonet_pipeline.histology.formats.digest import digest_of_header
-from cytonet_pipeline.histology.formats.tiff.pixel_size import contradiction
 from cytonet_pipeline.histology.inventory.reuse import Inventory, inputs_digest
 from cytonet_pipeline.histology.inventory.series import judged
 from cytonet_pipeline.histology.quality.measures import measure_quality
@@ -129,7 +127,7 @@ def _described(row: dict[str, Any], scan: Scan, overview: Overview) -> list[str]
     """Fill in what the scan says of itself; what somebody should look at."""
     quality = measure_quality(scan, overview)
     row |= {
-        "digest": digest_of_header(scan.header),
+        "digest": scan.reader.digest(),
         "bytes": scan.bytes,
         "width_px": scan.width_px,
         "height_px": scan.height_px,
@@ -146,16 +144,15 @@ def _described(row: dict[str, Any], scan: Scan, overview: Overview) -> list[str]
 
 
 def _size_doubt(scan: Scan) -> str:
-    """What is to be said where the sizes of a pixel disagree by more than a percent; nothing is rescaled."""
-    said = scan.size_said_um
-    if said is not None and abs(said - scan.pixel_um) > SIZE_TOLERANCE * scan.pixel_um:
+    """Describe pixel sizes that disagree by more than a percent; nothing is rescaled."""
+    in_file = scan.file_pixel_um
+    if in_file is not None and abs(in_file - scan.pixel_um) > SIZE_TOLERANCE * scan.pixel_um:
         return (
-            f"{scan.path.name} says {said:g} µm a pixel, sidecar or table {scan.pixel_um:g}; "
+            f"{scan.path.name} says {in_file:g} µm a pixel, sidecar or table {scan.pixel_um:g}; "
             "the latter is used, correct the wrong one."
         )
-    page = getattr(scan.header, "page", None)  # an OME-Zarr has none
-    differing = contradiction(page, SIZE_TOLERANCE) if page is not None else ""
-    return f"{scan.path.name}: {differing}; {scan.pixel_um:g} is used, correct the wrong one." if differing else ""
+    conflict = scan.reader.pixel_size_conflict(SIZE_TOLERANCE)
+    return f"{scan.path.name}: {conflict}; {scan.pixel_um:g} is used, correct the wrong one." if conflict else ""
 
 
 def _labelled(row: dict[str, Any], section: Section, scan: Scan) -> list[str]:

@@ -1,24 +1,11 @@
 """From stored samples to grey values of 8 bit: luminance, one intensity window, dark on light."""
 
-from typing import NamedTuple
-
 import numpy as np
-from tifffile import TiffPage
 
 from cytonet_pipeline.errors import ScanError
+from cytonet_pipeline.histology.formats.reader import Samples
 
-_MIN_IS_WHITE, _MIN_IS_BLACK, _RGB, _YCBCR = 0, 1, 2, 6
-_JPEG = 7
-_UNSIGNED = 1
 _ROWS_AT_ONCE_PX = 1 << 20
-
-
-class Samples(NamedTuple):
-    """What a scan stores for a pixel: grey values or the three colours first, of so many bits; white may be 0."""
-
-    colour: bool
-    bits: int
-    white_is_zero: bool = False
 
 
 class Greyscale:
@@ -74,37 +61,3 @@ def luminance(colour: np.ndarray) -> np.ndarray:
         red, green, blue = (colour[top : top + step, :, c].astype(np.uint32) for c in range(3))
         grey[top : top + step] = (299 * red + 587 * green + 114 * blue + 500) // 1000
     return grey
-
-
-def samples_of_page(page: TiffPage, name: str) -> Samples:
-    """What a page of a TIFF stores for a pixel.
-
-    Raises
-    ------
-    ScanError
-        It is neither grey values nor RGB of 8 to 16 bit.
-    """
-    return Samples(_is_colour(page, name), _bits(page, name), page.photometric == _MIN_IS_WHITE)
-
-
-def _is_colour(page: TiffPage, name: str) -> bool:
-    photometric, samples = page.photometric, page.samplesperpixel
-    if photometric in (_MIN_IS_WHITE, _MIN_IS_BLACK) and samples - len(page.extrasamples or ()) <= 1:
-        return False
-    # The JPEG decoder turns YCbCr into RGB; nothing else does.
-    if samples >= 3 and (photometric == _RGB or (photometric == _YCBCR and page.compression == _JPEG)):
-        return True
-    raise ScanError(
-        f"{name}: {samples} samples a pixel of kind {getattr(photometric, 'name', photometric)} are not read.",
-        to_fix="export the scan as grey values or RGB",
-    )
-
-
-def _bits(page: TiffPage, name: str) -> int:
-    bits = page.bitspersample
-    if page.sampleformat != _UNSIGNED or not isinstance(bits, int) or not 8 <= bits <= 16:
-        raise ScanError(
-            f"{name}: samples of {bits} bit ({getattr(page.sampleformat, 'name', page.sampleformat)}) are not read.",
-            to_fix="export the scan with unsigned samples of 8 to 16 bit",
-        )
-    return bits

@@ -4,6 +4,7 @@ import resource
 import struct
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def test_files_that_broke_other_readers_need_neither_time_nor_memory(test_data):
         capture_output=True,
         text=True,
         timeout=5 * len(paths),
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
     )
 
     assert done.returncode == 0, done.stderr
@@ -162,6 +163,35 @@ def test_announced_sizes_are_not_believed(changes, section_picture, write_scan):
         scan.read_patch(100, 100, 8, 1.0)
 
     assert str(path) in fault.value.what
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        pytest.param((324, 16, 1 << 20, 16), id="offsets"),
+        pytest.param((330, 16, 1 << 20, 16), id="SubIFDs"),
+        pytest.param((270, 2, 8 << 20, 16), id="descriptions"),
+        pytest.param((33629, 5, 1 << 20, 16), id="planes of a MetaMorph stack"),
+    ],
+)
+def test_a_directory_that_names_its_file_many_times_is_not_read_as_often(tag, tmp_path):
+    """tifffile alone reads each of them: 200 times 8 MB become 8 GB of Python objects."""
+    path, tile = tmp_path / "repeated.tif", 4096
+    tags = [(256, 64), (257, 64), (258, 8), (259, 1), (262, 1), (277, 1), (278, 64), (273, 16), (279, tile)]
+    entries = [struct.pack("<HHQQ", code, 4, 1, value) for code, value in tags]
+    entries += [struct.pack("<HHQQ", *tag)] * 200
+    with path.open("wb") as stream:
+        stream.write(struct.pack("<2sHHHQ", b"II", 43, 8, 0, 16 + (8 << 20)))
+        stream.write(bytes(8 << 20))
+        stream.write(struct.pack("<Q", len(entries)) + b"".join(entries) + bytes(8))
+
+    tracemalloc.start()
+    with open_scan(path, 1.0) as scan:
+        assert scan.read_patch(32, 32, 8, 1.0).shape == (8, 8)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak_bytes < 64 << 20
 
 
 def test_a_jpeg_that_announces_more_than_its_tile_is_not_decoded(section_picture, write_scan):

@@ -131,7 +131,7 @@ def test_the_sidecar_wins_over_what_the_file_says(write_scan):
     path.with_suffix(".json").write_text(json.dumps({"PixelSize": [2, 2], "PixelSizeUnits": "um"}))
 
     assert open_scan(path).pixel_um == 2.0
-    assert open_scan(path).size_said_um == 1.0
+    assert open_scan(path).file_pixel_um == 1.0
     assert open_scan(path, 3.0).pixel_um == 3.0
 
 
@@ -155,7 +155,7 @@ def test_resolution_without_unit_is_no_size(write_scan):
 
     with pytest.raises(ScanError, match="nothing says how large its pixels are"):
         open_scan(path)
-    assert open_scan(path, 1.0).size_said_um is None
+    assert open_scan(path, 1.0).file_pixel_um is None
 
 
 def test_pixels_that_are_not_square_are_refused(write_scan):

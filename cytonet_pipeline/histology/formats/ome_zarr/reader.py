@@ -6,19 +6,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from cytonet_pipeline.errors import ScanError
+from cytonet_pipeline.histology.formats.digest import SAMPLED_BYTES, is_small, sampled
 from cytonet_pipeline.histology.formats.files import FileState
 from cytonet_pipeline.histology.formats.levels import Level, Stored, whole_factor
 from cytonet_pipeline.histology.formats.ome_zarr.array import ZarrArray, read_array, read_json
-from cytonet_pipeline.histology.pixels.grey import Samples
+from cytonet_pipeline.histology.formats.reader import Reader, Samples
+from cytonet_pipeline.store import digest_bytes, digest_of
 
 _MOST_LEVELS = 64
 _COLOURS = 3
 _METADATA = ("zarr.json", ".zattrs")
+_ALL_METADATA = (*_METADATA, ".zarray", ".zgroup", ".zmetadata")
 _UM_PER_UNIT = {
     "angstrom": 1e-4,
     "nanometer": 1e-3,
@@ -80,17 +83,43 @@ class ZarrLevel(Level):
 
 
 @dataclass(frozen=True, eq=False)
-class ZarrHeader:
-    """What is known of an OME-Zarr before a pixel is read. `levels` begins with the full resolution."""
+class OmeZarrReader(Reader):
+    """OME-Zarr: a folder whose metadata name the arrays of a pyramid."""
 
-    state: FileState
+    format = "OME-Zarr"
     levels: tuple[ZarrLevel, ...]
-    said_um: tuple[float, float] | None
 
-    @property
-    def path(self) -> Path:
-        """The folder."""
-        return self.state.path
+    @classmethod
+    def recognises(cls, path: Path, head: bytes) -> bool:
+        """Whether a folder holds metadata of Zarr groups."""
+        return not head and any((group / name).is_file() for group in (path, path / "0") for name in _METADATA)
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Read the metadata of an OME-Zarr.
+
+        Raises
+        ------
+        ScanError
+            The folder is no OME-Zarr, or announces what cannot be.
+        """
+        try:
+            group, image = _multiscales(path)
+            levels = _levels(group, image)
+            metadata = next((FileState.of(group / name) for name in _METADATA if (group / name).is_file()), None)
+            assert metadata is not None
+            return cls(FileState(path, metadata.size, metadata.mtime_ns), levels, _image_pixel_um(image))
+        except ScanError as error:
+            if str(path) in error.what:
+                raise
+            raise ScanError(f"{path}: {error.what}", to_fix=error.to_fix) from error
+        except OSError as error:
+            raise ScanError(f"{path}: cannot be read ({error.strerror or error}).") from error
+        except Exception as error:  # metadata can be anything
+            raise ScanError(
+                f"{path}: its OME metadata cannot be read ({type(error).__name__}: {error!s:.80}).",
+                to_fix="copy it again from its source, or leave it out with status withdrawn in a section table",
+            ) from error
 
     @cached_property
     def files(self) -> list[tuple[str, int]]:
@@ -114,7 +143,7 @@ class ZarrHeader:
         return self.levels[0].array.compression
 
     def samples(self) -> Samples:
-        """How grey values are made of what is stored.
+        """Describe how grey values are made of what is stored.
 
         Raises
         ------
@@ -129,30 +158,32 @@ class ZarrHeader:
             )
         return Samples(channels == _COLOURS, 8 * level.dtype.itemsize)
 
+    def require_labels(self) -> None:
+        """Refuse: labels are read from TIFF alone.
 
-def read_zarr_header(path: Path) -> ZarrHeader:
-    """Read the metadata of an OME-Zarr.
+        Raises
+        ------
+        ScanError
+            Always.
+        """
+        raise ScanError(f"{self.path}: is a folder, not a TIFF.", to_fix="export the labels as a TIFF")
 
-    Raises
-    ------
-    ScanError
-        The folder is no OME-Zarr, or announces what cannot be.
-    """
+    def digest(self) -> str:
+        """Return the digest of names and sizes of all files, the metadata, and the bytes of 64 chunks."""
+        whole = is_small(self.bytes)
+        chunks = [name for name, _ in self.files if not name.endswith(_ALL_METADATA)]
+        read = {name for name, _ in self.files} - (set() if whole else set(chunks))
+        read |= {chunks[i] for i in sampled(len(chunks))}
+        contents = {name: digest_bytes(_beginning(self.path / name, whole=whole)) for name in sorted(read)}
+        return digest_of({"files": self.files, "contents": contents})
+
+
+def _beginning(path: Path, *, whole: bool) -> bytes:
     try:
-        group, image = _multiscales(path)
-        levels = _levels(group, image)
-        said = next((FileState.of(group / name) for name in _METADATA if (group / name).is_file()), None)
-        assert said is not None
-        return ZarrHeader(FileState(path, said.size, said.mtime_ns), levels, _said_um(image))
-    except ScanError as error:
-        raise error if str(path) in error.what else ScanError(f"{path}: {error.what}", to_fix=error.to_fix) from error
+        with path.open("rb") as stream:
+            return stream.read() if whole else stream.read(SAMPLED_BYTES)
     except OSError as error:
         raise ScanError(f"{path}: cannot be read ({error.strerror or error}).") from error
-    except Exception as error:  # metadata can be anything
-        raise ScanError(
-            f"{path}: its OME metadata cannot be read ({type(error).__name__}: {error!s:.80}).",
-            to_fix="copy it again from its source, or leave it out with status withdrawn in a section table",
-        ) from error
 
 
 def _multiscales(path: Path) -> tuple[Path, Mapping[str, Any]]:
@@ -160,9 +191,9 @@ def _multiscales(path: Path) -> tuple[Path, Mapping[str, Any]]:
     # bioformats2raw puts each image of a file into a group of its own.
     for group in (path, path / "0"):
         three = read_json(group / "zarr.json").get("attributes", {}).get("ome", {})
-        for said in (three, read_json(group / ".zattrs")):
-            if said.get("multiscales"):
-                return group, said["multiscales"][0]
+        for attributes in (three, read_json(group / ".zattrs")):
+            if attributes.get("multiscales"):
+                return group, attributes["multiscales"][0]
     raise ScanError(
         f"{path}: is a folder, but no OME-Zarr.",
         looked_for=("multiscales in zarr.json (NGFF 0.5)", "multiscales in .zattrs (NGFF 0.4)"),
@@ -206,7 +237,7 @@ def _array(group: Path, name: str, axes: str) -> ZarrArray:
     return array
 
 
-def _said_um(image: Mapping[str, Any]) -> tuple[float, float] | None:
+def _image_pixel_um(image: Mapping[str, Any]) -> tuple[float, float] | None:
     """Width and height of a pixel of the full resolution, in µm; None if a length or its unit is missing."""
     axes = _axes(image)
     sizes = [1.0] * len(axes)

@@ -16,7 +16,7 @@ from cytonet_pipeline.errors import ScanError
 from cytonet_pipeline.histology.formats.files import FileState, read_bytes, read_into
 from cytonet_pipeline.histology.formats.levels import LARGEST_CHUNK, Level, Stored, scratch
 from cytonet_pipeline.histology.formats.tiff.codecs import decoder_into
-from cytonet_pipeline.histology.formats.tiff.directories import Directory, Numbers
+from cytonet_pipeline.histology.formats.tiff.directory import Directory, Numbers
 from cytonet_pipeline.histology.formats.tiff.page import chunk_entries
 
 # 2²⁴ tiles of 128 px are 500,000 × 500,000 px.

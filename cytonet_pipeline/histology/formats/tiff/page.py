@@ -1,28 +1,59 @@
-"""One directory of a TIFF as `tifffile` understands it, without letting `tifffile` near the file.
+"""One directory of a TIFF as `tifffile` understands it.
 
-The tags that say how pixels are stored are copied into a TIFF of their own in memory, a few kilobytes, and that one is
-parsed. So a damaged or hostile file cannot make the parser read or allocate anything, and a page costs no more than its
-tags. Where tiles or strips lie is `ifd`'s business.
+`tifffile` parses the file itself, but sees in the directory only the tags that say how pixels are stored, each of a
+limited size. On the bare file it reads every tag that a directory lists, as often as it is listed: a file of 8 MB that
+names its offsets 2000 times takes it more than 5 GiB. Where tiles or strips lie is `directory`'s business.
 """
 
 import io
 import struct
+from typing import IO, cast
 
 from tifffile import TiffFile, TiffPage
 
 from cytonet_pipeline.errors import ScanError
 from cytonet_pipeline.histology.formats.files import read_bytes
-from cytonet_pipeline.histology.formats.tiff.directories import Directory
+from cytonet_pipeline.histology.formats.tiff.directory import Directory, Entry
 
 # NewSubfileType, size, bits, compression, photometric, fill order, samples, resolution, planes, predictor, tiles,
-# extra samples, sample format, JPEG tables, chroma subsampling, depth.
-_COPIED = (254, 256, 257, 258, 259, 262, 266, 277, 282, 283, 284, 296, 317, 322, 323, 338, 339, 347, 530, 32997, 32998)
-_DESCRIPTION, _ROWS_PER_STRIP = 270, 278
+# extra samples, sample format, JPEG tables, chroma subsampling, depth. Without rows per strip `tifffile` takes all rows
+# for one strip and asks for no more than one offset per plane.
+_SHOWN = (254, 256, 257, 258, 259, 262, 266, 277, 282, 283, 284, 296, 317, 322, 323, 338, 339, 347, 530, 32997, 32998)
+_LENGTH, _DESCRIPTION, _ROWS_PER_STRIP = 257, 270, 278
 _OFFSETS, _COUNTS = (324, 273), (325, 279)
 _MOST_BYTES = 1 << 20
 _MOST_DESCRIPTION_BYTES = 16 << 20
-_BYTES, _SHORT, _LONG, _LONG8 = 1, 3, 4, 16
-_JPEG_HEAD_BYTES = 16
+_MOST_PLANES = 1 << 16
+
+
+class _Filtered(io.RawIOBase):
+    """A TIFF, read-only, whose first directory is `directory` with fewer tags."""
+
+    def __init__(self, directory: Directory, entries: dict[int, Entry]) -> None:
+        form, self._state, self._at = directory.form, directory.state, 0
+        packed = [_packed(directory, code, entries[code]) for code in sorted(entries)]
+        shown = struct.pack(form.tagnoformat, len(packed)) + b"".join(packed) + bytes(form.offsetsize)
+        first = struct.pack(form.offsetformat, directory.offset)
+        self._replaced = ((directory.offset, shown), (form.offsetsize, first))
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place in the file."""
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._state.size}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        """Return the place in the file."""
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        """Read bytes of the file, or of what replaces them."""
+        data = bytearray(read_bytes(self._state, self._at, self._state.size if size < 0 else size))
+        for begin, replacement in self._replaced:
+            first, last = max(begin, self._at), min(begin + len(replacement), self._at + len(data))
+            if first < last:
+                data[first - self._at : last - self._at] = replacement[first - begin : last - begin]
+        self._at += len(data)
+        return bytes(data)
 
 
 def page_of(directory: Directory, *, first: bool) -> TiffPage:
@@ -38,10 +69,15 @@ def page_of(directory: Directory, *, first: bool) -> TiffPage:
     ScanError
         The directory does not describe an image.
     """
-    tiff = io.BytesIO(_tiff_of(directory, with_description=first))
+    # Without a height `tifffile` would look for one in the pixels.
+    if not directory.numbers(_LENGTH, 1).any():
+        raise ScanError(f"{directory.state.path}: has a directory that describes no image.")
+    filtered = _Filtered(directory, _shown_entries(directory, with_description=first))
     # The switches keep tifffile from looking for formats of vendors.
-    page = TiffFile(tiff, _multifile=False, is_lsm=False, is_scanimage=False, is_ndpi=False).pages.first
-    if not isinstance(page, TiffPage) or not page.shaped[2]:
+    page = TiffFile(
+        cast(IO[bytes], filtered), _multifile=False, is_lsm=False, is_scanimage=False, is_ndpi=False
+    ).pages.first
+    if not isinstance(page, TiffPage):
         raise ScanError(f"{directory.state.path}: has a directory that describes no image.")
     if not page.is_tiled:
         page.rowsperstrip = _rows_per_strip(directory, int(page.imagelength))
@@ -50,66 +86,36 @@ def page_of(directory: Directory, *, first: bool) -> TiffPage:
 
 
 def chunk_entries(directory: Directory) -> tuple[int, int]:
-    """Codes of the tags with the offsets and the byte counts of tiles or strips: those that `tifffile` would take."""
+    """Return the codes of the tags with the offsets and the byte counts of chunks: those that `tifffile` would take."""
     return tuple(next((c for c in codes if c in directory.entries), codes[0]) for codes in (_OFFSETS, _COUNTS))  # type: ignore[return-value]
 
 
-def _tiff_of(directory: Directory, *, with_description: bool) -> bytes:
-    """A TIFF of one directory: the copied tags, and one strip or tile that holds the first bytes of the real one."""
+def _shown_entries(directory: Directory, *, with_description: bool) -> dict[int, Entry]:
+    """Select the tags that `tifffile` may see, and of the places of chunks one per plane."""
+    limits = dict.fromkeys(_SHOWN, _MOST_BYTES) | ({_DESCRIPTION: _MOST_DESCRIPTION_BYTES} if with_description else {})
+    shown = {code: e for code, e in directory.entries.items() if e.bytes <= limits.get(code, -1)}
+    for code in chunk_entries(directory):
+        entry = directory.entries.get(code)
+        if entry is not None and entry.is_whole:
+            shown[code] = entry._replace(number=min(entry.number, _planes(directory)))
+    return shown
+
+
+def _packed(directory: Directory, code: int, entry: Entry) -> bytes:
+    """Write an entry as a directory has it: values that are small stand in it, of others their place."""
     form = directory.form
-    tags: dict[int, tuple[int, int, bytes]] = {}
-    for code in (*_COPIED, _DESCRIPTION) if with_description else _COPIED:
-        values = directory.raw(code, _MOST_DESCRIPTION_BYTES if code == _DESCRIPTION else _MOST_BYTES)
-        if values is not None:
-            tags[code] = (*directory.entries[code][:2], values)
-    kind, pattern = (_LONG8, "Q") if form.big else (_LONG, "I")
-    planes = _planes(directory)
-    if 257 in tags and 322 not in tags:
-        # One strip, so that one offset a plane fits to the image; the real height of strips is put in afterwards.
-        tags[_ROWS_PER_STRIP] = (tags[257][0], 1, tags[257][2][: len(tags[257][2]) // max(1, tags[257][1])])
-    head = _first_bytes(directory)
-    offsets, counts = (_OFFSETS[0], _COUNTS[0]) if 322 in tags else (_OFFSETS[1], _COUNTS[1])
-    start = 16 if form.big else 8
-    where = start if head else 0
-    tags[offsets] = (kind, planes, struct.pack(f"{form.byteorder}{planes}{pattern}", *[where] * planes))
-    tags[counts] = (kind, planes, struct.pack(f"{form.byteorder}{planes}{pattern}", *[len(head)] * planes))
-    return _written(directory, tags, head.ljust(_JPEG_HEAD_BYTES, b"\0"))
-
-
-def _written(directory: Directory, tags: dict[int, tuple[int, int, bytes]], head: bytes) -> bytes:
-    form = directory.form
-    number_bytes = struct.calcsize(form.number)
-    mark = b"II" if form.byteorder == "<" else b"MM"
-    start = 16 if form.big else 8
-    version = struct.pack(f"{form.byteorder}HHH", 43, 8, 0) if form.big else struct.pack(f"{form.byteorder}H", 42)
-    begin = start + len(head)
-    values_at = begin + struct.calcsize(form.head) + len(tags) * struct.calcsize(form.entry) + number_bytes
-    entries, values = [], b""
-    for code in sorted(tags):
-        kind, count, data = tags[code]
-        inline = data.ljust(number_bytes, b"\0")
-        if len(data) > number_bytes:
-            inline = struct.pack(form.number, values_at + len(values))
-            values += data
-        entries.append(struct.pack(form.entry, code, kind, count, inline))
-    head_of_directory = struct.pack(form.head, len(tags))
-    begin_of_file = [mark, version, struct.pack(form.number, begin), head]
-    return b"".join([*begin_of_file, head_of_directory, *entries, bytes(number_bytes), values])
-
-
-def _first_bytes(directory: Directory) -> bytes:
-    """The beginning of the first tile: whether it is a JFIF decides how its colours are meant."""
-    offset, count = (directory.numbers(code, 1) for code in chunk_entries(directory))
-    if offset.size == 0 or count.size == 0 or count[0] <= 0 or offset[0] <= 0:
-        return b""
-    return read_bytes(directory.state, int(offset[0]), min(int(count[0]), _JPEG_HEAD_BYTES))
+    if entry.bytes <= form.offsetsize:
+        value = read_bytes(directory.state, entry.at, entry.bytes).ljust(form.offsetsize, b"\0")
+    else:
+        value = struct.pack(form.offsetformat, entry.at)
+    return struct.pack(form.tagheaderformat, code, entry.kind, entry.number, value)
 
 
 def _planes(directory: Directory) -> int:
-    """How many planes are stored one after the other; more than a few are refused later."""
+    """Return how many planes are stored one after the other; more than a few are refused later."""
     separate = directory.numbers(284, 1).tolist() == [2]
     samples = directory.numbers(277, 1).tolist()
-    return min(max(1, samples[0]), 1 << 16) if separate and samples else 1
+    return min(max(1, samples[0]), _MOST_PLANES) if separate and samples else 1
 
 
 def _rows_per_strip(directory: Directory, height: int) -> int:

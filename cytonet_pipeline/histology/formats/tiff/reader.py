@@ -1,23 +1,31 @@
-"""Reading the header of a TIFF without trusting it: which pages are levels of its pyramid, and what it says of itself.
+"""The header of a TIFF, read without trusting it: which pages are levels of its pyramid, and what it says of itself.
 
-Directories are read by `ifd` and interpreted by `page`; this module decides which ones, ends loops between them, and
-turns every foreign exception into a `ScanError` that names the file. Pixels are `tiff_levels`' business.
+Directories are read by `directory` and interpreted by `page`; this module decides which ones, ends loops between them,
+and turns every foreign exception into a `ScanError` that names the file. Pixels are the business of `levels`.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from tifffile import TiffPage
 
 from cytonet_pipeline.errors import ScanError
-from cytonet_pipeline.histology.formats.files import FileState
+from cytonet_pipeline.histology.formats.digest import SAMPLED_BYTES, is_small, sampled
+from cytonet_pipeline.histology.formats.files import FileState, read_bytes
 from cytonet_pipeline.histology.formats.levels import whole_factor
-from cytonet_pipeline.histology.formats.tiff.directories import Directory, read_directory, read_form
+from cytonet_pipeline.histology.formats.reader import Reader, Samples
+from cytonet_pipeline.histology.formats.tiff.directory import FORMS, Directory, read_directory, read_first_directory
 from cytonet_pipeline.histology.formats.tiff.levels import COMPRESSIONS, TiffLevel, level_of
+from cytonet_pipeline.histology.formats.tiff.metadata import (
+    page_pixel_um,
+    pixel_size_conflict,
+    require_labels,
+    samples_of_page,
+)
 from cytonet_pipeline.histology.formats.tiff.page import page_of
-from cytonet_pipeline.histology.formats.tiff.pixel_size import said_pixel_um
-from cytonet_pipeline.histology.pixels.grey import Samples, samples_of_page
+from cytonet_pipeline.store import digest_array, digest_bytes, digest_of
 
 # A pyramid of factors of two has at most 17 levels above 100,000 px; a page beyond these is something else.
 _MOST_PAGES = 64
@@ -25,22 +33,44 @@ _SUBIFDS = 330
 
 
 @dataclass(frozen=True, eq=False)
-class Header:
-    """What is known of a TIFF before a pixel is read. `levels` begins with the full resolution."""
+class TiffReader(Reader):
+    """TIFF, BigTIFF or OME-TIFF."""
 
-    state: FileState
+    format = "TIFF"
     levels: tuple[TiffLevel, ...]
-    said_um: tuple[float, float] | None
 
-    @property
-    def path(self) -> Path:
-        """The file."""
-        return self.state.path
+    @classmethod
+    def recognises(cls, path: Path, head: bytes) -> bool:
+        """Whether a file begins as a TIFF does."""
+        return head[:4] in FORMS
 
-    @property
-    def bytes(self) -> int:
-        """Size of the file."""
-        return self.state.size
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Read the header of a TIFF.
+
+        Raises
+        ------
+        ScanError
+            The file is missing or no TIFF, or announces what it cannot hold.
+        """
+        if path.is_dir():
+            raise ScanError(
+                f"{path}: is a folder, not a TIFF.", to_fix="give a TIFF here, or name an OME-Zarr .ome.zarr"
+            )
+        try:
+            first = read_first_directory(FileState.of(path))
+            page = page_of(first, first=True)
+            levels = (level_of(page, first, 1), *_reduced_levels(first, page))
+            return cls(first.state, levels, page_pixel_um(page))
+        except ScanError:
+            raise
+        except OSError as error:
+            raise ScanError(f"{path}: cannot be read ({error.strerror or error}).") from error
+        except Exception as error:  # a damaged header can make tifffile raise anything
+            raise ScanError(
+                f"{path}: is no TIFF that can be read ({type(error).__name__}: {error!s:.120}).",
+                to_fix="copy it again from its source, or leave it out with status withdrawn in a section table",
+            ) from error
 
     @property
     def page(self) -> TiffPage:
@@ -53,7 +83,7 @@ class Header:
         return COMPRESSIONS[int(self.page.compression)]
 
     def samples(self) -> Samples:
-        """How grey values are made of what is stored.
+        """Describe how grey values are made of what is stored.
 
         Raises
         ------
@@ -62,35 +92,38 @@ class Header:
         """
         return samples_of_page(self.page, str(self.path))
 
+    def require_labels(self) -> None:
+        """Check that pixels are whole numbers, stored without loss.
 
-def read_header(path: Path) -> Header:
-    """Read the header of a TIFF, BigTIFF or OME-TIFF.
+        Raises
+        ------
+        ScanError
+            They are not.
+        """
+        require_labels(self.page, str(self.path))
 
-    Raises
-    ------
-    ScanError
-        The file is missing or no TIFF, or announces what it cannot hold.
-    """
-    if path.is_dir():
-        raise ScanError(f"{path}: is a folder, not a TIFF.", to_fix="give a TIFF here, or name an OME-Zarr .ome.zarr")
-    try:
-        state = FileState.of(path)
-        form, offset = read_form(state)
-        first = read_directory(state, form, offset)
-        page = page_of(first, first=True)
-        levels = (level_of(page, first, 1), *_reduced_levels(first, page))
-        return Header(state, levels, said_pixel_um(page))
-    except ScanError:
-        raise
-    except FileNotFoundError:
-        raise ScanError(f"{path}: is not there.", to_fix="put it there or correct the path") from None
-    except OSError as error:
-        raise ScanError(f"{path}: cannot be read ({error.strerror or error}).") from error
-    except Exception as error:  # a damaged header can make tifffile raise anything
-        raise ScanError(
-            f"{path}: is no TIFF that can be read ({type(error).__name__}: {error!s:.120}).",
-            to_fix="copy it again from its source, or leave it out with status withdrawn in a section table",
-        ) from error
+    def pixel_size_conflict(self, tolerance: float) -> str:
+        """Describe OME metadata and resolution tags that differ by more than `tolerance` (a share)."""
+        return pixel_size_conflict(self.page, tolerance)
+
+    def digest(self) -> str:
+        """Return the digest of size, IFD offsets, places and byte counts of all tiles, and the bytes of 64 tiles."""
+        state = self.state
+        if is_small(state.size):
+            return digest_of({"bytes": state.size, "all": digest_bytes(read_bytes(state, 0, state.size))})
+        tables = [
+            (level.ifd_offset, level.height, level.width, *map(digest_array, level.table.all()))
+            for level in self.levels
+        ]
+        offsets, counts = (numbers.ravel() for numbers in self.levels[0].table.all())
+        pieces = []
+        for tile in sampled(offsets.size):
+            start, count = max(0, int(offsets[tile])), max(0, int(counts[tile]))
+            # Of one huge strip a piece at its beginning, its middle and its end.
+            for begin in sorted({0, max(0, (count - SAMPLED_BYTES) // 2), max(0, count - SAMPLED_BYTES)}):
+                piece = read_bytes(state, start + begin, min(SAMPLED_BYTES, count - begin))
+                pieces.append(digest_bytes(piece))
+        return digest_of({"bytes": state.size, "levels": tables, "sampled": pieces})
 
 
 def _reduced_levels(first: Directory, page: TiffPage) -> list[TiffLevel]:
