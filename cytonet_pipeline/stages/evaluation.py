@@ -256,17 +256,17 @@ class MetricsTableStage(StampedStage[None]):
 
     def inputs(self, settings: Settings, partition: None = None) -> dict[str, Any]:
         """See `Stage.inputs`."""
-        from cytonet_pipeline.evaluation.table.metrics_table import results_in
+        from cytonet_pipeline.evaluation.table.metrics_table import probed_encoders
 
         store = store_of(settings)
-        results = results_in(settings, store)
+        probed = probed_encoders(settings, store)
         probes = {
             encoder: digest_file(store.linear_probes(encoder, version) / "metrics.parquet")
-            for encoder, version in results.versions.items()
+            for encoder, version in probed.versions.items()
         }
         return {
             "probes": probes,
-            "missing": list(results.missing),
+            "missing": list(probed.missing),
             "gap_mm": settings.experiments.dataset.gap_mm,
             "bootstrap": settings.experiments.evaluation.bootstrap,
             "seed": settings.experiments.evaluation.seed,

@@ -70,15 +70,15 @@ def test_points_are_given_to_the_section_that_they_were_cut_with(small_brains):
     np.testing.assert_array_equal(nearest_sections(chain, points), np.repeat(samples, 2))
 
 
-def test_problems_of_a_chain_stand_in_its_figure(reference):
+def test_problems_of_a_chain_are_in_its_figure(reference):
     points = reference.cortex_points(60)
     figure = draw_transform(
         reference, points, np.repeat(["1", "2"], 30), ["1", "2"], {"jacobian_min": 0.5}, ["given backwards"], "sub-B01"
     )
-    said = " ".join(text.get_text() for axes in figure.axes for text in axes.texts)
+    text = " ".join(line.get_text() for axes in figure.axes for line in axes.texts)
 
-    assert "given backwards" in said
-    assert "0.5" in said
+    assert "given backwards" in text
+    assert "0.5" in text
     assert any("section 2" in axes.get_title() for axes in figure.axes)
 
 
@@ -112,7 +112,7 @@ def test_hemispheres_are_named_where_they_lie_in_the_scan(mirrored):
     assert (at["L"] > at["R"]) == mirrored
 
 
-def test_the_agreement_of_a_section_stands_above_it():
+def test_the_agreement_of_a_section_is_its_title():
     figure = draw_section(grid(), np.full((20, 40), 200, np.uint8), (40.0, 20.0), NAMES, "x")
 
     assert figure.axes[1].get_title() == "predicted (50% as annotated)"

@@ -1,7 +1,7 @@
-"""How far brains separate in the space of the features, as the poster shows and no figure of it measures.
+"""How far brains separate in feature space, which the poster shows but does not quantify.
 
-Two views: of each patch's neighbours, and of silhouettes by brain and by area. Both again after each brain's mean is
-taken away: what is left then is not a mere offset.
+Two measures: the neighbours of each patch, and silhouettes by brain and by area. Both are repeated after removing each
+brain's mean: separation that remains is more than an offset.
 """
 
 import numpy as np
@@ -10,14 +10,14 @@ from sklearn.metrics import silhouette_score
 
 from cytonet_pipeline.learning.measures import same_brain_excess
 
-# A silhouette compares all pairs.
+# A silhouette compares all pairs of rows.
 MAX_SILHOUETTE_ROWS = 10_000
 
 
 def brain_separation(
     features: np.ndarray, brains: np.ndarray, areas: np.ndarray, *, k: int, seed: int
 ) -> dict[str, float | int | None]:
-    """Measure how much the features tell brains apart, and areas.
+    """Measure how well the features separate brains, and areas.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def brain_separation(
     areas : (N,) int array
         Annotated area; 0: none.
     k : int
-        Neighbours looked at.
+        Number of neighbours.
 
     Returns
     -------
@@ -38,18 +38,18 @@ def brain_separation(
     few = _sample(len(features), MAX_SILHOUETTE_ROWS, seed)
     features, brains, areas = features[few].astype(np.float32), brains[few], areas[few]
     _, codes = np.unique(brains, return_inverse=True)
-    found: dict[str, float | int | None] = {"n_patches": len(features), "k": k}
+    measured: dict[str, float | int | None] = {"n_patches": len(features), "k": k}
     for suffix, vectors in (("", features), ("_centred", without_brain_means(features, brains))):
         unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-        found[f"same_brain_excess{suffix}"] = _excess(unit, codes, k)
-        found[f"silhouette_by_brain{suffix}"] = _silhouette(unit, brains)
+        measured[f"same_brain_excess{suffix}"] = _excess(unit, codes, k)
+        measured[f"silhouette_by_brain{suffix}"] = _silhouette(unit, brains)
         known = areas > 0
-        found[f"silhouette_by_area{suffix}"] = _silhouette(unit[known], areas[known])
-    return found
+        measured[f"silhouette_by_area{suffix}"] = _silhouette(unit[known], areas[known])
+    return measured
 
 
 def without_brain_means(features: np.ndarray, brains: np.ndarray) -> np.ndarray:
-    """Features with the mean of their brain taken away, (N, D)."""
+    """Return features minus the mean of their brain, (N, D)."""
     centred = features.copy()
     for brain in np.unique(brains):
         centred[brains == brain] -= features[brains == brain].mean(axis=0)
@@ -63,7 +63,7 @@ def _excess(unit: np.ndarray, codes: np.ndarray, k: int) -> float | None:
 
 
 def _silhouette(unit: np.ndarray, groups: np.ndarray) -> float | None:
-    # Groups of one row have no silhouette of their own.
+    # Groups of a single row have no silhouette.
     _, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
     kept = counts[inverse] > 1 if len(groups) else np.zeros(0, dtype=bool)
     if (counts > 1).sum() < 2:

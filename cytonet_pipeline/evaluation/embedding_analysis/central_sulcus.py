@@ -1,8 +1,8 @@
-"""The step across the central sulcus: whether features change there more than the distance explains.
+"""The step across the central sulcus: whether features change there more than distance explains.
 
-Motor cortex (areas 4a, 4p) faces somatosensory cortex (3a, 3b) across it. Pairs of patches across it are compared with
-pairs at the same distance within a bank, and with pairs of other areas that belong to different gyri. On features, not
-on a UMAP, which stretches and tears distances.
+Motor cortex (areas 4a, 4p) faces somatosensory cortex (3a, 3b) across the sulcus. Pairs of patches across it are
+compared with pairs at the same distance within a bank, and with pairs of other areas that belong to different gyri.
+Features are measured, not the UMAP, which distorts distances.
 """
 
 import re
@@ -18,7 +18,7 @@ SENSORY = frozenset({"3a", "3b"})
 BIN_MM = 2.0
 MAX_DISTANCE_MM = 20.0
 MIN_PAIRS = 30
-# Per brain and hemisphere: enough for a mean, few enough for all their pairs.
+# Per brain and hemisphere: enough for a mean, and few enough to look at all pairs.
 _MAX_ROWS = 4000
 _KINDS = ("across", "within", "other")
 
@@ -28,8 +28,8 @@ def central_sulcus_step(
 ) -> dict[str, object]:
     """Compare cosine distances of features across the central sulcus with those at the same distance elsewhere.
 
-    Pairs are within one brain and hemisphere. Every bin of 2 mm counts by its pairs across the sulcus, so that all
-    three kinds have the same distribution of distances.
+    Pairs are within one brain and hemisphere. Bins of 2 mm are weighted by their number of pairs across the sulcus, so
+    that all three kinds of pairs have the same distribution of distances.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def central_sulcus_step(
     rows : DataFrame
         N rows with `brain`, `hemisphere`, `annotated_area` and `ref_x_mm` … `ref_z_mm`.
     names : DataFrame
-        `index` and `name` of annotated areas; a gyrus stands in brackets behind the name, as in Julich-Brain.
+        `index` and `name` of annotated areas; the gyrus is in parentheses at the end of the name, as in Julich-Brain.
 
     Returns
     -------
@@ -61,7 +61,7 @@ def central_sulcus_step(
 
 
 def _pairs(joined: pd.DataFrame, unit: np.ndarray, index: np.ndarray, generator: np.random.Generator) -> pd.DataFrame:
-    """Pairs of one hemisphere: kind, bin of distance, cosine distance of the features."""
+    """Return pairs of one hemisphere: `kind`, `bin` of distance, and `apart`, the cosine distance of the features."""
     of_banks = joined["bank"].to_numpy()[index] != ""
     rest = index[~of_banks]
     room = max(0, _MAX_ROWS - int(of_banks.sum()))
@@ -124,5 +124,5 @@ def _bank(name: str) -> str:
 
 
 def _gyrus(name: str) -> str:
-    found = re.search(r"\(([^()]+)\)\s*$", name)
-    return found.group(1) if found else ""
+    gyrus = re.search(r"\(([^()]+)\)\s*$", name)
+    return gyrus.group(1) if gyrus else ""

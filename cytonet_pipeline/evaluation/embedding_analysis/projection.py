@@ -1,37 +1,41 @@
-"""The UMAP of an encoder: coordinates of a sample of patches, how brains and areas lie in it, and its surface map.
+"""The UMAP of an encoder: coordinates of a sample of patches, how brains and areas separate, and surface maps.
 
-What is drawn from it is `reporting`'s business.
+Figures of it are drawn in `reporting`.
 """
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from cytonet_pipeline.dataset import Dataset
 from cytonet_pipeline.errors import DataFault
-from cytonet_pipeline.evaluation.embedding_analysis.analysis import analyse_embedding
-from cytonet_pipeline.evaluation.embedding_analysis.pca import align, principal_components
+from cytonet_pipeline.evaluation.embedding_analysis.brain_separation import brain_separation
+from cytonet_pipeline.evaluation.embedding_analysis.central_sulcus import central_sulcus_step
+from cytonet_pipeline.evaluation.embedding_analysis.reduction import (
+    MAX_FIT_ROWS,
+    MIN_ROWS,
+    align,
+    principal_components,
+    umap_coordinates,
+)
 from cytonet_pipeline.evaluation.embedding_analysis.surface_map import onto_surface, reach_mm, write_func
-from cytonet_pipeline.evaluation.embedding_analysis.umap_fit import MAX_FIT_ROWS, MIN_ROWS, umap_coordinates
 from cytonet_pipeline.evaluation.features.embedding_store import read_embeddings
 from cytonet_pipeline.evaluation.features.evaluation_set import evaluation_set
+from cytonet_pipeline.learning.measures import effective_rank, mean_cosine
 from cytonet_pipeline.progress import task
 from cytonet_pipeline.registration import ReferenceSpace
 from cytonet_pipeline.settings import EvaluationBlock, Settings
 from cytonet_pipeline.store import (
     REFERENCE_MM,
     Store,
-    read_record,
     write_record,
     write_table,
 )
 
 COMPONENTS = 50
-
-_log = logging.getLogger(__name__)
 
 
 def write_umap(folder: Path, encoder: str, settings: Settings, store: Store, parameters: Mapping[str, object]) -> None:
@@ -40,7 +44,7 @@ def write_umap(folder: Path, encoder: str, settings: Settings, store: Store, par
     Parameters
     ----------
     parameters : mapping
-        What it is made from, for the metadata of the table.
+        What the coordinates are made from, for the metadata of the table.
 
     Raises
     ------
@@ -63,13 +67,8 @@ def write_umap(folder: Path, encoder: str, settings: Settings, store: Store, par
         write_record(folder / "figures.json", figures)
 
 
-def umap_figures_of(encoder: str, store: Store) -> dict[str, object]:
-    """The numbers of an encoder's current UMAP, as written in `figures.json`."""
-    return read_record(store.umap(encoder, store.current_encoder(encoder).name) / "figures.json")
-
-
 def embedded_rows(store: Store, encoder: str, version: str, block: EvaluationBlock) -> tuple[pd.DataFrame, np.ndarray]:
-    """Rows of `evaluation_set` that have features, and those features (N, D) as float32."""
+    """Return the rows of `evaluation_set` that have features, and those features (N, D) as float32."""
     rows = evaluation_set(store, encoder, version, block)
     ids, features = read_embeddings(store, encoder, version)
     place = pd.Index(ids).get_indexer(pd.Index(rows["patch_id"]))
@@ -77,7 +76,7 @@ def embedded_rows(store: Store, encoder: str, version: str, block: EvaluationBlo
 
 
 def project(features: np.ndarray, rows: pd.DataFrame, block: EvaluationBlock) -> tuple[pd.DataFrame, dict[str, object]]:
-    """Reduce features to two UMAP dimensions, the first one turned to rise from posterior to anterior.
+    """Reduce features to two UMAP dimensions, the first with the sign that makes it rise from posterior to anterior.
 
     Parameters
     ----------
@@ -90,7 +89,7 @@ def project(features: np.ndarray, rows: pd.DataFrame, block: EvaluationBlock) ->
     coordinates : DataFrame
         `rows` with `umap_1`, `umap_2` and `pca_1`.
     figures : dict
-        What was done, and with what: for `figures.json`.
+        Numbers and settings, for `figures.json`.
 
     Raises
     ------
@@ -124,10 +123,47 @@ def project(features: np.ndarray, rows: pd.DataFrame, block: EvaluationBlock) ->
     return coordinates, figures
 
 
+def analyse_embedding(
+    features: np.ndarray, rows: pd.DataFrame, names: pd.DataFrame, *, k: int = 20, seed: int = 0
+) -> dict[str, object]:
+    """Measure what features tell beside areas: brains, the central sulcus, and whether they have collapsed.
+
+    Parameters
+    ----------
+    features : (N, D) array
+    rows : DataFrame
+        N rows of `evaluation_set`. The central sulcus is measured on all annotated rows, everything else on the
+        unbiased sample (`in_umap`) where the column exists.
+    names : DataFrame
+        `index` and `name` of annotated areas.
+    k : int
+        Number of neighbours.
+
+    Returns
+    -------
+    dict
+        Numbers that JSON can hold, None where something cannot be measured: `effective_rank`, `mean_cosine`, `brains`
+        (`brain_separation`) and `central_sulcus` (`central_sulcus_step`).
+    """
+    shown = rows["in_umap"].to_numpy() if "in_umap" in rows else np.ones(len(rows), dtype=bool)
+    sample = features[shown]
+    brains = rows.loc[shown, "brain"].to_numpy().astype(str)
+    areas = rows.loc[shown, "annotated_area"].to_numpy()
+    return {
+        "effective_rank": round(float(effective_rank(torch.from_numpy(sample))), 4),
+        "mean_cosine": round(float(mean_cosine(torch.from_numpy(sample))), 5),
+        "brains": brain_separation(sample, brains, areas, k=k, seed=seed),
+        "central_sulcus": central_sulcus_step(features, rows, names, seed=seed),
+    }
+
+
 def _write_surface_maps(
     folder: Path, encoder: str, coordinates: pd.DataFrame, reference: ReferenceSpace, held_out: str
 ) -> dict[str, object]:
-    """First UMAP and PCA dimension on the white surface: of the unseen brain, or of all where it has no patches."""
+    """Write maps of the first UMAP and PCA dimension on the white surface; return their numbers.
+
+    They are of the unseen brain, or of all brains if it has no patches.
+    """
     of_held_out = coordinates[coordinates["brain"] == held_out]
     rows = of_held_out if len(of_held_out) else coordinates
     brains = ", ".join(sorted(rows["brain"].unique()))
@@ -135,7 +171,7 @@ def _write_surface_maps(
     vertices_mm = {side: reference.surface(side, "white")[0] for side in ("L", "R")}
     radius_mm = reach_mm(np.concatenate([vertices_mm["L"], vertices_mm["R"]]), points_mm)
     figures: dict[str, object] = {"brains": brains, "radius_mm": radius_mm}
-    said = {"Brains": brains, "RadiusMillimetres": str(radius_mm), "Surface": "white", "Encoder": encoder}
+    metadata = {"Brains": brains, "RadiusMillimetres": str(radius_mm), "Surface": "white", "Encoder": encoder}
     for side in ("L", "R"):
         of_side = (rows["hemisphere"] == side).to_numpy()
         for column in ("umap_1", "pca_1"):
@@ -143,6 +179,6 @@ def _write_surface_maps(
                 vertices_mm[side], points_mm[of_side], rows.loc[of_side, column].to_numpy(), radius_mm
             )
             name = f"{encoder}_hemi-{side}_desc-{column.replace('_', '')}.func.gii"
-            write_func(folder / name, values, side, said)
+            write_func(folder / name, values, side, metadata)
         figures[f"covered_share_{side}"] = round(float(np.isfinite(values).mean()), 4)
     return figures

@@ -1,4 +1,4 @@
-"""Values of patches averaged onto the white surface of the reference, and as GIFTI files."""
+"""Average values of patches onto the white surface of the reference, and write them as GIFTI files."""
 
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,9 @@ from scipy.spatial import cKDTree
 from cytonet_pipeline.errors import StoreError
 from cytonet_pipeline.store import atomic_file
 
-# Below, a vertex hears a single patch of a dense sample; above, other gyri.
+# With a smaller radius a vertex depends on a single patch, even of a dense sample; with a larger one, on other gyri.
 _MIN_RADIUS_MM, _MAX_RADIUS_MM = 4.0, 10.0
-# So many of the vertices are to have a patch in reach.
+# Share of the vertices that are to have a patch in reach.
 _COVERED_PERCENT = 90
 # nibabel exports these without saying so to type checkers.
 _gifti: Any = nibabel.gifti
@@ -20,7 +20,7 @@ _STRUCTURES = {"L": "CortexLeft", "R": "CortexRight"}
 
 
 def reach_mm(vertices_mm: np.ndarray, points_mm: np.ndarray) -> float:
-    """Radius at which most vertices (V, 3) have one of the points (N, 3) in reach, 4 to 10 mm."""
+    """Return the radius at which most vertices (V, 3) have one of the points (N, 3) in reach, 4 to 10 mm."""
     if len(points_mm) == 0:
         return _MAX_RADIUS_MM
     distance_mm, _ = cKDTree(points_mm).query(vertices_mm)
@@ -31,7 +31,7 @@ def reach_mm(vertices_mm: np.ndarray, points_mm: np.ndarray) -> float:
 def onto_surface(vertices_mm: np.ndarray, points_mm: np.ndarray, values: np.ndarray, radius_mm: float) -> np.ndarray:
     """Average values onto vertices, weighted by a Gaussian of the straight distance (sigma: half the radius).
 
-    Distances are not taken along the surface: where the banks of a sulcus touch, they share patches.
+    Distances are not measured along the surface: where the banks of a sulcus touch, they share patches.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def onto_surface(vertices_mm: np.ndarray, points_mm: np.ndarray, values: np.ndar
     points_mm : (N, 3) array
     values : (N,) array
     radius_mm : float
-        Patches further away do not count.
+        Patches farther away do not count.
 
     Returns
     -------
@@ -55,21 +55,21 @@ def onto_surface(vertices_mm: np.ndarray, points_mm: np.ndarray, values: np.ndar
     return np.divide(weighted, total, out=np.full(len(vertices_mm), np.nan), where=total > 0).astype(np.float32)
 
 
-def write_func(path: Path, values: np.ndarray, hemisphere: str, said: dict[str, str]) -> None:
-    """Write values of vertices as `.func.gii`; `said` goes into the metadata."""
-    meta = _gifti.GiftiMetaData({"AnatomicalStructurePrimary": _STRUCTURES[hemisphere], **said})
+def write_func(path: Path, values: np.ndarray, hemisphere: str, metadata: dict[str, str]) -> None:
+    """Write values of vertices as `.func.gii`, with metadata."""
+    meta = _gifti.GiftiMetaData({"AnatomicalStructurePrimary": _STRUCTURES[hemisphere], **metadata})
     array = _gifti.GiftiDataArray(values.astype(np.float32), intent="NIFTI_INTENT_NONE", datatype="NIFTI_TYPE_FLOAT32")
     with atomic_file(path) as temporary:
         temporary.write_bytes(_gifti.GiftiImage(darrays=[array], meta=meta).to_bytes())
 
 
 def read_func(path: Path) -> np.ndarray:
-    """Values of vertices from a `.func.gii`, (V,) float32.
+    """Read values of vertices from a `.func.gii`, (V,) float32.
 
     Raises
     ------
     StoreError
-        It is not there or not readable.
+        The file is missing or not readable.
     """
     try:
         return np.asarray(_gifti.GiftiImage.from_bytes(path.read_bytes()).darrays[0].data, dtype=np.float32)

@@ -1,7 +1,7 @@
-"""Features of evaluated patches: made once for a version of an encoder, a Parquet file a brain.
+"""Features of evaluated patches: computed once per version of an encoder, one Parquet file per brain.
 
-A brain that is finished has its stamp: a killed run goes on with the next one, and a brain whose index changed is the
-only one that is embedded again.
+A finished brain has its own stamp: a run that was killed continues with the next brain, and after a change only the
+brains whose index changed are embedded again.
 """
 
 import json
@@ -16,9 +16,7 @@ import pyarrow.parquet
 
 from cytonet_pipeline.dataset import Dataset
 from cytonet_pipeline.errors import StoreError
-from cytonet_pipeline.evaluation.features.evaluation_set import (
-    evaluation_set,
-)
+from cytonet_pipeline.evaluation.features.evaluation_set import evaluation_set
 from cytonet_pipeline.evaluation.features.patch_features import features_of
 from cytonet_pipeline.progress import Task, task
 from cytonet_pipeline.settings import Settings
@@ -33,7 +31,7 @@ _log = logging.getLogger(__name__)
 def embed_patches(encoder: str, settings: Settings, store: Store) -> None:
     """Write the features of every patch that the evaluation needs, in a folder per brain.
 
-    A brain whose features are there already, of the same patches, is passed over.
+    A brain is skipped if its features exist and are of the same patches.
     """
     version = store.current_encoder(encoder).name
     dataset = Dataset(settings.data, settings.experiments.dataset)
@@ -46,14 +44,14 @@ def embed_patches(encoder: str, settings: Settings, store: Store) -> None:
 def read_embeddings(
     store: Store, encoder: str, version: str, brains: Sequence[str] | None = None, dtype: type = np.float32
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Features of a version of an encoder.
+    """Read the features of a version of an encoder.
 
     Parameters
     ----------
     brains : sequence of str, optional
-        Only these; default: all that have been embedded.
+        Brains to read; default: all that have been embedded.
     dtype : type
-        They are stored as float16; float32 doubles their size in memory.
+        Features are stored as float16; float32 doubles their size in memory.
 
     Returns
     -------
@@ -63,7 +61,7 @@ def read_embeddings(
     Raises
     ------
     StoreError
-        They have not been computed, or are of a form that is not read any more.
+        The features have not been computed, or are of a version that is not supported any more.
     """
     folder = store.patch_embeddings(encoder, version)
     if brains is None:
@@ -118,8 +116,11 @@ def _embed_brain(
 
 def _read_part(path: Path) -> tuple[np.ndarray, np.ndarray]:
     table = pyarrow.parquet.read_table(path, partitioning=None)
-    said = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-    if said.get("table") != TABLE or said.get("schema_version") not in {str(SCHEMA_VERSION), str(SCHEMA_VERSION - 1)}:
+    metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    if metadata.get("table") != TABLE or metadata.get("schema_version") not in {
+        str(SCHEMA_VERSION),
+        str(SCHEMA_VERSION - 1),
+    }:
         raise StoreError(f"{path}: not features that this version reads.", to_fix="rebuild it with: cytonet run")
     column = table["embedding"].combine_chunks()
     values = column.flatten().to_numpy(zero_copy_only=False)

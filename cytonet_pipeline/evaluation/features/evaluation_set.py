@@ -1,6 +1,6 @@
-"""Which patches of the index an encoder is evaluated on, and what each of them is for.
+"""Which patches of the index an encoder is evaluated on, and the role of each.
 
-Roles are the encoder's own (`sections.parquet` in its folder), not the index's `split`, which stands for the default
+Roles are the encoder's own (`sections.parquet` in its folder), not the index's `split`, which is for the default
 held-out brain. Subsets follow `order`, so that a larger one contains the smaller ones.
 """
 
@@ -28,15 +28,15 @@ _COLUMNS = [
 
 
 def encoder_sections(store: Store, encoder: str, version: str) -> pd.DataFrame:
-    """Sections that an encoder knows of, with their final `role` (table `training_sections`)."""
+    """Read the sections that an encoder knows of, with their final `role` (table `training_sections`)."""
     return read_table(store.encoder(encoder, version) / "sections.parquet", "training_sections")
 
 
 def evaluation_set(store: Store, encoder: str, version: str, block: EvaluationBlock) -> pd.DataFrame:
-    """Rows of the patch index that the evaluation of an encoder needs.
+    """Return the rows of the patch index that the evaluation of an encoder needs.
 
-    Annotated patches of training and validation sections, at most `samples_per_area` an area each; all annotated
-    patches of test sections; and the sample that the UMAP shows. Sections in the gaps are left out.
+    These are annotated patches of training and of validation sections, at most `samples_per_area` per area each; all
+    annotated patches of test sections; and the sample that the UMAP shows. Sections in the gaps are left out.
 
     Returns
     -------
@@ -51,13 +51,13 @@ def evaluation_set(store: Store, encoder: str, version: str, block: EvaluationBl
 
 
 def whole_index(store: Store, sections: pd.DataFrame) -> pd.DataFrame:
-    """Index rows of all sections that have a role other than `gap`, with `role` and `position_mm`."""
+    """Return index rows of all sections that have a role other than `gap`, with `role` and `position_mm`."""
     brains = []
-    for brain, known in sections.groupby("brain", sort=True):
+    for brain, of_brain in sections.groupby("brain", sort=True):
         try:
-            brains.append(_brain_rows(store, str(brain), known))
+            brains.append(_brain_rows(store, str(brain), of_brain))
         except StoreError as error:
-            # A brain that broke after the training is data, not an exception: the others go on.
+            # A brain that broke after training is a data fault, not an exception: the others go on.
             _log.warning("evaluation goes on without sub-%s: %s", brain, error)
     brains = [rows for rows in brains if len(rows)]
     if not brains:
@@ -66,47 +66,47 @@ def whole_index(store: Store, sections: pd.DataFrame) -> pd.DataFrame:
 
 
 def labelled_rows(rows: pd.DataFrame, samples_per_area: int) -> np.ndarray:
-    """Which rows the probes take: all annotated test patches, and a capped number an area for learning.
+    """Return which rows the probes use: all annotated test patches, and a capped number per area for learning.
 
     Returns
     -------
     (N,) bool array
-        Of the learning roles, those with the smallest `order`, `samples_per_area` an area and role.
+        Of the learning roles, those with the smallest `order`, `samples_per_area` per area and role.
     """
     annotated = (rows["annotated_area"] > 0).to_numpy()
-    # Ranked as integers: as floats, orders that differ in their last bits would be ties.
+    # Ranked as integers: as floats, orders that differ only in their last bits would be ties.
     rank = rows.groupby(["role", "annotated_area"])["order"].rank(method="first")
     few_enough = (rank <= samples_per_area).to_numpy()
     return annotated & (few_enough | rows["role"].isin(TEST_ROLES).to_numpy())
 
 
 def umap_sample(rows: pd.DataFrame, every: int) -> np.ndarray:
-    """Which rows the UMAP shows: one in `every` of each brain, those with the smallest `order`.
+    """Return which rows the UMAP shows: one in `every` of each brain, those with the smallest `order`.
 
     Returns
     -------
     (N,) bool array
-        As `order` is a hash this is a random sample, and that for every 50th lies in that for every 5th.
+        As `order` is a hash, this is a random sample; the one of every 50th row lies within the one of every 5th.
     """
     rank = rows.groupby("brain")["order"].rank(method="first")
-    wanted = np.ceil(rows.groupby("brain")["order"].transform("size") / every)
-    return (rank <= wanted).to_numpy()
+    n_shown = np.ceil(rows.groupby("brain")["order"].transform("size") / every)
+    return (rank <= n_shown).to_numpy()
 
 
 def section_positions_mm(store: Store, brain: str) -> dict[str, float]:
-    """Position of each section of a brain along its series (brain mm), by sample; from the index's metadata."""
+    """Return the position of each section along the series of its brain (brain mm), by sample."""
     sections = read_index_parameters(store, brain)["sections"]
-    return {sample: float(said["position_mm"]) for sample, said in sections.items()}
+    return {sample: float(section["position_mm"]) for sample, section in sections.items()}
 
 
 def index_digests(store: Store, brains: Iterable[str]) -> dict[str, str]:
-    """Digest of what the evaluation reads of each brain's index; changes when the index is rebuilt differently."""
+    """Return a digest of what the evaluation reads of each brain's index; it changes when the index changes."""
     return {brain: _index_digest(store, brain) for brain in sorted(set(brains))}
 
 
 def _brain_rows(store: Store, brain: str, sections: pd.DataFrame) -> pd.DataFrame:
     index = read_index(store, brain, columns=_COLUMNS)
-    # The record of every section comes along, and pandas would copy it deeply with every operation.
+    # `attrs` holds a record per section, and pandas would copy it deeply with every operation.
     index.attrs = {}
     index["position_mm"] = index["sample"].map(section_positions_mm(store, brain)).astype(np.float64)
     index["role"] = index["sample"].map(sections.set_index("sample")["role"])

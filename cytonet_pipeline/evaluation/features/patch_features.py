@@ -1,4 +1,4 @@
-"""Features of patches of one brain: where an encoder meets scans. How they are computed is `learning`'s business."""
+"""Features of patches of one brain: an encoder applied to scans. The computation itself is in `learning`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,16 +21,16 @@ def features_of(
     block: DatasetBlock,
     report: Callable[[int], None] | None = None,
 ) -> np.ndarray:
-    """Features of patches of a brain that the encoder knows of.
+    """Compute the features of patches of a brain that the encoder knows of.
 
     Parameters
     ----------
     encoder_folder : Path
-        Folder of the encoder's version; its `sections.parquet` says where scans lie and how they are read.
+        Folder of the encoder's version; its `sections.parquet` has the paths of scans and how to read them.
     rows : DataFrame
         `brain`, `sample`, `x_px`, `y_px` and, for encoders of method `position`, `ref_x_mm`, `ref_y_mm`, `ref_z_mm`.
     report : callable, optional
-        Told the number of patches done since the last time.
+        Called with the number of patches done since the last call.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def features_of(
     Raises
     ------
     DataFault
-        A feature is not finite, or too large for the table's half precision.
+        A feature is not finite, or too large for the half precision of the table.
     """
     scans = SectionScans(brain.root, EncoderFolder(encoder_folder).sections, block.window_of)
     features = embed_patches(encoder_folder, rows, scans, report=report)

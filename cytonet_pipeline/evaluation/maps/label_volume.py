@@ -1,8 +1,8 @@
-"""Predictions on points of sections, carried to the voxels of the reference's cortex.
+"""Label volumes: predictions at points of sections, transferred to the voxels of the reference's cortex.
 
-A voxel takes the prediction of the nearest point of its own hemisphere, but no further than half-way to the next
-section: beyond that nothing was seen, and the voxel stays 0. It is a map of what was predicted on sections, not an
-interpolation: between distant sections it has steps.
+A voxel takes the prediction of the nearest point of its own hemisphere, up to half-way to the next section: beyond that
+there is no data, and the voxel stays 0. The volume shows what was predicted on sections and does not interpolate:
+between distant sections it has steps.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from cytonet_pipeline.errors import StoreError
 from cytonet_pipeline.registration import ReferenceSpace
 from cytonet_pipeline.store import REFERENCE_MM, atomic_file
 
-# However far apart sections lie: further away is another gyrus.
+# Limit, however far apart sections are: a point farther away is on another gyrus.
 MAX_DISTANCE_MM = 8.0
 # nibabel is typed in part.
 _nibabel: Any = nibabel
@@ -37,7 +37,7 @@ class LabelVolume:
     affine : (4, 4) array
         Voxel to RAS mm.
     figures : dict
-        Voxels of cortex, how many of them have a prediction, the limits of distance.
+        Number of cortex voxels and of those with a prediction, and the limits of distance.
     """
 
     labels: np.ndarray
@@ -47,14 +47,14 @@ class LabelVolume:
 
 
 def label_volume(rows: pd.DataFrame, reference: ReferenceSpace, spacing_mm: float) -> LabelVolume:
-    """Carry predictions to the cortex of the reference.
+    """Transfer predictions to the cortex of the reference.
 
     Parameters
     ----------
     rows : DataFrame
         `ref_x_mm` … `ref_z_mm`, `hemisphere`, `predicted_area`, `probability`, `reach_mm`.
     spacing_mm : float
-        Of the grid in a section; a voxel half-way to the next section may lie that much aside.
+        Spacing of the grid in a section: a voxel half-way to the next section may be that far off the nearest point.
     """
     atlas, affine = reference.atlas()
     side = _cortex_sides(reference)[atlas]  # 0: no cortex, 1: left, 2: right
@@ -71,16 +71,16 @@ def label_volume(rows: pd.DataFrame, reference: ReferenceSpace, spacing_mm: floa
         distance_mm, nearest = cKDTree(rows.loc[of_side, list(REFERENCE_MM)].to_numpy(np.float64)).query(
             points_mm, distance_upper_bound=MAX_DISTANCE_MM
         )
-        found = np.isfinite(distance_mm)
-        found[found] = distance_mm[found] <= limit_mm[of_side][nearest[found]]
-        at = tuple(voxels[found].T)
-        labels[at] = ids[nearest[found]]
-        probability[at] = np.where(labels[at] > 0, rows["probability"].to_numpy()[of_side][nearest[found]], 0)
+        reached = np.isfinite(distance_mm)
+        reached[reached] = distance_mm[reached] <= limit_mm[of_side][nearest[reached]]
+        at = tuple(voxels[reached].T)
+        labels[at] = ids[nearest[reached]]
+        probability[at] = np.where(labels[at] > 0, rows["probability"].to_numpy()[of_side][nearest[reached]], 0)
     return LabelVolume(labels, probability, affine, _figures(side > 0, labels, limit_mm, rows, reference))
 
 
 def atlas_ids(areas: np.ndarray, hemisphere: str, reference: ReferenceSpace) -> np.ndarray:
-    """Index of the atlas table for areas of one hemisphere, (N,) uint16; 0 for areas that the atlas does not have."""
+    """Return atlas indices of areas of one hemisphere, (N,) uint16; 0 for areas that the atlas does not have."""
     table = reference.atlas_labels
     own = table[(table["hemisphere"] == hemisphere) & (table["kind"] == "area")]
     index_of = dict(zip(own["area"], own["index"], strict=True))
@@ -88,7 +88,7 @@ def atlas_ids(areas: np.ndarray, hemisphere: str, reference: ReferenceSpace) -> 
 
 
 def label_table(reference: ReferenceSpace) -> pd.DataFrame:
-    """What the labels of such a volume mean: `index`, `name`, `hemisphere`, `area`, `color`."""
+    """Return the label table of such a volume: `index`, `name`, `hemisphere`, `area`, `color`."""
     table = reference.atlas_labels
     return table.loc[table["kind"] == "area", ["index", "name", "hemisphere", "area", "color"]].reset_index(drop=True)
 
@@ -100,7 +100,7 @@ def write_volume(path: Path, data: np.ndarray, affine: np.ndarray) -> None:
     image.set_sform(affine, code="mni")
     image.set_qform(affine, code="mni")
     with atomic_file(path) as temporary:
-        # The name decides whether nibabel compresses, and the temporary one has another ending.
+        # nibabel compresses by the suffix of the name, and the temporary file has another.
         whole = temporary.with_name(f"{temporary.name}.nii.gz")
         try:
             nibabel.save(image, whole)
@@ -110,12 +110,12 @@ def write_volume(path: Path, data: np.ndarray, affine: np.ndarray) -> None:
 
 
 def read_volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Data and affine of a volume that `write_volume` wrote.
+    """Read data and affine of a volume that `write_volume` wrote.
 
     Raises
     ------
     StoreError
-        It is not there or not readable.
+        The file is missing or not readable.
     """
     try:
         image = _nibabel.load(path)
@@ -125,7 +125,7 @@ def read_volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _cortex_sides(reference: ReferenceSpace) -> np.ndarray:
-    """By atlas index: 1 for cortex of the left, 2 of the right, 0 for what is not cortex."""
+    """Return by atlas index 1 for cortex of the left hemisphere, 2 for the right, 0 for anything else."""
     table = reference.atlas_labels
     sides = np.zeros(int(table["index"].max()) + 1, dtype=np.uint8)
     cortex = table[table["kind"].isin(["area", "gap"])]

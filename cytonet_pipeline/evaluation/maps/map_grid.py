@@ -1,4 +1,4 @@
-"""A regular grid of patches over the cortex of every usable section of a brain: where the areas are predicted."""
+"""A regular grid of patches over the cortex of every usable section of a brain, on which areas are predicted."""
 
 from collections.abc import Sequence
 
@@ -25,7 +25,7 @@ def map_grid(
     sections : DataFrame
         The brain's `section_scans`.
     spacing_mm : float
-        Between neighbouring points of a section, in brain mm.
+        Distance between neighbouring points of a section, in brain mm.
 
     Returns
     -------
@@ -42,14 +42,14 @@ def map_grid(
 
 
 def section_grid_px(mask: CortexMask, pixel_um: float, spacing_mm: tuple[float, float]) -> np.ndarray:
-    """Grid points inside a mask.
+    """Return the grid points inside a mask.
 
     Parameters
     ----------
     pixel_um : float
         Full-resolution pixel size of the scan.
     spacing_mm : (float, float)
-        In scan mm, to the right and down.
+        Horizontal and vertical distance of points, in scan mm.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def _section_rows(
         return chain.scan_to_brain(section.sample, xy_mm)
 
     middle_mm = np.array([[section.width_mm / 2, section.height_mm / 2]])
-    # Scans are of shrunken tissue: a millimetre of them is more than one of the brain.
+    # Scans show shrunken tissue: a millimetre of a scan is more than a millimetre of the brain.
     in_scan_mm = spacing_mm / float(np.sqrt(area_scale(to_brain, middle_mm)[0]))
     xy_px = section_grid_px(section.mask(chain, reference), section.pixel_um, (in_scan_mm, in_scan_mm))
     xy_mm = xy_px * section.pixel_um / 1000

@@ -1,4 +1,4 @@
-"""How far apart, on the cortex, a wrong area lies from the right one: neighbours confused are not lobes confused."""
+"""Distance on the cortex between true and predicted area: confusing neighbours is not confusing lobes."""
 
 from pathlib import Path
 
@@ -10,22 +10,22 @@ from cytonet_pipeline.store import Store, atomic_file
 
 
 def medoid_distances_mm(reference_folder: Path, store: Store) -> pd.DataFrame:
-    """Geodesic distances between the medoids of the reference's areas, areas × areas (mm).
+    """Return geodesic distances between the medoids of the reference's areas, areas × areas (mm).
 
-    They take some ten seconds on a full atlas and are the same for every encoder: kept in the store, under the
-    reference's digest.
+    They take about ten seconds to compute on a full atlas and are the same for every encoder: they are cached in the
+    store under the reference's digest.
     """
     reference = ReferenceSpace.load(reference_folder)
-    kept = store.root / "linear_probes" / f".area_distances-{reference.digest}.csv"
-    if not kept.exists():
-        with atomic_file(kept) as temporary:
+    cached = store.root / "linear_probes" / f".area_distances-{reference.digest}.csv"
+    if not cached.exists():
+        with atomic_file(cached) as temporary:
             reference.area_medoid_distances().to_csv(temporary)
-    distances_mm = pd.read_csv(kept, index_col=0)
+    distances_mm = pd.read_csv(cached, index_col=0)
     return distances_mm.set_axis(distances_mm.columns.astype(np.int64), axis=1)
 
 
 def distance_summary(predictions: pd.DataFrame, distances_mm: pd.DataFrame) -> dict[str, dict[str, float | int | None]]:
-    """Mean geodesic distance between the medoids of true and predicted area, by split.
+    """Average the geodesic distance between the medoids of true and predicted area, by split.
 
     Distances are within a hemisphere and between cortical areas of the atlas. Patches of areas that the atlas does not
     have, or whose predicted area it does not have, are left out and counted.
@@ -40,23 +40,24 @@ def distance_summary(predictions: pd.DataFrame, distances_mm: pd.DataFrame) -> d
     Returns
     -------
     dict
-        For each split `mean_mm` over all patches (0 for a hit), `mean_of_errors_mm`, `chance_mm` (the same
-        predictions dealt to the patches at random), `n_patches` and `n_left_out`; means are None without patches.
+        For each split `mean_mm` over all patches (0 for a correct prediction), `mean_of_errors_mm`, `chance_mm` (the
+        same predictions assigned to the patches at random), `n_patches` and `n_left_out`; means are None without
+        patches.
     """
     return {str(split): _of_split(rows, distances_mm) for split, rows in predictions.groupby("split")}
 
 
 def _of_split(rows: pd.DataFrame, distances_mm: pd.DataFrame) -> dict[str, float | int | None]:
     places = [distances_mm.index.get_indexer(pd.Index(rows[name])) for name in ("area", "predicted_area")]
-    true, said = (p[(places[0] >= 0) & (places[1] >= 0)] for p in places)
+    true, predicted = (p[(places[0] >= 0) & (places[1] >= 0)] for p in places)
     table = distances_mm.to_numpy(np.float64)
-    mm = table[true, said]
+    mm = table[true, predicted]
     # Two areas without a common hemisphere have no distance.
     known = np.isfinite(mm)
-    shares = [np.bincount(p[known], minlength=len(table)) / max(known.sum(), 1) for p in (true, said)]
+    shares = [np.bincount(p[known], minlength=len(table)) / max(known.sum(), 1) for p in (true, predicted)]
     return {
         "mean_mm": _mean(mm[known]),
-        "mean_of_errors_mm": _mean(mm[known & (true != said)]),
+        "mean_of_errors_mm": _mean(mm[known & (true != predicted)]),
         "chance_mm": float(shares[0] @ np.nan_to_num(table, posinf=0) @ shares[1]) if known.any() else None,
         "n_patches": int(known.sum()),
         "n_left_out": int(len(rows) - known.sum()),

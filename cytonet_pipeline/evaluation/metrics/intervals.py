@@ -1,8 +1,8 @@
 """95 % intervals by resampling whole blocks of contiguous sections.
 
 Neighbouring sections show nearly the same tissue, so patches and even sections are not independent; blocks at least as
-long as the gap between training and test are taken to be. Blocks are drawn within each brain: the intervals are
-conditional on the brains scored, and one unseen brain says nothing about the next.
+long as the gap between training and test are treated as independent. Blocks are drawn within each brain: the intervals
+are conditional on the brains scored, and one unseen brain says nothing about the next.
 """
 
 import numpy as np
@@ -17,8 +17,8 @@ _LOW, _HIGH = 0.025, 0.975
 def blocks_of_brain(positions_mm: np.ndarray, gap_mm: float) -> np.ndarray:
     """Cut the scored sections of one brain into blocks.
 
-    Sections farther apart than the gap belong to different runs. A run is cut into as many equally long blocks as are
-    at least the gap long; one that is shorter stays whole.
+    Sections farther apart than the gap belong to different runs. A run is cut into as many blocks of equal length as
+    possible that are at least as long as the gap; a shorter run is one block.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def blocks_of_brain(positions_mm: np.ndarray, gap_mm: float) -> np.ndarray:
 
 
 def blocks_of(rows: pd.DataFrame, gap_mm: float) -> tuple[np.ndarray, np.ndarray]:
-    """Blocks of scored patches of several brains.
+    """Assign the scored patches of several brains to blocks.
 
     Parameters
     ----------
@@ -75,23 +75,23 @@ def blocks_of(rows: pd.DataFrame, gap_mm: float) -> tuple[np.ndarray, np.ndarray
 
 
 def draw_blocks(brain_of_block: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """How often each block occurs in each of `n` resamplings, within each brain as many blocks as it has.
+    """Draw how often each block occurs in each of `n` resamplings; every brain keeps its number of blocks.
 
     Returns
     -------
     (n, B) int array
-        The same for the same blocks and seed, whatever is scored on them.
+        Depends only on blocks and seed, so that encoders are scored on the same resamplings.
     """
     random = np.random.Generator(np.random.Philox(seed))
     times = np.zeros((n, len(brain_of_block)), dtype=np.int64)
     for brain in np.unique(brain_of_block):
-        mine = np.flatnonzero(brain_of_block == brain)
-        times[:, mine] = random.multinomial(len(mine), np.full(len(mine), 1 / len(mine)), size=n)
+        of_brain = np.flatnonzero(brain_of_block == brain)
+        times[:, of_brain] = random.multinomial(len(of_brain), np.full(len(of_brain), 1 / len(of_brain)), size=n)
     return times
 
 
 def intervals(predictions: pd.DataFrame, gap_mm: float, n: int, seed: int) -> dict[str, tuple[float, float]]:
-    """95 % interval of each score: percentiles over resampled blocks.
+    """Return the 95 % interval of each score: percentiles over resampled blocks.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
-"""Whether one encoder is better than another: both scored on the same resampled blocks of the same patches.
+"""Pairwise comparison of encoders: both are scored on the same resampled blocks of the same patches.
 
-The spread over training seeds is another question and stands apart: a comparison here is between two trained networks.
+A comparison here is between two trained networks; the spread over training seeds is a separate question.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ COLUMNS = (
 
 
 def compare_pair(a: pd.DataFrame, b: pd.DataFrame, gap_mm: float, n: int, seed: int) -> dict[str, float | int]:
-    """Difference in macro F1 of two encoders on the patches that both were scored on.
+    """Measure the difference in macro F1 of two encoders on the patches that both were scored on.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def compare_pair(a: pd.DataFrame, b: pd.DataFrame, gap_mm: float, n: int, seed: 
     counts = [count_patches(f, block, areas) for f in (a, b)]
     whole = np.ones((1, len(brain_of_block)))
     f1_a, f1_b = (float(c.resampled(whole).scores()["macro_f1"][0]) for c in counts)
-    found: dict[str, float | int] = {
+    comparison: dict[str, float | int] = {
         "n_patches": len(a), "n_blocks": len(brain_of_block), "macro_f1_a": f1_a, "macro_f1_b": f1_b,
         "difference": f1_a - f1_b, "difference_low": np.nan, "difference_high": np.nan, "p": np.nan,
     }  # fmt: skip
@@ -49,14 +49,14 @@ def compare_pair(a: pd.DataFrame, b: pd.DataFrame, gap_mm: float, n: int, seed: 
         times = draw_blocks(brain_of_block, n, seed)
         f1 = [c.resampled(times).scores()["macro_f1"] for c in counts]
         difference = f1[0] - f1[1]
-        found["difference_low"], found["difference_high"] = np.quantile(difference, [0.025, 0.975]).tolist()
+        comparison["difference_low"], comparison["difference_high"] = np.quantile(difference, [0.025, 0.975]).tolist()
         tail = min(int((difference <= 0).sum()), int((difference >= 0).sum()))
-        found["p"] = min(1.0, 2 * (tail + 1) / (n + 1))
-    return found
+        comparison["p"] = min(1.0, 2 * (tail + 1) / (n + 1))
+    return comparison
 
 
 def compare_all(predictions: Mapping[tuple[str, str], pd.DataFrame], gap_mm: float, n: int, seed: int) -> pd.DataFrame:
-    """Every pair of encoders, within each protocol and split.
+    """Compare every pair of encoders within each protocol and split.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def compare_all(predictions: Mapping[tuple[str, str], pd.DataFrame], gap_mm: flo
     Returns
     -------
     DataFrame
-        A row a pair, with `p_holm`: corrected by Holm's method for all pairs of its protocol and split.
+        A row per pair, with `p_holm`: corrected by Holm's method for all pairs of its protocol and split.
     """
     tables = []
     for protocol in sorted({protocol for _, protocol in predictions}):
@@ -76,8 +76,8 @@ def compare_all(predictions: Mapping[tuple[str, str], pd.DataFrame], gap_mm: flo
             for first, second in combinations(encoders, 2):
                 a, b = (_of_split(predictions[name, protocol], split) for name in (first, second))
                 if len(np.intersect1d(a["patch_id"], b["patch_id"])):
-                    said = {"protocol": protocol, "split": split, "encoder_a": first, "encoder_b": second}
-                    rows.append({**said, **compare_pair(a, b, gap_mm, n, seed)})
+                    keys = {"protocol": protocol, "split": split, "encoder_a": first, "encoder_b": second}
+                    rows.append({**keys, **compare_pair(a, b, gap_mm, n, seed)})
             if rows:
                 p = np.array([row["p"] for row in rows], dtype=np.float64)
                 tables.append(pd.DataFrame(rows).assign(p_holm=holm(p))[list(COLUMNS)])
@@ -89,7 +89,7 @@ def _of_split(predictions: pd.DataFrame, split: str) -> pd.DataFrame:
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """P values corrected by Holm's step-down method (Holm 1979); NaN stays NaN and counts as no test."""
+    """Return p values corrected by Holm's step-down method (Holm 1979); NaN stays NaN and counts as no test."""
     corrected = np.full(len(p), np.nan)
     tested = np.flatnonzero(~np.isnan(p))
     order = tested[np.argsort(p[tested], kind="stable")]

@@ -1,6 +1,7 @@
-"""The table of results: all encoders × protocols × seen and unseen brains, from what is current in the store.
+"""The table of results: all encoders × protocols × seen and unseen brains, from the current results in the store.
 
-It is made with whatever is there, and says what is missing. Nothing in it claims to reproduce a published figure.
+It is made from the results that exist, and names those that are missing. Nothing in it claims to reproduce a published
+figure.
 """
 
 import json
@@ -31,8 +32,8 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Results:
-    """What the store holds of results.
+class ProbedEncoders:
+    """Encoders with results in the store, and those without.
 
     Attributes
     ----------
@@ -46,16 +47,16 @@ class Results:
     missing: tuple[str, ...]
 
 
-def results_in(settings: Settings, store: Store) -> Results:
+def probed_encoders(settings: Settings, store: Store) -> ProbedEncoders:
     """Find the results of the current version of every encoder in the store, of whichever experiments file."""
     current = {encoder: store.current_version(encoder) for encoder in store.encoders()}
     versions = {
         encoder: version
         for encoder, version in current.items()
-        if version is not None and _finished(store.linear_probes(encoder, version))
+        if version is not None and _has_results(store.linear_probes(encoder, version))
     }
     wanted = [name for name, block in settings.experiments.encoders.items() if not block.retired]
-    return Results(versions, tuple(name for name in wanted if name not in versions))
+    return ProbedEncoders(versions, tuple(name for name in wanted if name not in versions))
 
 
 def write_metrics(folder: Path, settings: Settings, store: Store) -> pd.DataFrame:
@@ -64,19 +65,20 @@ def write_metrics(folder: Path, settings: Settings, store: Store) -> pd.DataFram
     Returns
     -------
     DataFrame
-        Table `metrics`; empty while no encoder has results.
+        Table `metrics`; empty while no encoder has probed.
     """
-    results = results_in(settings, store)
-    for name in results.missing:
+    probed = probed_encoders(settings, store)
+    for name in probed.missing:
         _log.warning("table of results: encoder %s has no results yet; the table goes on without it", name)
     tables = [
         read_table(store.linear_probes(encoder, version) / "metrics.parquet", "metrics")
-        for encoder, version in results.versions.items()
+        for encoder, version in probed.versions.items()
     ]
-    metrics = pd.concat(tables, ignore_index=True) if tables else table("metrics").empty()
-    comparisons = _comparisons(results, metrics, settings, store)
-    errors = _errors(results, metrics, store)
-    provenance = _provenance(results, metrics, settings, store)
+    # Validated, as results from before a score was added have no values in its columns.
+    metrics = table("metrics").validate(pd.concat(tables, ignore_index=True)) if tables else table("metrics").empty()
+    comparisons = _comparisons(probed, metrics, settings, store)
+    errors = _errors(probed, metrics, store)
+    provenance = _provenance(probed, metrics, settings, store)
     write_table(folder / "metrics.parquet", metrics, "metrics")
     metrics.to_csv(folder / "metrics.csv", index=False)
     comparisons.to_csv(folder / "comparisons.csv", index=False)
@@ -85,36 +87,36 @@ def write_metrics(folder: Path, settings: Settings, store: Store) -> pd.DataFram
     return metrics
 
 
-def _finished(folder: Path) -> bool:
+def _has_results(folder: Path) -> bool:
     return (folder / "inputs.json").exists() and (folder / "metrics.parquet").exists()
 
 
 def _entries(metrics: pd.DataFrame) -> list[tuple[str, str]]:
-    """Encoder and protocol of all rows with all labels."""
+    """Return encoder and protocol of all rows with all labels."""
     pairs = metrics.loc[metrics["labels_per_area"] == 0, ["encoder", "protocol"]].drop_duplicates()
     return list(pairs.itertuples(index=False, name=None))
 
 
-def _errors(results: Results, metrics: pd.DataFrame, store: Store) -> pd.DataFrame:
-    """How far wrong areas lie, and macro F1 by thirds of obliquity: a row an encoder, protocol and split."""
+def _errors(probed: ProbedEncoders, metrics: pd.DataFrame, store: Store) -> pd.DataFrame:
+    """Collect distances of wrong areas and macro F1 by thirds of obliquity: a row per encoder, protocol and split."""
     rows: list[dict[str, object]] = []
     for encoder, protocol in _entries(metrics):
-        folder = store.linear_probes(encoder, results.versions[encoder], protocol)
+        folder = store.linear_probes(encoder, probed.versions[encoder], protocol)
         by_third = pd.read_csv(folder / "obliquity.csv")
         distances = read_record(folder / "distances.json")
-        for split, said in distances.items():
+        for split, summary in distances.items():
             if split in TEST_ROLES:
                 of_split = by_third[by_third["split"] == split]
                 thirds = dict(zip(of_split["tercile"].astype(str), of_split["macro_f1"], strict=True))
-                rows.append({"encoder": encoder, "protocol": protocol, "split": split, **said, **thirds})
+                rows.append({"encoder": encoder, "protocol": protocol, "split": split, **summary, **thirds})
     return pd.DataFrame(rows)
 
 
-def _comparisons(results: Results, metrics: pd.DataFrame, settings: Settings, store: Store) -> pd.DataFrame:
-    """Pairs of encoders on the patches that both predicted, for every protocol with all labels."""
+def _comparisons(probed: ProbedEncoders, metrics: pd.DataFrame, settings: Settings, store: Store) -> pd.DataFrame:
+    """Compare pairs of encoders on the patches that both predicted, for every protocol with all labels."""
     predictions = {
         (encoder, protocol): read_table(
-            store.linear_probes(encoder, results.versions[encoder], protocol) / "predictions.parquet", "predictions"
+            store.linear_probes(encoder, probed.versions[encoder], protocol) / "predictions.parquet", "predictions"
         )
         for encoder, protocol in _entries(metrics)
     }
@@ -125,47 +127,47 @@ def _comparisons(results: Results, metrics: pd.DataFrame, settings: Settings, st
 
 
 def _places(store: Store, predictions: dict[tuple[str, str], pd.DataFrame]) -> pd.DataFrame:
-    """`patch_id`, `brain`, `sample`, `position_mm` of every patch that was predicted."""
-    wanted = np.unique(np.concatenate([np.empty(0, np.uint64), *(p["patch_id"] for p in predictions.values())]))
-    parts = [pd.DataFrame({"patch_id": wanted[:0], "brain": "", "sample": "", "position_mm": 0.0})]
+    """Return `patch_id`, `brain`, `sample`, `position_mm` of every patch that was predicted."""
+    predicted = np.unique(np.concatenate([np.empty(0, np.uint64), *(p["patch_id"] for p in predictions.values())]))
+    parts = [pd.DataFrame({"patch_id": predicted[:0], "brain": "", "sample": "", "position_mm": 0.0})]
     for brain in store.indexed_brains():
         index = read_index(store, brain, columns=["patch_id", "brain", "sample"])
         index.attrs = {}
         index["position_mm"] = index["sample"].map(section_positions_mm(store, brain)).astype(np.float64)
-        parts.append(index[index["patch_id"].isin(wanted)])
+        parts.append(index[index["patch_id"].isin(predicted)])
     return pd.concat(parts, ignore_index=True)
 
 
-def _provenance(results: Results, metrics: pd.DataFrame, settings: Settings, store: Store) -> Provenance:
+def _provenance(probed: ProbedEncoders, metrics: pd.DataFrame, settings: Settings, store: Store) -> Provenance:
     name = Dataset(settings.data, settings.experiments.dataset).name
     classes: dict[str, list[str]] = {}
     for encoder, of_encoder in metrics.groupby("encoder", sort=False):
         held_out, protocol = str(of_encoder["held_out"].iloc[0]), str(of_encoder["protocol"].iloc[0])
-        folder = store.linear_probes(str(encoder), results.versions[str(encoder)], protocol)
+        folder = store.linear_probes(str(encoder), probed.versions[str(encoder)], protocol)
         classes.setdefault(held_out, class_lists(read_record(folder / "probe.json")))
     descriptions = (settings.reference / "template_description.json", settings.data / "dataset_description.json")
-    synthetic = "synthetic" in name.lower() or any(map(says_synthetic, descriptions))
-    return Provenance(sorted({name, *metrics["dataset"]}), synthetic, results.missing, classes)
+    synthetic = "synthetic" in name.lower() or any(map(is_synthetic, descriptions))
+    return Provenance(sorted({name, *metrics["dataset"]}), synthetic, probed.missing, classes)
 
 
 def class_lists(record: dict[str, Any]) -> list[str]:
-    """Sentences on which areas were trained on, scored and left out, from a protocol's `probe.json`."""
+    """Return lines on which areas were trained on, scored and left out, from a protocol's `probe.json`."""
     names: dict[str, str] = record["areas"]
     lines = [f"trained on {len(names)} areas: {', '.join(names.values())}"]
-    for split, said in record["splits"].items():
-        scored = {str(area) for area in said["areas"]}
+    for split, of_split in record["splits"].items():
+        scored = {str(area) for area in of_split["areas"]}
         absent = [name for area, name in names.items() if area not in scored]
-        lines.append(f"{split}: {len(scored)} of them scored{'; not there: ' + ', '.join(absent) if absent else ''}")
-        if said["left_out"]:
-            counts = ", ".join(f"{name} ({n} patches)" for name, n in said["left_out"].items())
-            lines.append(f"{split}: left out, as without training samples: {counts}")
+        lines.append(f"{split}: {len(scored)} of them scored{'; absent: ' + ', '.join(absent) if absent else ''}")
+        if of_split["left_out"]:
+            counts = ", ".join(f"{name} ({n} patches)" for name, n in of_split["left_out"].items())
+            lines.append(f"{split}: left out, having no training samples: {counts}")
     return lines
 
 
-def says_synthetic(description: Path) -> bool:
-    """Whether a description (JSON) has `Synthetic: true`; one that is not there says nothing."""
+def is_synthetic(description: Path) -> bool:
+    """Return whether a description (JSON) has `Synthetic: true`; false where it is missing or unreadable."""
     try:
-        said = json.loads(description.read_text(encoding="utf-8"))
+        fields = json.loads(description.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(said, dict) and bool(said.get("Synthetic", said.get("synthetic", False)))
+    return isinstance(fields, dict) and bool(fields.get("Synthetic", fields.get("synthetic", False)))

@@ -1,6 +1,6 @@
-"""The table of results as people read it: Markdown and LaTeX.
+"""The table of results as text: Markdown and LaTeX.
 
-Formatting only: nothing is computed but the mean of draws.
+This module only formats: it computes nothing but the mean over draws.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -25,18 +25,18 @@ _LATEX = str.maketrans(
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a reader must know before the first number.
+    """Provenance of a table: what a reader must know before the first number.
 
     Attributes
     ----------
     datasets : sequence of str
         Names of the data sets that the rows come from.
     synthetic : bool
-        Data set or reference say that they are synthetic.
+        Whether the data set or the reference is declared synthetic.
     missing : sequence of str
         Encoders without results.
     classes : mapping
-        By held-out brain, what each split was scored on: the class lists, as one sentence each.
+        By held-out brain, the areas that each split was scored on: one line per list.
     """
 
     datasets: Sequence[str]
@@ -45,33 +45,33 @@ class Provenance:
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def sentence(self) -> str:
-        """The first line of every table."""
-        said = f"Data: {', '.join(self.datasets) or 'none yet'}."
+        """Return the first line of every table."""
+        data = f"Data: {', '.join(self.datasets) or 'none yet'}."
         if self.synthetic:
-            said += " Synthetic brains: these figures test the plumbing, not the merit of any method."
-        return said
+            return f"{data} Synthetic brains: these figures test the plumbing, not the merit of any method."
+        return data
 
 
 def markdown_table(
     metrics: pd.DataFrame, errors: pd.DataFrame, comparisons: pd.DataFrame, provenance: Provenance
 ) -> str:
-    """The whole page: provenance, the table, label efficiency, errors, class lists, comparisons."""
+    """Return the whole page: provenance, the table, label efficiency, errors, class lists, comparisons."""
     same, rows = without_constants(main_rows(metrics))
     parts = [provenance.sentence(), _missing(provenance), "## All labels", _markdown(rows), _same(same), _NOTES]
     few = label_rows(metrics)
     if len(few):
-        parts += ["## Few labels an area", "Mean ± standard deviation over draws of labels.", _markdown(few)]
+        parts += ["## Few labels per area", "Mean ± standard deviation over draws of labels.", _markdown(few)]
     if len(errors):
         parts += ["## Errors", _ERRORS, _markdown(error_rows(errors))]
     if provenance.classes:
-        parts += ["## Areas", *(_class_list(held_out, said) for held_out, said in provenance.classes.items())]
+        parts += ["## Areas", *(_class_list(held_out, lines) for held_out, lines in provenance.classes.items())]
     if len(comparisons):
         parts += ["## Encoders compared", _COMPARED, _markdown(comparison_rows(comparisons))]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def latex_table(metrics: pd.DataFrame, provenance: Provenance) -> str:
-    """A plain `tabular` of the main table, to be read with `input`; the provenance stands above it as a comment."""
+    """Return the main table as a plain `tabular` to be read with `input`, with the provenance above it as a comment."""
     same, rows = without_constants(main_rows(metrics))
     lines = [
         f"% {provenance.sentence()} {_same(same)}".rstrip(),
@@ -87,12 +87,12 @@ def latex_table(metrics: pd.DataFrame, provenance: Provenance) -> str:
 
 
 def main_rows(metrics: pd.DataFrame) -> pd.DataFrame:
-    """A row an encoder and protocol with all labels, a column a split and score, as text."""
+    """Return a row per encoder and protocol with all labels and a column per split and score, as text."""
     rows = []
     for keys, of_entry in metrics[metrics["labels_per_area"] == 0].groupby(_KEYS, sort=False):
         row = dict(zip(_KEYS, map(str, keys), strict=True))
         row["samples"] = str(of_entry["pretrain_samples"].iloc[0])
-        by_split = {str(found["split"]): found for found in of_entry.to_dict("records")}
+        by_split = {str(record["split"]): record for record in of_entry.to_dict("records")}
         for split, short in _SPLITS.items():
             for score, title in _HEADINGS.items():
                 row[f"{short} {title}"] = _with_interval(by_split[split], score, wide=score == "macro_f1")
@@ -103,7 +103,7 @@ def main_rows(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def without_constants(rows: pd.DataFrame) -> tuple[dict[str, str], pd.DataFrame]:
-    """Take out what is the same in every row, other than scores: a table of twenty columns is read by nobody."""
+    """Take out columns, other than scores, that are the same in every row, so that the table stays narrow."""
     if len(rows) < 2:
         return {}, rows
     scores = {f"{short} {title}" for short in _SPLITS.values() for title in _HEADINGS.values()}
@@ -112,7 +112,7 @@ def without_constants(rows: pd.DataFrame) -> tuple[dict[str, str], pd.DataFrame]
 
 
 def label_rows(metrics: pd.DataFrame) -> pd.DataFrame:
-    """A row an encoder and protocol that was also run with few labels; a column a split and number of labels."""
+    """Return a row per encoder and protocol that was also run with few labels, and a column per split and number."""
     efficient = metrics.loc[metrics["labels_per_area"] > 0, "protocol"].unique()
     rows = []
     for (encoder, protocol), of_entry in metrics[metrics["protocol"].isin(efficient)].groupby(
@@ -130,7 +130,7 @@ def label_rows(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def error_rows(errors: pd.DataFrame) -> pd.DataFrame:
-    """A row an encoder, protocol and split: distances of predicted areas, and macro F1 by obliquity, as text."""
+    """Return a row per encoder, protocol and split: distances of wrong areas and macro F1 by obliquity, as text."""
     columns = {
         "mean_mm": "mean mm", "mean_of_errors_mm": "errors mm", "chance_mm": "chance mm",
         "low": "F1 straight", "middle": "F1 middle", "high": "F1 oblique",
@@ -145,7 +145,7 @@ def error_rows(errors: pd.DataFrame) -> pd.DataFrame:
 
 
 def comparison_rows(comparisons: pd.DataFrame) -> pd.DataFrame:
-    """A row a pair of encoders, as text."""
+    """Return a row per pair of encoders, as text."""
     return pd.DataFrame(
         {
             "protocol": comparisons["protocol"],
@@ -160,32 +160,32 @@ def comparison_rows(comparisons: pd.DataFrame) -> pd.DataFrame:
 
 
 _NOTES = (
-    "*seen*: test sections of brains whose other sections were trained on; *unseen*: a brain of which nothing was. "
+    "*seen*: test sections of brains whose other sections were trained on; *unseen*: a brain that was not trained on. "
     "Averages over areas run over the areas that occur in the scored sections and have training samples. Brackets: "
-    "95 % interval by resampling blocks of contiguous sections, none with fewer than ten blocks; it is conditional on "
-    "the brains scored. *samples*: patches seen in training the encoder."
+    "95 % interval from resampling blocks of contiguous sections, omitted for fewer than ten blocks; it is conditional "
+    "on the brains scored. *samples*: patches seen in training the encoder."
 )
 _ERRORS = (
     "Geodesic distance within a hemisphere between the medoids of the true and the predicted area: over all patches "
-    "(a hit is 0), over errors, and for the same predictions dealt out at random. Macro F1 in thirds of the angle "
-    "between section and surface normal: the third cut most nearly at right angles, the middle, the most oblique."
+    "(a correct prediction is 0), over errors, and for the same predictions assigned to patches at random. Macro F1 in "
+    "thirds of the angle between section and surface normal: cut most nearly at right angles, middle, most oblique."
 )
 _COMPARED = (
-    "Difference in macro F1 on the same resampled blocks, with its 95 % interval; p values corrected by Holm within "
-    "protocol and split. Two trained networks are compared, not two methods: the spread over seeds is not in here."
+    "Difference in macro F1 on the same resampled blocks, with its 95 % interval; p values with Holm's correction "
+    "within protocol and split. Two trained networks are compared, not two methods: the spread over seeds is separate."
 )
 
 
 def _missing(provenance: Provenance) -> str:
-    return f"Not in here yet: {', '.join(provenance.missing)}." if provenance.missing else ""
+    return f"Encoders without results so far: {', '.join(provenance.missing)}." if provenance.missing else ""
 
 
 def _same(same: Mapping[str, str]) -> str:
     return f"The same in all rows: {', '.join(f'{name} {value}' for name, value in same.items())}." if same else ""
 
 
-def _class_list(held_out: str, said: Sequence[str]) -> str:
-    return "\n".join([f"Held out {held_out}:", "", *(f"* {line}" for line in said)])
+def _class_list(held_out: str, lines: Sequence[str]) -> str:
+    return "\n".join([f"Held-out brain {held_out}:", "", *(f"* {line}" for line in lines)])
 
 
 def _with_interval(row: Mapping[Hashable, Any], score: str, *, wide: bool) -> str:

@@ -1,4 +1,4 @@
-"""Whether features tell brains apart, and whether they step at the central sulcus."""
+"""Whether features separate brains, and whether they change abruptly at the central sulcus."""
 
 import json
 
@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import silhouette_score
 
-from cytonet_pipeline.evaluation.embedding_analysis.analysis import analyse_embedding
 from cytonet_pipeline.evaluation.embedding_analysis.brain_separation import brain_separation, without_brain_means
 from cytonet_pipeline.evaluation.embedding_analysis.central_sulcus import central_sulcus_step
+from cytonet_pipeline.evaluation.embedding_analysis.projection import analyse_embedding
 
 NAMES = pd.DataFrame(
     {
@@ -46,27 +46,27 @@ def smooth_features(rows):
 
 
 def test_features_that_follow_distance_alone_show_no_step(strip):
-    found = central_sulcus_step(smooth_features(strip), strip, NAMES)
+    measured = central_sulcus_step(smooth_features(strip), strip, NAMES)
 
-    assert found["available"]
-    assert found["step_over_other_sulci"] == pytest.approx(1, abs=0.1)
-    assert found["step_over_within"] == pytest.approx(1, abs=0.15)
+    assert measured["available"]
+    assert measured["step_over_other_sulci"] == pytest.approx(1, abs=0.1)
+    assert measured["step_over_within"] == pytest.approx(1, abs=0.15)
 
 
 def test_features_that_jump_at_the_sulcus_show_a_step(strip):
     motor = (strip["annotated_area"] == 49).to_numpy()
     features = np.concatenate([smooth_features(strip), np.where(motor, 1.0, 0.0)[:, None]], axis=1)
 
-    found = central_sulcus_step(features, strip, NAMES)
+    measured = central_sulcus_step(features, strip, NAMES)
 
-    assert found["step_over_within"] > 2
-    assert found["step_over_other_sulci"] > 2
+    assert measured["step_over_within"] > 2
+    assert measured["step_over_other_sulci"] > 2
 
 
-def test_without_the_areas_the_reason_stands_there(strip):
-    found = central_sulcus_step(smooth_features(strip), strip, NAMES[NAMES["index"] < 10])
+def test_without_the_areas_the_reason_is_given(strip):
+    measured = central_sulcus_step(smooth_features(strip), strip, NAMES[NAMES["index"] < 10])
 
-    assert found == {"available": False, "reason": "the annotations name no areas 4a/4p and 3a/3b"}
+    assert measured == {"available": False, "reason": "the annotations name no areas 4a/4p and 3a/3b"}
 
 
 def test_brains_with_an_offset_separate_until_it_is_removed():
@@ -78,11 +78,11 @@ def test_brains_with_an_offset_separate_until_it_is_removed():
         [random.normal(size=(300, 4)) + 3 * np.eye(4)[areas], random.normal(size=(300, 3)) + offset], 1
     )
 
-    found = brain_separation(features, brains, areas, k=10, seed=0)
+    measured = brain_separation(features, brains, areas, k=10, seed=0)
 
-    assert found["same_brain_excess"] > 1.8
-    assert found["same_brain_excess_centred"] == pytest.approx(1, abs=0.15)
-    assert found["silhouette_by_brain"] > 0.1 > abs(found["silhouette_by_brain_centred"])
+    assert measured["same_brain_excess"] > 1.8
+    assert measured["same_brain_excess_centred"] == pytest.approx(1, abs=0.15)
+    assert measured["silhouette_by_brain"] > 0.1 > abs(measured["silhouette_by_brain_centred"])
 
 
 def test_silhouettes_are_those_of_scikit_learn():
@@ -92,19 +92,21 @@ def test_silhouettes_are_those_of_scikit_learn():
     brains = random.choice(["a", "b"], 120)
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
 
-    found = brain_separation(features, brains, areas, k=5, seed=0)
+    measured = brain_separation(features, brains, areas, k=5, seed=0)
 
-    assert found["silhouette_by_brain"] == pytest.approx(silhouette_score(unit, brains), abs=1e-4)
-    assert found["silhouette_by_area"] == pytest.approx(silhouette_score(unit[areas > 0], areas[areas > 0]), abs=1e-4)
+    assert measured["silhouette_by_brain"] == pytest.approx(silhouette_score(unit, brains), abs=1e-4)
+    assert measured["silhouette_by_area"] == pytest.approx(
+        silhouette_score(unit[areas > 0], areas[areas > 0]), abs=1e-4
+    )
 
 
 def test_one_brain_alone_cannot_separate():
-    found = brain_separation(
+    measured = brain_separation(
         np.random.default_rng(0).normal(size=(30, 3)), np.full(30, "B01"), np.zeros(30), k=5, seed=0
     )
 
-    assert found["same_brain_excess"] is None
-    assert found["silhouette_by_area"] is None
+    assert measured["same_brain_excess"] is None
+    assert measured["silhouette_by_area"] is None
 
 
 def test_every_brain_mean_is_zero_after_removal():
@@ -116,7 +118,7 @@ def test_every_brain_mean_is_zero_after_removal():
 
 def test_the_analysis_fits_into_json(strip):
     """NaN is no JSON: what cannot be measured is null with a reason."""
-    found = analyse_embedding(smooth_features(strip).astype(np.float32), strip, NAMES[:0])
+    measured = analyse_embedding(smooth_features(strip).astype(np.float32), strip, NAMES[:0])
 
-    assert json.loads(json.dumps(found, allow_nan=False))["central_sulcus"]["available"] is False
-    assert 1 < found["effective_rank"] <= 2  # a curve in the plane
+    assert json.loads(json.dumps(measured, allow_nan=False))["central_sulcus"]["available"] is False
+    assert 1 < measured["effective_rank"] <= 2  # a curve in the plane

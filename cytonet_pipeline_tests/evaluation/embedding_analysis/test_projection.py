@@ -10,8 +10,7 @@ import pytest
 
 from cytonet_pipeline.errors import DataFault
 from cytonet_pipeline.evaluation.embedding_analysis import projection
-from cytonet_pipeline.evaluation.embedding_analysis.pca import align, principal_components
-from cytonet_pipeline.evaluation.embedding_analysis.umap_fit import umap_coordinates
+from cytonet_pipeline.evaluation.embedding_analysis.reduction import align, principal_components, umap_coordinates
 from cytonet_pipeline.settings import EvaluationBlock
 from cytonet_pipeline.stages import UMAP_PLOTS
 from cytonet_pipeline.store import read_record, read_table
@@ -68,7 +67,7 @@ def test_numbers_say_what_was_done(projected):
 
 
 @pytest.mark.parametrize("side", ["L", "R"])
-def test_the_surface_map_has_a_value_a_vertex_of_the_white_surface(projected, small_brains, side):
+def test_the_surface_map_has_a_value_per_vertex_of_the_white_surface(projected, small_brains, side):
     surface = nibabel.load(small_brains / f"tpl-MNIColin27/tpl-MNIColin27_hemi-{side}_white.surf.gii")
     mapped = nibabel.load(projected.folder / f"{ENCODER}_hemi-{side}_desc-umap1.func.gii")
 
@@ -98,10 +97,10 @@ def test_components_explain_what_a_singular_value_decomposition_says():
     features = np.random.default_rng(0).normal(size=(200, 8)) * np.arange(1, 9)
     singular = np.linalg.svd(features - features.mean(axis=0), compute_uv=False) ** 2
 
-    found = principal_components(features, 3, seed=0)
+    components = principal_components(features, 3, seed=0)
 
-    np.testing.assert_allclose(found.explained, (singular / singular.sum())[:3], rtol=1e-4)
-    assert found.scores.shape == (200, 3)
+    np.testing.assert_allclose(components.explained, (singular / singular.sum())[:3], rtol=1e-4)
+    assert components.scores.shape == (200, 3)
 
 
 def test_align_turns_an_axis_that_runs_the_wrong_way():

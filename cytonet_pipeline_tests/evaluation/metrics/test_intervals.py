@@ -68,9 +68,9 @@ def test_intervals_equal_those_of_a_loop_over_resampled_patches(predictions):
         drawn.append(scores(pd.concat(rows)))
     expected = pd.DataFrame(drawn).quantile([0.025, 0.975])
 
-    found = intervals(predictions, gap_mm=1.0, n=60, seed=7)
+    result = intervals(predictions, gap_mm=1.0, n=60, seed=7)
 
-    for name, (low, high) in found.items():
+    for name, (low, high) in result.items():
         assert [low, high] == pytest.approx(expected[name].tolist()), name
 
 
@@ -85,32 +85,32 @@ def test_fewer_than_ten_blocks_give_no_interval(predictions):
 
 
 def test_an_encoder_equals_itself(predictions):
-    found = compare_pair(predictions, predictions.sample(frac=1, random_state=0), 1.0, 100, seed=0)
+    result = compare_pair(predictions, predictions.sample(frac=1, random_state=0), 1.0, 100, seed=0)
 
-    assert found["difference"] == found["difference_low"] == found["difference_high"] == 0
-    assert found["p"] == 1.0
+    assert result["difference"] == result["difference_low"] == result["difference_high"] == 0
+    assert result["p"] == 1.0
 
 
 def test_a_better_encoder_is_told_from_a_worse(predictions):
     better = predictions.assign(predicted_area=predictions["area"])
 
-    found = compare_pair(better, predictions, 1.0, 200, seed=0)
+    result = compare_pair(better, predictions, 1.0, 200, seed=0)
 
-    assert found["difference_low"] > 0
-    assert found["p"] == pytest.approx(2 / 201)
+    assert result["difference_low"] > 0
+    assert result["p"] == pytest.approx(2 / 201)
 
 
 def test_too_few_blocks_give_a_difference_without_interval(predictions):
-    found = compare_pair(predictions, predictions, gap_mm=4.0, n=100, seed=0)
+    result = compare_pair(predictions, predictions, gap_mm=4.0, n=100, seed=0)
 
-    assert found["difference"] == 0
-    assert np.isnan([found["difference_low"], found["difference_high"], found["p"]]).all()
+    assert result["difference"] == 0
+    assert np.isnan([result["difference_low"], result["difference_high"], result["p"]]).all()
 
 
 def test_only_patches_scored_for_both_are_compared(predictions):
-    found = compare_pair(predictions.iloc[:900], predictions.iloc[300:], 1.0, 20, seed=0)
+    result = compare_pair(predictions.iloc[:900], predictions.iloc[300:], 1.0, 20, seed=0)
 
-    assert found["n_patches"] == 600
+    assert result["n_patches"] == 600
 
 
 def test_every_pair_is_corrected_for_the_others(predictions):

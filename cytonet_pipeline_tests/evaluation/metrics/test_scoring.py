@@ -28,16 +28,16 @@ def predictions():
 
 
 def test_scores_are_those_of_scikit_learn(predictions):
-    found = scores(predictions)
+    scored = scores(predictions)
 
     true, predicted = predictions["area"], predictions["predicted_area"]
     present = np.unique(true)
-    assert found["accuracy"] == pytest.approx((true == predicted).mean())
+    assert scored["accuracy"] == pytest.approx((true == predicted).mean())
     with pytest.warns(UserWarning, match="y_pred contains classes not in y_true"):
-        assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(true, predicted))
-    assert found["macro_f1"] == pytest.approx(f1_score(true, predicted, labels=present, average="macro"))
-    assert found["weighted_f1"] == pytest.approx(f1_score(true, predicted, average="weighted"))
-    assert found["top5_accuracy"] == pytest.approx(predictions["in_top"].mean())
+        assert scored["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(true, predicted))
+    assert scored["macro_f1"] == pytest.approx(f1_score(true, predicted, labels=present, average="macro"))
+    assert scored["weighted_f1"] == pytest.approx(f1_score(true, predicted, average="weighted"))
+    assert scored["top5_accuracy"] == pytest.approx(predictions["in_top"].mean())
 
 
 def test_areas_that_do_not_occur_are_not_averaged_over(predictions):

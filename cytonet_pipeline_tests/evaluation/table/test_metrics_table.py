@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 
-from cytonet_pipeline.evaluation.table.metrics_table import results_in
+from cytonet_pipeline.evaluation.table.metrics_table import probed_encoders
 from cytonet_pipeline.evaluation.table.table_text import comparison_rows
 from cytonet_pipeline.stages import LINEAR_PROBE, METRICS_TABLE
 from cytonet_pipeline.store import read_table
@@ -18,7 +18,7 @@ def test_the_table_is_made_while_an_encoder_is_missing_and_names_it(probed):
     metrics = read_table(probed.store.metrics() / "metrics.parquet", "metrics")
 
     text = (probed.store.metrics() / "metrics.md").read_text()
-    assert "Not in here yet: not_yet." in text
+    assert "Encoders without results so far: not_yet." in text
     assert text.startswith("Data: Made up.")
     assert len(metrics) == len(probed.metrics)
     assert {p.name for p in probed.store.metrics().iterdir()} == {
@@ -30,7 +30,7 @@ def test_the_table_is_empty_before_the_first_probe(made):
     METRICS_TABLE.run(made.settings, None)
 
     assert read_table(made.store.metrics() / "metrics.parquet", "metrics").empty
-    assert results_in(made.settings, made.store).missing == (ENCODER, "not_yet")
+    assert probed_encoders(made.settings, made.store).missing == (ENCODER, "not_yet")
 
 
 def test_synthetic_data_are_called_so_before_the_first_number(probed):
