@@ -1,4 +1,4 @@
-"""Daemons that tests start: in the background, by their pid files, on free ports."""
+"""Daemons that tests start: in the background, found by their pid files, on free ports."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-# Daemons lie where an ordinary user's PATH does not look.
+# Daemons lie in folders that are not in an ordinary user's PATH.
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 
@@ -22,7 +22,7 @@ def daemon(*command: str, variables: Mapping[str, str]) -> None:
 
 
 def end(pid_file: Path) -> None:
-    """Stop the daemon of a pid file, by force after a while."""
+    """Stop the daemon of a pid file; it is killed after a while."""
     pid = send(pid_file, signal.SIGTERM)
     if pid and not until(lambda: not alive(pid), 10, complain=False):
         send(pid_file, signal.SIGKILL)
@@ -30,7 +30,7 @@ def end(pid_file: Path) -> None:
 
 
 def send(pid_file: Path, number: int) -> int | None:
-    """Send a signal to the daemon of a pid file; its pid, None if there is none."""
+    """Send a signal to the daemon of a pid file; returns its pid, None if there is none."""
     try:
         pid = int(pid_file.read_text())
         os.kill(pid, number)
@@ -40,7 +40,7 @@ def send(pid_file: Path, number: int) -> int | None:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs and is no zombie."""
+    """Tell whether a process runs and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -48,12 +48,12 @@ def alive(pid: int) -> bool:
 
 
 def pids() -> list[int]:
-    """All processes."""
+    """List the ids of all processes."""
     return [int(place.name) for place in Path("/proc").iterdir() if place.name.isdigit()]
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now, below those that the system hands out by itself."""
+    """Find ports on which no process listens, below those that the system assigns by itself."""
     first = 20000 + (os.getpid() * 37 + time.monotonic_ns()) % 9000
     free: list[int] = []
     for port in range(first, first + 3000):
@@ -65,10 +65,10 @@ def free_ports(count: int) -> list[int]:
     raise RuntimeError("no free ports")
 
 
-def until(true: Callable[[], object], timeout_s: float, *, complain: bool = True, every_s: float = 0.1) -> bool:
-    """Wait until `true()` holds; `TimeoutError`, or False, if it does not in time."""
+def until(condition: Callable[[], object], timeout_s: float, *, complain: bool = True, every_s: float = 0.1) -> bool:
+    """Wait until `condition()` holds; if it does not in time, raise `TimeoutError` or return False."""
     deadline = time.monotonic() + timeout_s
-    while not true():
+    while not condition():
         if time.monotonic() > deadline:
             if complain:
                 raise TimeoutError(f"still not so after {timeout_s:g} s")

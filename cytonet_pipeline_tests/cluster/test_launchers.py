@@ -1,4 +1,4 @@
-"""The choice of a back-end, and what is asked of it."""
+"""Choosing a back-end, and what the back-ends answer."""
 
 import json
 

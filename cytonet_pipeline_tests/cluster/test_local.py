@@ -1,4 +1,4 @@
-"""Trainings as child processes: started once, found again, stopped with a checkpoint, continued."""
+"""Training in child processes: started once, found again, stopped with a checkpoint, continued."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from cytonet_pipeline.cluster.local import CONTINUE, LocalLauncher
 from cytonet_pipeline.errors import TrainingError
 from cytonet_pipeline.store.processes import birth_of, is_alive
 
-# A training in all that a launcher sees of it: progress, SIGTERM, exit codes; behaviour by files in its folder.
+# Stands in for a training process: progress, SIGTERM, exit codes; files in its folder control its behaviour.
 STAND_IN = """
 import json, os, signal, sys, time
 from pathlib import Path
@@ -54,7 +54,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def slow(folder, launcher):
-    """A training that runs until the file `slow` is gone; whatever is left of it is ended."""
+    """Start a training process that runs until the file `slow` is gone; it is ended afterwards."""
     (folder / "slow").touch()
     attempt = launcher.start(launcher.reserve(folder))
     while not attempt.progress():
@@ -70,7 +70,7 @@ def finished(attempt):
     return code
 
 
-def test_a_training_runs_and_leaves_its_log_and_record(launcher, folder):
+def test_training_runs_and_leaves_its_log_and_record(launcher, folder):
     attempt = launcher.start(launcher.reserve(folder), environment={"SAID": "hello"})
 
     assert finished(attempt) == 0
@@ -83,7 +83,7 @@ def test_a_training_runs_and_leaves_its_log_and_record(launcher, folder):
     assert record["started"] <= record["ended"]
 
 
-def test_a_training_left_by_an_earlier_run_is_found(launcher, folder, slow):
+def test_a_training_process_of_an_earlier_run_is_found(launcher, folder, slow):
     """The web server restarts while the job runs."""
     found = LocalLauncher(launcher.data).running(folder)
 
@@ -112,12 +112,12 @@ def test_train_attaches_to_what_runs_instead_of_starting_a_second_one(launcher, 
     assert seen[-1] == "done"
 
 
-def test_terminate_lets_the_training_write_a_checkpoint(slow):
+def test_terminate_lets_training_write_a_checkpoint(slow):
     assert slow.terminate(grace_s=10) == CONTINUE
     assert slow.progress()["state"] == "interrupted"
 
 
-def test_a_training_that_ignores_the_signal_is_ended_by_force(launcher, folder):
+def test_a_training_process_that_ignores_the_signal_is_killed(launcher, folder):
     deaf = folder / "deaf"
     deaf.write_text(f"#!{sys.executable}\nimport signal, time\nsignal.signal(15, signal.SIG_IGN)\ntime.sleep(60)")
     deaf.chmod(0o755)
@@ -128,8 +128,8 @@ def test_a_training_that_ignores_the_signal_is_ended_by_force(launcher, folder):
     assert attempt.terminate(grace_s=0.1) not in (0, CONTINUE)
 
 
-def test_ranks_in_sessions_of_their_own_are_ended_with_it(launcher, folder):
-    """torchrun gives every rank a session: killing its group leaves them behind."""
+def test_ranks_in_sessions_of_their_own_are_killed_with_it(launcher, folder):
+    """torchrun gives every rank a session of its own: killing its process group leaves them behind."""
     deaf = folder / "deaf"
     rank = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)"
     deaf.write_text(
@@ -154,7 +154,7 @@ def test_ranks_in_sessions_of_their_own_are_ended_with_it(launcher, folder):
     assert not is_alive(rank_pid, record)
 
 
-def test_a_training_that_asks_for_it_is_continued(launcher, folder):
+def test_a_training_process_that_asks_for_it_is_continued(launcher, folder):
     (folder / "requeue").touch()
 
     attempt = launcher.train(folder, every_s=0.01)
@@ -164,7 +164,7 @@ def test_a_training_that_asks_for_it_is_continued(launcher, folder):
     assert first["exit_code"] == CONTINUE
 
 
-def test_a_failure_is_told_with_the_end_of_its_log(launcher, folder):
+def test_a_failure_is_reported_with_the_end_of_its_log(launcher, folder):
     (folder / "broken").touch()
 
     with pytest.raises(TrainingError, match="exit code 1") as fault:
@@ -174,7 +174,7 @@ def test_a_failure_is_told_with_the_end_of_its_log(launcher, folder):
     assert str(folder / "job" / "attempt-1" / "log.txt") in str(fault.value)
 
 
-def test_a_killed_training_of_an_earlier_run_counts_as_failed(launcher, folder, slow):
+def test_a_killed_training_process_of_an_earlier_run_counts_as_failed(launcher, folder, slow):
     found = launcher.running(folder)
     slow._child.kill()
     slow._child.wait()
@@ -207,6 +207,6 @@ def test_several_ranks_go_through_torchrun(launcher, folder):
 
 
 def test_the_room_needs_neither_torch_nor_dagster():
-    script = "import sys, cytonet_pipeline.cluster.local; print({'torch', 'dagster'} & set(sys.modules))"
+    script = "import sys, cytonet_pipeline.cluster.launchers; print({'torch', 'dagster'} & set(sys.modules))"
 
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout.strip() == "set()"

@@ -82,7 +82,7 @@ def _command(job: Job, profile: ClusterProfile, resources: Resources) -> str:
     task = ["srun", "--kill-on-bad-exit=1", f"--nodes={nodes}", "--ntasks-per-node=1"]
     if not job.ranks:
         return shlex.join([*task, profile.python, "-m", *job.arguments])
-    # torchrun passes on only the signals named here; older releases read the first variable instead of the second.
+    # torchrun passes on only the signals named here; older releases read the first two variables.
     signals, patience_s = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1", max(profile.signal_before_s - _KILL_MARGIN_S, 5)
     variables = {
         "TORCHELASTIC_SIGNALS_TO_HANDLE": signals,

@@ -47,7 +47,7 @@ class Sshd:
             f" UserKnownHostsFile {self.folder}/known_hosts\n GlobalKnownHostsFile none\n"
         )
         if os.getuid() == 0:
-            # A privilege separation folder that Debian's service makes at boot.
+            # The privilege separation folder, which Debian's service makes at boot.
             Path("/run/sshd").mkdir(exist_ok=True)
         with (self.folder / "log.txt").open("ab") as log:
             self._process = subprocess.Popen(
@@ -70,31 +70,31 @@ class Sshd:
             self._process = None
 
     def allow(self) -> None:
-        """Let the user's key in."""
+        """Accept the user's key."""
         (self.folder / "authorized_keys").write_text((self.folder / "user.pub").read_text())
 
     def refuse(self) -> None:
-        """Let nobody in, as after a login has expired."""
+        """Refuse every login, as after a login has expired."""
         (self.folder / "authorized_keys").write_text("")
 
     def log(self) -> str:
-        """What the server wrote."""
+        """Return the log of the server."""
         return (self.folder / "log.txt").read_text()
 
     def logins(self) -> int:
-        """How many logins were accepted."""
+        """Count the accepted logins."""
         time.sleep(0.1)
         return self.log().count("Accepted publickey")
 
     def transport(self, **options) -> SshTransport:
-        """A client of it that waits for nothing unless told to."""
+        """Make a client that does not wait before it reconnects, unless `options` say so."""
         given = {"config": self.config, "folder": self.folder, "gap_s": 0.0, **options}
         return SshTransport("cluster", **given)
 
 
 @pytest.fixture
 def sshd():
-    """A server that nobody has logged in to yet."""
+    """Start a server without any login so far."""
     if _SSHD is None:
         pytest.skip("no sshd here: apt-get install openssh-server")
     # Sockets need a short path; those of pytest's folders are too long.

@@ -1,4 +1,4 @@
-"""Finding, joining and judging jobs, against a queue that says what a test has it say."""
+"""Finding, joining and judging jobs, with a queue whose answers the tests determine."""
 
 import json
 import threading
@@ -21,7 +21,7 @@ QUICK = Patience(first_s=0.0, longest_s=0.0, unreachable_s=0.5, forgotten_s=0.2,
 
 
 class Site:
-    """A transport with a queue behind it: jobs by id, and whether anybody answers."""
+    """Transport with a simulated Slurm behind it: jobs by id, outages, refusals."""
 
     def __init__(self) -> None:
         self.jobs: dict[str, JobState] = {}
@@ -34,7 +34,7 @@ class Site:
         self.calls.append(argv[0])
         if self.down:
             self.down -= 1
-            raise TransportDown("nobody answers.")
+            raise TransportDown("no answer.")
         return getattr(self, argv[0])(list(argv), stdin or "")
 
     def sbatch(self, argv, script):
@@ -105,7 +105,7 @@ def write_events(attempt, *events):
         stream.writelines(json.dumps({"nodes": "n[1-2]", "node_count": 2, **event}) + "\n" for event in events)
 
 
-def test_the_intent_stands_before_the_job_and_the_id_after_it(site, folder):
+def test_the_intent_is_written_before_the_submission_and_the_id_after_it(site, folder):
     seen = []
     submit = site.sbatch
     site.sbatch = lambda *args: (
@@ -120,7 +120,7 @@ def test_the_intent_stands_before_the_job_and_the_id_after_it(site, folder):
     assert attempt.record["name"] == site.jobs["1"].name
 
 
-def test_a_job_that_waits_is_found_by_whoever_comes_later(site, folder):
+def test_a_job_that_waits_is_found_by_a_later_process(site, folder):
     started(site, folder)
 
     found = launcher_on(site).running(folder)
@@ -131,7 +131,7 @@ def test_a_job_that_waits_is_found_by_whoever_comes_later(site, folder):
     assert found.tags()["cytonet/slurm_job"] == "1"
 
 
-def test_an_answer_of_sbatch_that_got_lost_does_not_make_a_second_job(site, folder):
+def test_a_lost_answer_of_sbatch_does_not_lead_to_a_second_job(site, folder):
     site.loses_answers = True
     lines = []
     launcher = launcher_on(site, lines)
@@ -156,7 +156,7 @@ def test_a_submission_that_was_interrupted_before_sbatch_is_made_again(site, fol
 
 
 def test_a_job_that_reaches_the_queue_after_its_submitter_was_killed_is_found(site, folder):
-    """`sbatch` outlives whoever called it, and may still be talking to a busy controller."""
+    """`sbatch` outlives the process that called it, and may still be waiting for a busy controller."""
     launcher = launcher_on(site)
     name = new_name(folder)
     write_intent(launcher.reserve(folder), name, "slurm")
@@ -174,7 +174,7 @@ def test_a_job_that_reaches_the_queue_after_its_submitter_was_killed_is_found(si
     assert launcher.running(folder).job_id == "1"
 
 
-def test_a_refused_job_is_told_in_slurms_words_and_is_over(site, folder):
+def test_a_refused_job_is_reported_in_slurms_words_and_is_over(site, folder):
     site.refusal = "invalid partition specified: nowhere"
     launcher = launcher_on(site)
 
@@ -220,14 +220,14 @@ def test_nodes_that_never_wrote_anything_cannot_see_the_store(site, folder):
     assert f"its nodes never wrote to {attempt.place}; they cannot see the store" in attempt.ending()
 
 
-def test_whoever_cancels_on_behalf_of_a_run_is_named_without_accounting(site, folder):
+def test_a_run_that_cancels_its_job_is_named_without_accounting(site, folder):
     attempt = started(site, folder)
 
     assert attempt.terminate(5.0, "Dagster run 1234") == 1
     assert "on behalf of Dagster run 1234" in attempt.ending()
 
 
-def test_a_queue_that_is_silent_for_a_while_ends_nothing(site, folder):
+def test_an_outage_of_the_queue_ends_no_job(site, folder):
     attempt = started(site, folder)
     attempt.poll()
     attempt.changes()
@@ -264,7 +264,7 @@ def test_a_job_that_slurm_has_forgotten_and_that_wrote_no_end_has_failed(site, f
     assert "not known to Slurm any more" in attempt.ending()
 
 
-def test_restarts_nodes_and_hours_are_told_of_a_finished_job(site, folder):
+def test_restarts_nodes_and_hours_are_listed_for_a_finished_job(site, folder):
     attempt = started(site, folder)
     submitted = attempt.record["submitted"]
     for restart, (begin, end, code) in enumerate([(10, 1810, 1), (2000, 3800, 0)]):
@@ -290,7 +290,7 @@ def test_restarts_nodes_and_hours_are_told_of_a_finished_job(site, folder):
     }
 
 
-def test_two_that_submit_at_once_get_one_job(site, folder):
+def test_two_processes_that_submit_at_once_get_one_job(site, folder):
     joined = []
 
     def submit():

@@ -1,4 +1,4 @@
-"""Many that follow a job each, one that asks the queue."""
+"""Several processes that follow one job each, and one question to the queue."""
 
 import threading
 import time
@@ -12,7 +12,7 @@ from cytonet_pipeline.store import write_json
 
 
 class Queue:
-    """Says which jobs it was asked for."""
+    """Queue that records which jobs it was asked about."""
 
     def __init__(self) -> None:
         self.asked: list[list[str]] = []
@@ -23,7 +23,7 @@ class Queue:
         return " ".join(sorted(ids))
 
 
-def test_eight_that_follow_a_job_each_are_answered_by_one_question(tmp_path):
+def test_eight_followers_of_one_job_each_need_one_question(tmp_path):
     queue = Queue()
     for number in range(8):
         QueueCache(tmp_path, "site", fresh_s=0.0).answer([str(number)], queue)
@@ -47,7 +47,7 @@ def test_eight_that_follow_a_job_each_are_answered_by_one_question(tmp_path):
     assert answers == [" ".join(everybody)] * 8
 
 
-def test_a_job_that_nobody_has_asked_about_is_asked_for_at_once(tmp_path):
+def test_a_job_without_a_stored_answer_is_asked_about_at_once(tmp_path):
     queue = Queue()
     board = QueueCache(tmp_path, "site", fresh_s=60.0)
     board.answer(["1"], queue)
@@ -55,7 +55,7 @@ def test_a_job_that_nobody_has_asked_about_is_asked_for_at_once(tmp_path):
     assert board.answer(["2"], queue) == "1 2"
 
 
-def test_clusters_do_not_share_a_board(tmp_path):
+def test_clusters_do_not_share_a_cache(tmp_path):
     queue = Queue()
     QueueCache(tmp_path, "site").answer(["1"], queue)
 
@@ -64,20 +64,20 @@ def test_clusters_do_not_share_a_board(tmp_path):
     assert queue.asked == [["1"], ["1"]]
 
 
-def test_silence_is_pinned_to_nothing(tmp_path):
+def test_an_outage_is_not_stored(tmp_path):
     queue = Queue()
     board = QueueCache(tmp_path, "site", fresh_s=0.0)
     board.answer(["1"], queue)
 
     def silent(ids):
-        raise TransportDown("nobody answers.")
+        raise TransportDown("no answer.")
 
     with pytest.raises(TransportDown):
         board.answer(["1"], silent)
     assert QueueCache(tmp_path, "site", fresh_s=60.0).answer(["1"], silent) == "1"
 
 
-def test_a_board_that_cannot_be_written_only_costs_questions(tmp_path):
+def test_a_cache_that_cannot_be_written_only_costs_questions(tmp_path):
     (tmp_path / "in the way").write_text("")
     queue = Queue()
     board = QueueCache(tmp_path / "in the way" / "board", "site")

@@ -44,12 +44,12 @@ class Accounting:
 
     @staticmethod
     def missing() -> list[str]:
-        """Programs that this machine lacks."""
+        """List the programs that this machine lacks."""
         return [name for name in PROGRAMS if shutil.which(name, path=PATH) is None]
 
     @property
     def lines(self) -> str:
-        """What slurm.conf needs for it."""
+        """Lines that slurm.conf needs for it."""
         return _FOR_SLURM.format(folder=self.folder, port=self.port)
 
     def start(self) -> None:
@@ -104,7 +104,7 @@ class Accounting:
 
     @property
     def _variables(self) -> dict[str, str]:
-        # Two databases would take each other's temporary tables for their own.
+        # Two databases would mix up their temporary tables.
         return {**os.environ, "PATH": PATH, "TMPDIR": str(self.folder / "run")}
 
     def _listens(self) -> bool:

@@ -1,4 +1,4 @@
-"""A throw-away Slurm on this machine: munged, slurmctld and a few slurmd, all in one folder, no root's files touched.
+"""A throw-away Slurm on this machine: munged, slurmctld and a few slurmd, all in one folder, no system files touched.
 
 A test that needs it: `from cytonet_pipeline_tests.cluster.slurm.slurm_cluster import slurm  # noqa: F401`, the marker
 `slurm`, and `xdist_group("slurm")`. Nodes share one address and their names do not resolve.
@@ -98,14 +98,14 @@ class SlurmCluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Variables that make Slurm's commands speak to this cluster."""
+        """Variables with which Slurm's commands use this cluster."""
         return {"SLURM_CONF": str(self.folder / "slurm.conf")}
 
     def start(self) -> None:
         """Bring everything up and wait until all nodes are idle."""
         for name in ("munge", "state", "spool", "log", "run", "jobs", "dev"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-        # munged insists on folders that no group may write to.
+        # munged refuses folders that a group may write to.
         (self.folder / "munge").chmod(0o755)
         self._start_munged()
         self._configure()
@@ -135,7 +135,7 @@ class SlurmCluster:
         end(self.folder / "munge" / "munged.pid")
 
     def kill_node(self, node: str) -> None:
-        """What a power cut does: the daemon and every process of its jobs are gone at once."""
+        """Simulate a power cut: the daemon and every process of its jobs are gone at once."""
         send(self.folder / "run" / f"slurmd-{node}.pid", signal.SIGKILL)
         self._kill_processes_of(node)
 
@@ -151,7 +151,7 @@ class SlurmCluster:
     restart_node = start_node
 
     def stop_node(self, node: str) -> None:
-        """Stop a node's daemon in good order; its jobs go on."""
+        """Stop a node's daemon properly; its jobs go on."""
         end(self.folder / "run" / f"slurmd-{node}.pid")
 
     def stop_controller(self) -> None:
@@ -187,12 +187,12 @@ class SlurmCluster:
         )
 
     def processes(self, node: str | None = None) -> list[int]:
-        """Processes of jobs (and slurmstepd) on a node, or on all."""
+        """List the processes of jobs (and slurmstepd) on a node, or on all nodes."""
         nodes = [node] if node else self.nodes
         return [pid for pid in pids() if any(self._belongs_to(pid, name) for name in nodes)]
 
     def _belongs_to(self, pid: int, node: str) -> bool:
-        """Whether a process is a slurmstepd of the node (it holds its log open) or was started by one."""
+        """Tell whether a process is a slurmstepd of the node (it holds its log open) or was started by one."""
         log = str(self.folder / "log" / f"slurmd-{node}.log")
         try:
             variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
@@ -251,25 +251,25 @@ class SlurmCluster:
 
 
 def missing_packages() -> list[str]:
-    """Programs of Slurm that this machine does not have."""
+    """List the programs of Slurm that this machine lacks."""
     return [name for name in DAEMONS if shutil.which(name, path=PATH) is None]
 
 
 def transport(cluster: SlurmCluster, **variables: str) -> LocalTransport:
-    """Slurm's commands on a cluster, without a change of this process's own variables."""
+    """Make a transport to a cluster without changing the variables of this process."""
     return LocalTransport({**os.environ, **cluster.environment, **variables})
 
 
 @pytest.fixture(scope="session")
 def slurm():
-    """A running cluster of two nodes with four CPUs and two fake GPUs each, without accounting."""
+    """Start a cluster of two nodes with four CPUs and two fake GPUs each, without accounting."""
     with _running() as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="session")
 def slurm_with_accounting():
-    """The same with slurmdbd: sacct answers, and only the account `brains` exists."""
+    """Start a cluster with slurmdbd: sacct answers, and only the account `brains` exists."""
     missing = Accounting.missing()
     if missing:
         pytest.skip(f"no {', '.join(missing)} here: apt-get install slurmdbd mariadb-server-core mariadb-client-core")
@@ -284,7 +284,7 @@ def _running(**options) -> Iterator[SlurmCluster]:
         pytest.skip(f"no {', '.join(missing)} here: apt-get install slurmctld slurmd slurm-client munge")
     if os.getuid() != 0:
         pytest.skip("the throw-away Slurm is only started as root")
-    # Not a folder of pytest's: munged wants all on the way to its socket open to everybody.
+    # Not a folder of pytest's: munged requires all folders above its socket to be readable by everybody.
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
     folder.chmod(0o755)
     cluster = SlurmCluster(folder, **options)

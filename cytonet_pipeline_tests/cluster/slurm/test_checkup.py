@@ -1,4 +1,4 @@
-"""What `cytonet doctor --cluster` says of a sound cluster, and of each thing that is wrong with one."""
+"""What `cytonet doctor --cluster` reports about a sound cluster, and about each possible fault."""
 
 import os
 import subprocess
@@ -31,7 +31,7 @@ def settings(tmp_path) -> Settings:
 
 @pytest.fixture
 def look(slurm, settings, monkeypatch):  # noqa: F811
-    """Examine the throw-away cluster with a profile; what is bad, and all sentences."""
+    """Examine the throw-away cluster with a profile; returns the faults, and the text of all checks."""
     for name, value in slurm.environment.items():
         monkeypatch.setenv(name, value)
 
@@ -57,7 +57,7 @@ class Marked:
 
 class TestOnTheThrowAwaySlurm(Marked):
     def test_a_sound_cluster_is_described(self, look, settings):
-        bad, said = look(setup=(), directives={"comment": "it's a test", "nodelist": "n2"})
+        bad, text = look(setup=(), directives={"comment": "it's a test", "nodelist": "n2"})
 
         assert bad == []
         for words in (
@@ -71,19 +71,19 @@ class TestOnTheThrowAwaySlurm(Marked):
             "GB free in the store",
             "a message and its answer take",
         ):
-            assert words in said
-        # Nothing stays behind, not even a store that was not there.
+            assert words in text
+        # Nothing stays behind, not even the store, which did not exist before.
         assert not settings.store.exists()
 
-    def test_an_unknown_directive_is_told_in_slurms_words_before_any_job(self, look):
-        bad, said = look(directives={"frobnicate": 1})
+    def test_an_unknown_directive_is_reported_in_slurms_words_before_any_job(self, look):
+        bad, text = look(directives={"frobnicate": 1})
 
         assert len(bad) == 1
         assert "unrecognized option '--frobnicate=1'" in bad[0]
         assert "directives" in bad[0]
-        assert "began on" not in said
+        assert "began on" not in text
 
-    def test_a_partition_that_is_not_there_is_told(self, look):
+    def test_a_partition_that_is_not_there_is_reported(self, look):
         bad, _ = look(partition="nowhere")
         assert ["invalid partition specified: nowhere" in text for text in bad] == [True]
 
@@ -91,7 +91,7 @@ class TestOnTheThrowAwaySlurm(Marked):
         bad, _ = look(send={"patch_embeddings": {"gpus_per_node": 99}})
         assert [text.startswith("patch_embeddings: Slurm refuses") for text in bad] == [True]
 
-    def test_a_store_that_the_nodes_cannot_see_is_told(self, look, slurm, settings):  # noqa: F811
+    def test_a_store_that_the_nodes_cannot_see_is_reported(self, look, slurm, settings):  # noqa: F811
         settings.store.mkdir()
         slurm.stop_node("n2")
         slurm.start_node("n2", hidden=settings.store)
@@ -105,12 +105,12 @@ class TestOnTheThrowAwaySlurm(Marked):
 
         assert bad == [f"n2: does not see {settings.store}; put CYTONET_STORE on a file system that the nodes share"]
 
-    def test_data_that_the_nodes_cannot_see_are_told(self, look, settings):
+    def test_data_that_the_nodes_cannot_see_are_reported(self, look, settings):
         settings.data.rmdir()
         bad, _ = look()
         assert ["cannot read" in text and str(settings.data) in text for text in bad] == [True]
 
-    def test_an_environment_without_the_package_is_told(self, look):
+    def test_an_environment_without_the_package_is_reported(self, look):
         bad, _ = look(setup=(*QUICK, "export PYTHONPATH="), python="/usr/bin/python3", launcher=("true",))
 
         assert len(bad) == 1
@@ -118,19 +118,19 @@ class TestOnTheThrowAwaySlurm(Marked):
         assert "cytonet_pipeline" in bad[0]
         assert "correct `python` or `setup`" in bad[0]
 
-    def test_a_python_that_is_not_there_is_told(self, look):
+    def test_a_python_that_is_not_there_is_reported(self, look):
         bad, _ = look(python="/nowhere/bin/python")
         assert ["/nowhere/bin/python does not run there" in text for text in bad] == [True]
 
-    def test_a_launcher_that_is_not_there_is_told(self, look):
+    def test_a_launcher_that_is_not_there_is_reported(self, look):
         bad, _ = look(launcher=("torchrun_jsc",))
         assert bad == ["n1: no command torchrun_jsc; correct `launcher` or `setup` in the profile"]
 
-    def test_gpus_that_torch_does_not_see_are_told(self, look):
+    def test_gpus_that_torch_does_not_see_are_reported(self, look):
         bad, _ = look(gpus_per_node=2)
         assert ["torch sees 0 of the 2 GPUs" in text for text in bad] == [True]
 
-    def test_a_full_quota_is_told(self, look, settings):
+    def test_a_full_quota_is_reported(self, look, settings):
         """Small files still fit; checkpoints do not."""
         settings.store.mkdir()
         mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(settings.store)])
@@ -139,12 +139,12 @@ class TestOnTheThrowAwaySlurm(Marked):
         try:
             bad, _ = look()
         finally:
-            # The job may still be about to end in there.
+            # The job may still be running in there.
             subprocess.run(["umount", "--lazy", str(settings.store)], check=True)
 
         assert ["cannot write 16 MB to the store (No space left on device)" in text for text in bad] == [True]
 
-    def test_a_limit_on_the_size_of_files_is_told(self, look):
+    def test_a_limit_on_the_size_of_files_is_reported(self, look):
         bad, _ = look(setup=(*QUICK, "ulimit -f 8000"))
         assert ["cannot write 16 MB to the store (File too large)" in text for text in bad] == [True]
 
@@ -167,14 +167,14 @@ class TestOnTheThrowAwaySlurm(Marked):
         monkeypatch.delenv("SLURM_CONF")
         away = {"transport": "ssh", "host": "cluster", "ssh_config": sshd.config, "slurm_prefix": ("env", *variables)}
 
-        bad, said = look(**away)
+        bad, text = look(**away)
 
         assert bad == []
-        assert "through ssh to cluster" in said
+        assert "through ssh to cluster" in text
         assert sshd.logins() == 1
         _close(sshd)
 
-    def test_a_login_that_has_expired_is_told(self, look, sshd, monkeypatch):  # noqa: F811
+    def test_a_login_that_has_expired_is_reported(self, look, sshd, monkeypatch):  # noqa: F811
         monkeypatch.setenv("XDG_RUNTIME_DIR", str(sshd.folder))
         sshd.refuse()
 
@@ -228,11 +228,11 @@ def test_a_sound_node_has_nothing_to_fix():
         ({"packs": {"path": "/local", "unwritable": "Permission denied", "free_gb": 0.0}}, "cannot write to `packs`"),
     ],
 )
-def test_what_is_wrong_on_a_node_is_told_in_one_sentence(changes, words):
+def test_what_is_wrong_on_a_node_is_reported_in_one_sentence(changes, words):
     assert [words in text for text, level in levels(**changes).items() if level == "bad"] == [True]
 
 
-def test_without_slurm_here_the_doctor_says_what_to_set(settings, monkeypatch):
+def test_without_slurm_here_the_check_up_says_what_to_set(settings, monkeypatch):
     monkeypatch.setenv("PATH", str(Path(os.devnull).parent))
 
     [check] = check_up(settings, ClusterProfile())

@@ -1,4 +1,4 @@
-"""What several releases of Slurm print for the same ends, with and without accounting."""
+"""Output of several releases of Slurm for the same ends of jobs, with and without accounting."""
 
 import pytest
 
@@ -31,7 +31,7 @@ SQUEUE_24 = """\
 2000127|REQUEUE_HOLD|256|3|job_requeued_in_held_state||1|0:00|cpu=48|N/A|held
 2000128|SIGNALING|0|0|None|jwb0013|1|0:44|cpu=48|N/A|warned
 """
-# sacct of 20.11 to 24.05, with steps; of a requeued job each incarnation has a line where duplicates are shown.
+# sacct of 20.11 to 24.05, with steps; with duplicates shown, each incarnation of a requeued job has a line.
 SACCT = """\
 41|COMPLETED|0:0|3600|jrc[0436-0437]|2|billing=256,cpu=256,gres/gpu=8,mem=900G,node=2|None|cytonet-b
 41.batch|COMPLETED|0:0|3600|jrc0436|1|cpu=128,mem=450G,node=1||batch
@@ -126,7 +126,7 @@ def test_squeue_of_24_05_is_read():
         ("54", "job 54 REQUEUED on n1"),
     ],
 )
-def test_accounting_says_how_each_job_ended(job_id, text):
+def test_accounting_shows_how_each_job_ended(job_id, text):
     """Steps are not jobs; but a step that ran out of memory explains the job that failed with it."""
     assert str(parse_sacct(SACCT)[job_id]) == text
 
@@ -139,7 +139,7 @@ def test_only_jobs_come_out_of_accounting():
 
 
 def test_a_preempted_job_that_ran_again_is_judged_by_its_last_run():
-    """Asked for all incarnations, or by old releases unasked, sacct prints the preempted one first."""
+    """With duplicates, which old releases always show, sacct prints the preempted incarnation first."""
     assert parse_sacct(SACCT)["47"].phase is Phase.COMPLETED
 
 

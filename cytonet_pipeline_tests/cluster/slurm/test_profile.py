@@ -1,4 +1,4 @@
-"""What a cluster profile may say, and how a fault in it is told."""
+"""What a cluster profile may contain, and how a fault in it is reported."""
 
 import re
 
@@ -38,7 +38,7 @@ def test_the_shipped_profiles_are_sound(name):
 
 
 def test_what_the_shipped_profile_calls_a_default_is_one(read):
-    """Its comments show the keys; taking away the marks must leave a valid file."""
+    """Its comments show all keys with their defaults; none may be missing or misspelt."""
     text = (PROJECT / "deploy" / "slurm.yaml").read_text()
     keys = set(re.findall(r"^(?:# )?([a-z_]+):", text, re.MULTILINE))
 
@@ -51,7 +51,7 @@ def test_every_key_is_documented(key):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("node: 2", "node: misspelt, no such key"),
         ("nodes: 0", "nodes: Input should be greater than or equal to 1"),
@@ -70,18 +70,18 @@ def test_every_key_is_documented(key):
         ("nodes: [", "not valid YAML"),
     ],
 )
-def test_a_fault_is_told_with_file_and_key(read, text, said):
-    with pytest.raises(ConfigurationError, match=re.escape(said)) as fault:
+def test_a_fault_is_reported_with_file_and_key(read, text, message):
+    with pytest.raises(ConfigurationError, match=re.escape(message)) as fault:
         read(text)
     assert "site.yaml" in str(fault.value)
 
 
-def test_all_faults_are_told_at_once(read):
+def test_all_faults_are_reported_at_once(read):
     with pytest.raises(ConfigurationError, match="2 faults"):
         read("node: 2\nwalltime: soon\n")
 
 
-def test_a_missing_profile_says_which_variable_names_it(tmp_path):
+def test_the_error_of_a_missing_profile_names_its_variable(tmp_path):
     with pytest.raises(ConfigurationError, match="cannot be read") as fault:
         read_profile(tmp_path / "none.yaml")
     assert "CYTONET_CLUSTER_PROFILE" in fault.value.to_fix
@@ -117,7 +117,7 @@ def test_times_without_quotes_are_times(read):
     assert profile.directives == {"time-min": "10:00:00", "mail-type": "no", "exclusive": True, "nice": 100}
 
 
-def test_a_sent_step_takes_over_what_it_does_not_say(read):
+def test_a_sent_step_inherits_what_it_does_not_set(read):
     profile = read(
         "partition: gpu\naccount: brains\nnodes: 4\ngpus_per_node: 4\ndirectives: {constraint: a100}\n"
         "send: {section_scans: {gpus_per_node: 0, partition: cpu, walltime: 02:00:00}, patch_index: {}}\n"
@@ -135,5 +135,5 @@ def test_a_sent_step_takes_over_what_it_does_not_say(read):
 
 
 def test_a_step_can_differ_in_every_resource_but_nodes():
-    """Steps beside the training are one process each; more nodes would be booked and left idle."""
+    """Steps beside training are one process each; further nodes would be idle."""
     assert set(StepResources.model_fields) == set(Resources.model_fields) - {"nodes"}

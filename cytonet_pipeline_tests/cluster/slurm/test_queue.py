@@ -1,4 +1,4 @@
-"""The queue of a real Slurm: what it takes, what it says, and what is made of its silence."""
+"""The queue of a real Slurm: submissions, states, and outages."""
 
 import os
 import time
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
 
 
 class Counting:
-    """A transport that remembers which commands went through it."""
+    """Transport that records which commands went through it."""
 
     def __init__(self, inner) -> None:
         self.inner = inner
@@ -40,7 +40,7 @@ def queue(slurm):  # noqa: F811
 
 @pytest.fixture
 def submit(queue, tmp_path):
-    """Submit a few lines of shell; whatever still runs at the end is cancelled."""
+    """Submit a few lines of shell; jobs that still run at the end are cancelled."""
     submitted = []
 
     def submit(body: str, *directives: str, name: str = "a-job") -> str:
@@ -55,15 +55,15 @@ def submit(queue, tmp_path):
     until(lambda: all(job is None or job.ended for job in queue.states(submitted).values()), 30)
 
 
-def wait(queue: SlurmQueue, job_id: str, true, timeout_s: float = 60.0) -> JobState:
-    """Follow a job until `true(state)`; its state then."""
+def wait(queue: SlurmQueue, job_id: str, condition, timeout_s: float = 60.0) -> JobState:
+    """Follow a job until `condition(state)` holds, and return its state then."""
     seen: list[JobState] = []
 
     def so() -> bool:
         state = queue.states([job_id])[job_id]
         if state is not None and state not in seen:
             seen.append(state)
-        return state is not None and true(state)
+        return state is not None and condition(state)
 
     try:
         until(so, timeout_s)
@@ -130,7 +130,7 @@ def test_jobs_are_found_by_name_running_and_finished(queue, submit):
     assert queue.find("cytonet-y") == []
 
 
-def test_nobody_knows_a_job_that_never_was(queue):
+def test_a_job_that_never_was_is_unknown(queue):
     assert queue.states(["999998", "999999"]) == {"999998": None, "999999": None}
 
 
@@ -143,7 +143,7 @@ def test_nobody_knows_a_job_that_never_was(queue):
         ("--constraint=quantum", "Invalid feature specification", "profile"),
     ],
 )
-def test_what_slurm_refuses_is_told_in_its_own_words(submit, directive, words, key):
+def test_a_refusal_of_slurm_is_reported_in_its_own_words(submit, directive, words, key):
     with pytest.raises(SubmissionRefused, match=words) as refused:
         submit("true", directive)
     assert key in refused.value.to_fix
@@ -168,7 +168,7 @@ def test_without_slurm_here_the_error_says_what_to_set(tmp_path):
     assert "transport: ssh" in refused.value.to_fix
 
 
-def test_the_version_is_told(queue):
+def test_the_version_is_read(queue):
     assert [part.isdigit() for part in queue.version().split(".")[:2]] == [True, True]
 
 
@@ -191,7 +191,7 @@ def test_a_queue_that_does_not_answer_is_not_the_end_of_a_job(slurm, submit, tmp
     assert "has not answered since" in states["999999"].reason
     assert "Unable to contact slurm controller" in str(queue.outage)
     assert abs(queue.outage.since - before) < 10
-    # Nobody in trouble is asked five times at once.
+    # A queue in trouble is not asked five times at once.
     assert counting.commands == ["squeue"]
     with pytest.raises(TransportDown):
         queue.find("a-job")
@@ -212,7 +212,7 @@ def test_a_controller_that_is_restarted_loses_no_job(slurm, queue, submit):  # n
             queue.submit("#!/bin/sh\ntrue\n")
         assert queue.states([job_id])[job_id].phase is Phase.RUNNING
         assert queue.outage is not None
-        # The second in one minute waits for its turn.
+        # The next question has to wait.
         assert queue._ask_again > time.monotonic()
     finally:
         slurm.start_controller()
@@ -254,7 +254,7 @@ def test_accounting_names_the_account_the_canceller_and_forgotten_jobs(slurm_wit
         queue.submit("#!/bin/sh\n#SBATCH --account=nobodys\ntrue\n")
     assert "`account`" in refused.value.to_fix
 
-    job_id = queue.submit("#!/bin/sh\n#SBATCH --account=brains --job-name=told -o /dev/null --gres=gpu:1\nsleep 60\n")
+    job_id = queue.submit("#!/bin/sh\n#SBATCH --account=brains --job-name=named -o /dev/null --gres=gpu:1\nsleep 60\n")
     wait(queue, job_id, lambda state: state.phase is Phase.RUNNING)
     queue.cancel(job_id)
     until(lambda: "CANCELLED" in slurm_with_accounting.slurm("sacct", "-nPXj", job_id, "-o", "State").stdout, 20)
@@ -265,12 +265,12 @@ def test_accounting_names_the_account_the_canceller_and_forgotten_jobs(slurm_wit
 
 
 def test_a_forgotten_job_is_known_to_accounting_and_its_outage_ends_nothing(slurm_with_accounting, tmp_path):  # noqa: F811
-    """The queue forgets after MinJobAge; slurmdbd is then the only one who knows, and may be away."""
+    """The queue forgets a job after MinJobAge; only slurmdbd knows it then, and may be down."""
     cluster = slurm_with_accounting
     forgetful = tmp_path / "bin"
     forgetful.mkdir()
     job_id = SlurmQueue(transport(cluster)).submit("#!/bin/sh\n#SBATCH --job-name=past -o /dev/null\nexit 4\n")
-    # The database learns of a job bit by bit; the queue remembers it for longer than that takes.
+    # The database receives a job in several steps; the queue remembers it for longer than that.
     until(lambda: "FAILED" in cluster.slurm("sacct", "-nPX", "--name=past", "-o", "State").stdout, 60)
     _break(forgetful / "squeue", "slurm_load_jobs error: Invalid job id specified")
     queue = SlurmQueue(transport(cluster, PATH=f"{forgetful}:{os.environ['PATH']}"))
@@ -291,7 +291,7 @@ def test_a_forgotten_job_is_known_to_accounting_and_its_outage_ends_nothing(slur
     assert queue.states(["999999"]) == {"999999": None}
 
 
-def test_the_same_goes_through_ssh(slurm, sshd):  # noqa: F811
+def test_the_queue_is_reached_through_ssh(slurm, sshd):  # noqa: F811
     variables = [f"{name}={value}" for name, value in slurm.environment.items()]
     queue = SlurmQueue(sshd.transport(), prefix=["env", *variables])
 

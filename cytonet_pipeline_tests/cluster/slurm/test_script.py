@@ -31,7 +31,7 @@ JURECA = ClusterProfile(
     master_suffix="i",
 )
 
-# A training in all that the script sees of it: signals, progress, exit code.
+# Stands in for a training process: signals, progress, exit code.
 STAND_IN = """
 trap 'say interrupted 7; exit 75' USR1 TERM
 say() { echo "{\\"state\\": \\"$1\\", \\"step\\": $2}" > "$FOLDER/progress.json"; }
@@ -40,8 +40,8 @@ for _ in $(seq 300); do [ -e "$FOLDER/go" ] && { say done 9; exit 0; }; sleep 0.
 """
 
 
-def test_the_script_for_the_posters_cluster_is_the_golden_one():
-    """A change of the script is a decision: look at the difference, then write the new text into the file."""
+def test_the_script_for_the_posters_cluster_is_the_recorded_one():
+    """If the script was changed on purpose, review the difference and update the recorded file."""
     job = Job(
         "cytonet-demo-v1-0a1b2c3d", Path("/p/store/job/attempt-1"), "encoder", TRAINING, 4, {"OMP_NUM_THREADS": "32"}
     )
@@ -49,7 +49,7 @@ def test_the_script_for_the_posters_cluster_is_the_golden_one():
     assert render(job, JURECA) == GOLDEN.read_text()
 
 
-def test_the_script_is_valid_bash_whatever_is_in_its_names(tmp_path):
+def test_the_script_is_valid_bash_with_any_names(tmp_path):
     place = tmp_path / "a place with ' and % and $HOME" / "job" / "attempt-1"
     script = render(Job("n", place, "encoder", ("m", "it's"), 2, {"SAID": "$(rm -rf /) 'quoted'"}), JURECA)
 
@@ -101,16 +101,16 @@ class Ran:
             time.sleep(0.02)
 
     def end(self) -> int:
-        self.said, _ = self.process.communicate(timeout=30)
+        self.output, _ = self.process.communicate(timeout=30)
         return self.process.returncode
 
     @property
     def requeued(self) -> bool:
-        told = self.folder / "scontrol.txt"
-        return told.exists() and "requeue 12" in told.read_text()
+        calls = self.folder / "scontrol.txt"
+        return calls.exists() and "requeue 12" in calls.read_text()
 
 
-def test_a_job_that_ends_well_says_so_beside_its_log(tmp_path):
+def test_a_job_that_ends_well_records_it_beside_its_log(tmp_path):
     ran = Ran(tmp_path)
     ran.wait_for_training()
     (tmp_path / "go").touch()
@@ -121,7 +121,7 @@ def test_a_job_that_ends_well_says_so_beside_its_log(tmp_path):
     assert not ran.requeued
 
 
-def test_the_warning_before_the_walltime_reaches_the_training_and_requeues_the_job(tmp_path):
+def test_the_warning_before_the_walltime_reaches_the_training_process_and_requeues_the_job(tmp_path):
     ran = Ran(tmp_path)
     ran.wait_for_training()
     ran.process.send_signal(signal.SIGUSR1)
@@ -165,28 +165,28 @@ def test_a_job_that_gets_nowhere_in_a_whole_walltime_is_not_requeued_for_ever(tm
     assert "raise walltime or lower checkpoint_every" in (ran.place / "fault.txt").read_text()
 
 
-def test_a_store_without_room_is_said_in_one_sentence(tmp_path):
-    """Standing in for a full quota: a folder in the way of the file that is tried."""
+def test_a_full_store_is_reported_in_one_sentence(tmp_path):
+    """A folder in place of the trial file stands in for a full quota."""
     (tmp_path / "job" / "attempt-1" / ".room").mkdir(parents=True)
     ran = Ran(tmp_path)
 
     assert ran.end() == 1
     assert "cannot write to" in (ran.place / "fault.txt").read_text()
-    assert ran.said.count("\n") <= 3
+    assert ran.output.count("\n") <= 3
 
 
-@pytest.mark.parametrize(("python", "told"), [("/usr/bin/env-less/python", "does not run")])
-def test_a_python_that_does_not_run_is_said_in_one_sentence(tmp_path, monkeypatch, python, told):
+@pytest.mark.parametrize(("python", "message"), [("/usr/bin/env-less/python", "does not run")])
+def test_a_python_that_does_not_run_is_reported_in_one_sentence(tmp_path, monkeypatch, python, message):
     monkeypatch.setattr(sys, "executable", python)
 
     ran = Ran(tmp_path)
 
     assert ran.end() == 1
-    assert told in (ran.place / "fault.txt").read_text()
+    assert message in (ran.place / "fault.txt").read_text()
 
 
-def test_a_warning_that_comes_when_the_training_is_done_does_not_start_it_again(tmp_path):
-    """torchrun reports the signal, whatever its ranks have finished meanwhile."""
+def test_a_warning_after_the_end_of_training_does_not_start_it_again(tmp_path):
+    """torchrun reports the signal even if its ranks have finished meanwhile."""
     ran = Ran(tmp_path, STAND_IN.replace("say interrupted 7; exit 75", "say done 9; exit 1"))
     ran.wait_for_training()
     ran.process.send_signal(signal.SIGUSR1)
