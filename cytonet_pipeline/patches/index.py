@@ -91,8 +91,8 @@ def index_brain(
             return digest, left_out
         with atomic_file(target) as temporary:
             shutil.copyfile(unchanged, temporary)
-        parameters = before.parameters[unchanged]
-        return str(parameters["digest"]), int(parameters["left_out"])
+        copied = before.parameters[unchanged]
+        return str(copied["digest"]), int(copied["left_out"])
 
     with ThreadPoolExecutor(workers) as threads:
         made = list(track(threads.map(make, range(len(parts))), f"patches of {brain.name}", total=len(parts)))

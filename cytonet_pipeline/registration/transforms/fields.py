@@ -87,6 +87,11 @@ class Field(PointTransform):
         """Distance between neighbouring grid points along each axis, (dimension,)."""
         return np.linalg.norm(self.grid_to_mm[:-1, :-1], axis=0)
 
+    @cached_property
+    def folds(self) -> Folds:
+        """Where the field folds: searched once, however many inverses are made of it."""
+        return Folds(self)
+
     def inverse(self) -> "FieldInverse":
         """Return the numerical inverse: NaN where there is none."""
         return FieldInverse(self)
@@ -151,16 +156,12 @@ class FieldInverse(PointTransform):
 
     def _map(self, points: np.ndarray) -> np.ndarray:
         solution = solve(self.field.continued, points)
-        covered = self._folds.cover(points, solution)
+        covered = self.field.folds.cover(points, solution)
         unmoved = ~self.field.covers(solution)
         # Not reached from inside: then the point has not moved, if it lies outside the field.
         solution[unmoved] = np.where(self.field.covers(points[unmoved])[:, None], np.nan, points[unmoved])
         solution[covered] = np.nan
         return solution
-
-    @cached_property
-    def _folds(self) -> Folds:
-        return Folds(self.field)
 
     def inverse(self) -> Field:
         """Return the field that this inverts."""
