@@ -79,7 +79,7 @@ class LabelImages:
             images = [(name, p) for name, p in images if scan is not None and name.variant == scan.variant] or images
         if len(images) > 1:
             listed = ", ".join(path.name for _, path in images)
-            return rejected(section, f"several images could be its {self.kind} ({listed}); leave one.")
+            return reject(section, f"several images could be its {self.kind} ({listed}); leave one.")
         if not images:
             return section
         path = images[0][1]
@@ -111,12 +111,12 @@ def _section(sample: str, images: _Found, root: Path, brain: str, stain: str, no
         path=written_path(path, root),
     )
     if not fitting:
-        return rejected(section, other_stain(name.stain, stain))
+        return reject(section, other_stain(name.stain, stain))
     if len(fitting) > 1:
         listed = ", ".join(path.name for _, path in fitting)
-        return rejected(section, f"several scans of the sample ({listed}); say in a section table which one counts.")
+        return reject(section, f"several scans of the sample ({listed}); say in a section table which one counts.")
     if section_number(sample) is None:
-        return rejected(section, f"the sample name {sample} has no section number; give one in a section table.")
+        return reject(section, f"the sample name {sample} has no section number; give one in a section table.")
     return section
 
 
@@ -142,6 +142,6 @@ def _entries(folder: Path) -> Iterator[Path]:
     return (folder / name for name in names if not name.startswith("."))
 
 
-def rejected(section: Section, reason: str) -> Section:
+def reject(section: Section, reason: str) -> Section:
     """Return the section as rejected, with its first fault; a withdrawn one stays withdrawn."""
     return section if section.status != "ok" else replace(section, status="rejected", reason=reason)

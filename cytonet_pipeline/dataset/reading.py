@@ -10,7 +10,7 @@ from pathlib import Path
 from cytonet_pipeline.dataset import matrices, section_table
 from cytonet_pipeline.dataset.areas import Areas, area_table_path, read_areas
 from cytonet_pipeline.dataset.brain import Brain, Section
-from cytonet_pipeline.dataset.discovery import Sections, discover_sections, rejected
+from cytonet_pipeline.dataset.discovery import Sections, discover_sections, reject
 from cytonet_pipeline.dataset.files import sidecar_pixel_um
 from cytonet_pipeline.dataset.matrices import Placement, read_placements
 from cytonet_pipeline.dataset.names import sidecar_of
@@ -26,24 +26,24 @@ SIZE_TOLERANCE = 0.01
 def read_brain(root: Path, brain: str, stain: str, allowed_roots: Sequence[Path]) -> Brain:
     """Read a brain; anything wrong with it or its sections becomes a problem or a reason, not an exception."""
     roots = (root, *allowed_roots)
-    found = _sections(root, brain, stain, roots)
+    result = _sections(root, brain, stain, roots)
     files = find_brain_files(root, brain, roots)
     placements, fault = _placements(matrices.table_path(root, brain), roots)
     if fault:
-        found.problems.append(fault)
-    sections = [_placed(_sized(section), placements, fault, roots) for section in found.sections]
+        result.problems.append(fault)
+    sections = [_with_placement(_with_pixel_size(section), placements, fault, roots) for section in result.sections]
     sections = _reject_reflected(sections, matrices.table_path(root, brain))
     areas, fault = _areas(root)
     sections = [replace(section, areas=areas) for section in sections]
     if fault:
-        found.problems.append(fault)
+        result.problems.append(fault)
     if not sections:
-        found.problems.append(
+        result.problems.append(
             f"no section of sub-{brain}; put scans into sub-{brain}/micr, or a table to "
             f"{section_table.table_path(root, brain).relative_to(root)}."
         )
     elif not any(section.status == "ok" for section in sections):
-        found.problems.append(f"none of the {len(sections)} sections can be used; the first: {sections[0].reason}")
+        result.problems.append(f"none of the {len(sections)} sections can be used; the first: {sections[0].reason}")
     return Brain(
         name=brain,
         root=root,
@@ -51,8 +51,8 @@ def read_brain(root: Path, brain: str, stain: str, allowed_roots: Sequence[Path]
         to_reference=files.to_reference,
         from_reference=files.from_reference,
         surfaces=files.surfaces,
-        problems=(*found.problems, *files.problems),
-        notes=(*found.notes, *_unused(placements, sections)),
+        problems=(*result.problems, *files.problems),
+        notes=(*result.notes, *_unused(placements, sections)),
         sources=(*_sources(root, brain, sections, roots), *files.sources),
     )
 
@@ -74,14 +74,14 @@ def _placements(path: Path, roots: Sequence[Path]) -> tuple[dict[str, Placement]
         return {}, fault.what
 
 
-def _sized(section: Section) -> Section:
+def _with_pixel_size(section: Section) -> Section:
     """Add the pixel size of the sidecar; it takes precedence over the section table."""
     if section.scan is None or section.status == "withdrawn":
         return section
     try:
         pixel_um = sidecar_pixel_um(section.scan)
     except DataFault as fault:
-        return rejected(section, fault.what)
+        return reject(section, fault.what)
     if pixel_um is None:
         return section
     listed, sidecar = section.pixel_um, sidecar_of(section.scan).name
@@ -93,19 +93,19 @@ def _sized(section: Section) -> Section:
     return replace(section, pixel_um=pixel_um, reason=reason)
 
 
-def _placed(section: Section, placements: dict[str, Placement], fault: str, roots: Sequence[Path]) -> Section:
+def _with_placement(section: Section, placements: dict[str, Placement], fault: str, roots: Sequence[Path]) -> Section:
     placement = placements.get(section.sample)
     if placement is None:
         missing = fault or (
             f"no matrix for sample {section.sample}; add its row to "
             f"sub-{section.brain}_from-scan_to-brain_mode-points_xfm.tsv."
         )
-        return rejected(section, missing)
+        return reject(section, missing)
     if placement.fault:
-        return rejected(section, placement.fault)
+        return reject(section, placement.fault)
     section = replace(section, matrix=placement.matrix, warp=placement.warp, warp_origin=placement.warp_origin)
     problems = follow_warp(placement.warp, roots).problems if placement.warp else []
-    return rejected(section, problems[0]) if problems else section
+    return reject(section, problems[0]) if problems else section
 
 
 def _reject_reflected(sections: list[Section], table: Path) -> list[Section]:
@@ -117,7 +117,7 @@ def _reject_reflected(sections: list[Section], table: Path) -> list[Section]:
         "other sections; correct the row, or mirror the scan's plane by its warp if the section was mounted that way."
     )
     return [
-        rejected(s, reason.format(table=table.name, sample=s.sample)) if s.sample in mirrored else s for s in sections
+        reject(s, reason.format(table=table.name, sample=s.sample)) if s.sample in mirrored else s for s in sections
     ]
 
 

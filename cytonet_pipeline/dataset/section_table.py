@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cytonet_pipeline.dataset.brain import Section, written_path
-from cytonet_pipeline.dataset.discovery import LabelImages, Sections, is_stain, other_stain, rejected
+from cytonet_pipeline.dataset.discovery import LabelImages, Sections, is_stain, other_stain, reject
 from cytonet_pipeline.dataset.files import find_named, read_tsv
 from cytonet_pipeline.dataset.names import bare, is_label, section_number
 from cytonet_pipeline.errors import DataFault
@@ -31,7 +31,7 @@ def read_sections(path: Path, root: Path, brain: str, stain: str, roots: Sequenc
         The table cannot be read or lacks a column.
     """
     frame = read_tsv(path, _REQUIRED)
-    found = Sections()
+    result = Sections()
     reader = _RowReader(path, root, brain, stain, roots)
     by_sample: dict[str, list[Section]] = {}
     for number, row in enumerate(frame.to_dict("records"), start=2):
@@ -39,19 +39,19 @@ def read_sections(path: Path, root: Path, brain: str, stain: str, roots: Sequenc
         if is_label(sample):
             by_sample.setdefault(sample, []).append(reader.section(sample, row))
         else:
-            found.problems.append(
+            result.problems.append(
                 f"{path.name}, line {number}: {sample or 'n/a'!r} is no sample_id; use letters, digits and . _ + -."
             )
-    found.sections = [_decided(rows, path) for rows in by_sample.values()]
+    result.sections = [_decide(rows, path) for rows in by_sample.values()]
     # Without the column the table says nothing about masks; with it, n/a means that there is none.
     if "mask" not in frame.columns:
-        found.sections = [LabelImages(root, brain, "mask").attach(s) for s in found.sections]
+        result.sections = [LabelImages(root, brain, "mask").attach(s) for s in result.sections]
     if "annotation" not in frame.columns:
-        found.sections = [LabelImages(root, brain, "annotation").attach(s) for s in found.sections]
-    return found
+        result.sections = [LabelImages(root, brain, "annotation").attach(s) for s in result.sections]
+    return result
 
 
-def _decided(rows: list[Section], path: Path) -> Section:
+def _decide(rows: list[Section], path: Path) -> Section:
     """Return the section of all rows of a sample: the only one that is not withdrawn."""
     standing = [section for section in rows if section.status != "withdrawn"]
     if len(standing) > 1:
@@ -68,16 +68,16 @@ class _RowReader:
         """Return the section of a row, with its first fault if it has any."""
         status, reason = (row.get("status") or "ok").lower(), row.get("reason") or ""
         section = Section(self.brain, sample, 0, None, stain=row.get("stain"), path=row["scan"] or "")
-        section, faults = self._filled(section, row)
+        section, faults = self._fill(section, row)
         if status == "withdrawn":
             return replace(section, status="withdrawn", reason=reason or f"withdrawn in {self.table.name}.")
         if status != "ok":
             faults.insert(0, f"{self.table.name} gives status {status!r}; write ok or withdrawn.")
         if not is_stain(section.stain, self.stain):
             faults.insert(0, other_stain(section.stain, self.stain))
-        return rejected(section, faults[0]) if faults else section
+        return reject(section, faults[0]) if faults else section
 
-    def _filled(self, section: Section, row: dict[Any, Any]) -> tuple[Section, list[str]]:
+    def _fill(self, section: Section, row: dict[Any, Any]) -> tuple[Section, list[str]]:
         """Fill in what can be read of a row; and list the faults of the rest."""
         faults: list[str] = []
 

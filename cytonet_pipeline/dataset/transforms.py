@@ -29,47 +29,47 @@ class BrainFiles:
 
 def find_brain_files(root: Path, brain: str, roots: Sequence[Path]) -> BrainFiles:
     """Find a brain's transforms and surfaces, and report what is missing or doubtful."""
-    found = BrainFiles()
+    files = BrainFiles()
     stem = root / f"derivatives/registration/sub-{brain}/sub-{brain}"
-    found.to_reference = _find(f"{stem}_from-brain_to-{REFERENCE}_mode-points_xfm", found)
-    found.from_reference = _find(f"{stem}_from-{REFERENCE}_to-brain_mode-points_xfm", found)
-    if found.to_reference is None:
-        found.problems.append(
+    files.to_reference = _find(f"{stem}_from-brain_to-{REFERENCE}_mode-points_xfm", files)
+    files.from_reference = _find(f"{stem}_from-{REFERENCE}_to-brain_mode-points_xfm", files)
+    if files.to_reference is None:
+        files.problems.append(
             f"no transform to {REFERENCE}; put sub-{brain}_from-brain_to-{REFERENCE}_mode-points_xfm with one of the "
             f"extensions {' '.join(EXTENSIONS)} into derivatives/registration/sub-{brain}."
         )
-    for path in (found.to_reference, found.from_reference):
+    for path in (files.to_reference, files.from_reference):
         if path is not None:
-            found.sources.append(path)
-            _follow(path, roots, found)
+            files.sources.append(path)
+            _follow(path, roots, files)
     folder = root / f"derivatives/surfaces/sub-{brain}"
     for hemisphere in "LR":
         for kind in _SURFACES:
             path = folder / f"sub-{brain}_hemi-{hemisphere}_{kind}.surf.gii"
             if path.is_file():
-                found.surfaces[f"{hemisphere}_{kind}"] = path
-                found.sources.append(path)
-    return found
+                files.surfaces[f"{hemisphere}_{kind}"] = path
+                files.sources.append(path)
+    return files
 
 
 def follow_warp(path: Path, roots: Sequence[Path]) -> BrainFiles:
     """Find the files that an in-plane warp consists of, itself included."""
-    found = BrainFiles(sources=[path])
-    _follow(path, roots, found)
-    return found
+    files = BrainFiles(sources=[path])
+    _follow(path, roots, files)
+    return files
 
 
-def _find(stem: str, found: BrainFiles) -> Path | None:
+def _find(stem: str, files: BrainFiles) -> Path | None:
     present = [path for extension in EXTENSIONS if (path := Path(stem + extension)).is_file()]
     if len(present) > 1:
         others = ", ".join(path.name for path in present[1:])
-        found.problems.append(
+        files.problems.append(
             f"{present[0].name} is used, but beside it lies {others}; leave only the one that is meant."
         )
     return present[0] if present else None
 
 
-def _follow(path: Path, roots: Sequence[Path], found: BrainFiles) -> None:
+def _follow(path: Path, roots: Sequence[Path], files: BrainFiles) -> None:
     """Collect the members of a JSON chain, and their members; a chain that names itself comes to an end."""
     if path.suffix != ".json":
         return
@@ -78,17 +78,17 @@ def _follow(path: Path, roots: Sequence[Path], found: BrainFiles) -> None:
         if not isinstance(members, list) or not members:
             raise DataFault(f'{path.name} has no list of transforms; write {{"transforms": [{{"path": …}}]}}.')
         for member in members:
-            _follow_member(member, path, roots, found)
+            _follow_member(member, path, roots, files)
     except DataFault as fault:
-        found.problems.append(fault.what)
+        files.problems.append(fault.what)
 
 
-def _follow_member(member: object, chain: Path, roots: Sequence[Path], found: BrainFiles) -> None:
+def _follow_member(member: object, chain: Path, roots: Sequence[Path], files: BrainFiles) -> None:
     text = member.get("path") if isinstance(member, dict) else None
     if not isinstance(text, str):
         raise DataFault(f'{chain.name} has a member without a path; write {{"path": …, "invert": false}}.')
     missing = f"{chain.name} names {text}, which is not there; put it there or correct the path."
     path = find_named_file(text, chain.parent, roots, named_in=chain.name, if_missing=missing)
-    if path not in found.sources:
-        found.sources.append(path)
-        _follow(path, roots, found)
+    if path not in files.sources:
+        files.sources.append(path)
+        _follow(path, roots, files)

@@ -1,4 +1,4 @@
-"""Brains as a whole: what is missing, what they are known by, when they are released."""
+"""Brains as a whole: what is missing, their fingerprints, when they are released."""
 
 import json
 import os
@@ -200,7 +200,7 @@ def test_a_faulty_table_of_areas_is_a_problem(tiny, read):
 
 
 def test_positions_along_the_series_are_those_of_the_middles():
-    """Tilted sections cross outside the tissue, so corners say nothing."""
+    """Tilted sections intersect outside the tissue, so their corners do not show their order."""
     import numpy as np
 
     from cytonet_pipeline.dataset import positions_mm

@@ -79,7 +79,7 @@ def test_two_rows_for_one_sample(tiny, read):
 
 
 @pytest.mark.parametrize(
-    ("warp", "origin", "said"),
+    ("warp", "origin", "expected"),
     [
         ("warps/missing.h5", "corner", "missing.h5 is not there"),
         ("/etc/hostname", "corner", "allowed_roots"),
@@ -87,12 +87,12 @@ def test_two_rows_for_one_sample(tiny, read):
         (None, "middle", "write corner or centre"),
     ],
 )
-def test_a_warp_that_cannot_be_used(warp, origin, said, tiny, read):
+def test_a_warp_that_cannot_be_used(warp, origin, expected, tiny, read):
     rows = tiny.rows()
     rows[1] |= {"warp": warp, "warp_origin": origin}
     tiny.write_matrices(rows)
 
-    assert said in the_fault_of(read())
+    assert expected in the_fault_of(read())
 
 
 def test_a_warp_is_found_beside_the_table_that_names_it(tiny, read):
@@ -148,7 +148,7 @@ def test_two_masks_of_one_sample(tiny, read):
 
 
 @pytest.mark.parametrize(
-    ("sidecar", "said"),
+    ("sidecar", "expected"),
     [
         ("{", "cannot be read as JSON"),
         ("[]", "not a JSON object"),
@@ -159,14 +159,14 @@ def test_two_masks_of_one_sample(tiny, read):
         ({"PixelSize": "64", "PixelSizeUnits": "um"}, "positive"),
     ],
 )
-def test_a_sidecar_that_says_no_sound_pixel_size(sidecar, said, tiny, read):
+def test_a_sidecar_without_a_valid_pixel_size(sidecar, expected, tiny, read):
     path = tiny.scan("0020").with_suffix(".json")
     path.write_text(sidecar if isinstance(sidecar, str) else json.dumps(sidecar))
 
     reason = the_fault_of(read())
 
     assert path.name in reason
-    assert said in reason
+    assert expected in reason
 
 
 @pytest.mark.parametrize(

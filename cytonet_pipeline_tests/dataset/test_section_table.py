@@ -38,7 +38,7 @@ def test_a_withdrawn_section_keeps_its_reason(tiny, read):
 
 
 @pytest.mark.parametrize(
-    ("cells", "said"),
+    ("cells", "expected"),
     [
         ({"scan": "sub-B01/micr/gone.tif"}, "the scan sub-B01/micr/gone.tif is not there"),
         ({"scan": None}, "names no scan"),
@@ -52,10 +52,10 @@ def test_a_withdrawn_section_keeps_its_reason(tiny, read):
         ({"pixel_size_um": "-3"}, "positive number"),
     ],
 )
-def test_a_row_with_a_fault_rejects_its_section_alone(cells, said, tiny, read):
+def test_a_row_with_a_fault_rejects_its_section_alone(cells, expected, tiny, read):
     spoil(tiny, **cells)
 
-    assert said in the_fault_of(read())
+    assert expected in the_fault_of(read())
 
 
 def test_scans_elsewhere_need_an_allowed_root(tiny, read, tmp_path):

@@ -80,7 +80,7 @@ class TinyDataset:
         return path
 
     def rows(self) -> list[dict[str, object]]:
-        """A row of the matrix table a section: 2 mm apart along y."""
+        """Return one row of the matrix table per section, 2 mm apart along y."""
         identity = np.array([[1, 0, 0, -8.0], [0, 0, -1, 0], [0, -1, 0, 6]])
         rows = []
         for number, sample in enumerate(SAMPLES):
@@ -99,7 +99,7 @@ class TinyDataset:
         pd.DataFrame(columns).to_csv(self.root / "participants.tsv", sep="\t", index=False)
 
     def table_rows(self) -> list[dict[str, object]]:
-        """A section table that says what the file names say."""
+        """Return a section table that agrees with the file names."""
         return [
             {
                 "sample_id": sample,

@@ -63,7 +63,7 @@ class Slab:
 
 
 def coronal(y_mm: float, scale: float = 1.0, tilt_deg: float = 0.0) -> np.ndarray:
-    """Matrix of a section at y; a scan shrunken by `scale`; tilted about the x axis through the slab's middle."""
+    """Return the matrix of a section at y, its scan shrunk by `scale`, tilted about the x axis through the slab's middle."""
     tilt = np.deg2rad(tilt_deg)
     down = np.array([0, np.sin(tilt), -np.cos(tilt)]) * scale
     corner = np.array([-WIDTH_MM / 2, y_mm, 2.0]) - down * 7.0 / scale
@@ -82,7 +82,7 @@ def slab_brain(
     warp: PointTransform | None = None,
     to_reference: PointTransform | None = None,
 ) -> Slab:
-    """Make a slab brain with a section at each of `ys_mm`; `mask_px`: pixels a mm of each mask."""
+    """Make a slab brain with a section at each of `ys_mm`; `mask_px`: pixels per mm of each mask."""
     rows, sections, placements = [], [], {}
     for k, y_mm in enumerate(ys_mm):
         sample = f"{1000 + k}"
@@ -107,7 +107,7 @@ def write_slab_mask(path: Path, px_per_mm: int) -> None:
 
 
 def survey_row(brain: str, sample: str, section: int, scale: float = 1.0, masked: bool = True) -> dict:
-    """A sound row of `section_scans`; the scan's pixels are so small that the field of view stays 20 × 14 scan mm."""
+    """Return a valid row of `section_scans`, whose scan has a field of view of 20 × 14 mm."""
     known = SimpleNamespace(digest=f"scan-{brain}-{sample}", mask=f"mask-{brain}-{sample}" if masked else None)
     # Sampling asks for few of the survey's columns: the others stay empty.
     return dict.fromkeys(column.name for column in table("section_scans").columns) | {

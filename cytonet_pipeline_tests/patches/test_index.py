@@ -1,4 +1,4 @@
-"""The patch index: what each column says, on a brain where everything is known."""
+"""The patch index: the values of each column, on a brain where everything is known."""
 
 import logging
 
@@ -28,7 +28,7 @@ def index(slab):
 
 
 class NowhereLeft(Affine):
-    """Knows no place for what lies left of the midline, as the inverse of a folded field does."""
+    """Has no image for points left of the midline, as the inverse of a folded field has none."""
 
     def _map(self, points: np.ndarray) -> np.ndarray:
         mapped = super()._map(points)
@@ -36,7 +36,7 @@ class NowhereLeft(Affine):
         return mapped
 
 
-def test_it_keeps_its_contract_and_is_the_same_every_time(slab, index):
+def test_the_index_keeps_its_contract_and_is_reproducible(slab, index):
     assert [c.name for c in table("patch_index").columns] == list(index.columns)
     assert index.dtypes["patch_id"] == np.uint64
     assert index.dtypes["ref_x_mm"] == np.float32
@@ -109,7 +109,7 @@ def test_normals_go_back_with_the_transposed_jacobian():
     np.testing.assert_allclose(tangential, 90, atol=1e-3)
 
 
-def test_patches_without_a_place_in_the_reference_are_left_out_and_counted(tmp_path, caplog):
+def test_patches_without_a_position_in_the_reference_are_left_out_and_counted(tmp_path, caplog):
     nowhere = NowhereLeft(np.eye(4))
     whole = build_index(*slab_brain(tmp_path, [0.0, 2.0]).arguments())
 
@@ -121,7 +121,7 @@ def test_patches_without_a_place_in_the_reference_are_left_out_and_counted(tmp_p
     assert set(half["patch_id"]) == set(whole.loc[whole["brain_x_mm"] >= 0, "patch_id"])
 
 
-def test_a_mask_that_vanished_costs_its_section_and_nothing_else(tmp_path):
+def test_a_mask_that_vanished_affects_its_section_alone(tmp_path):
     slab = slab_brain(tmp_path, [0.0, 2.0, 4.0])
     slab.brain.sections[1].mask.unlink()
 
@@ -143,7 +143,7 @@ def test_a_brain_without_usable_sections_has_an_empty_index(tmp_path):
     assert read_index_parameters(store, "B01")["sections"] == {}
 
 
-def test_the_index_survives_the_disk_and_says_what_made_it(index, tmp_path):
+def test_a_written_index_reads_back_as_the_same_with_its_parameters(index, tmp_path):
     store = Store(tmp_path)
     stale = store.patch_index("B01") / "part-1.parquet"
     stale.parent.mkdir(parents=True)

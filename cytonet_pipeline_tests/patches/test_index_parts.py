@@ -48,7 +48,7 @@ def bytes_of(folder: Path) -> dict[str, str]:
 
 
 def another_mask(slab: Slab, sample: str) -> None:
-    """Draw a section's mask anew, coarser, as a survey would then find it."""
+    """Replace a section's mask by a coarser one, and its digest as a survey would."""
     k = slab.sections.index[slab.sections["sample"] == sample][0]
     write_slab_mask(slab.brain.sections[k].mask, 3)
     slab.sections.loc[k, "mask_digest"] = "another"
@@ -85,7 +85,7 @@ def test_the_bytes_are_the_same_whatever_the_number_of_workers(tmp_path):
     assert index_brain(one, *slab.arguments()) == index_brain(three, *slab.arguments())
 
 
-def test_nothing_changed_nothing_is_drawn(tmp_path, drawn):
+def test_nothing_is_drawn_if_nothing_changed(tmp_path, drawn):
     slab = slab_brain(tmp_path, YS_MM)
     before = indexed(tmp_path / "before", slab)
     drawn.clear()
@@ -111,7 +111,7 @@ def test_a_changed_mask_redraws_its_own_section_and_gives_what_a_fresh_index_giv
     assert changed == {"part-1.parquet"}
 
 
-def test_a_withdrawn_section_redraws_its_two_neighbours_whose_patches_stay_and_get_company(tmp_path, drawn):
+def test_a_withdrawn_section_redraws_its_two_neighbours_whose_patches_stay_and_are_joined_by_others(tmp_path, drawn):
     slab = slab_brain(tmp_path, YS_MM)
     before = indexed(tmp_path / "before", slab)
     rows = {s: set(r["patch_id"]) for s, r in build_index(*slab.arguments()).groupby("sample")}
@@ -195,7 +195,7 @@ def test_a_damaged_part_is_made_again(tmp_path, drawn):
 
 
 def test_a_changed_section_leaves_another_brain_to_the_byte(tmp_path):
-    """Both brains lie in one data set; the other one's files are made again from what is there then."""
+    """Both brains belong to one data set; the files of the other one are made again afterwards."""
     (tmp_path / "masks").mkdir()
     slab, other = slab_brain(tmp_path / "masks", YS_MM), slab_brain(tmp_path / "masks", YS_MM, name="B02")
     first = bytes_of(indexed(tmp_path / "other", other))

@@ -1,4 +1,4 @@
-"""Points of annotations, for judging left and right."""
+"""Points of annotations, by which left and right are judged."""
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from cytonet_pipeline.registration import Affine, BrainChain, SectionPlacement
 
 @pytest.fixture
 def annotated_brain(tmp_path):
-    """Two sections of 40 × 20 mm; in the first the left half of the picture is area 3, in the second nothing."""
+    """Two sections of 40 × 20 mm; in the first the left half of the image is area 3, in the second nothing."""
     sections, placements, rows = [], {}, []
     for number, sample in enumerate(("0001", "0002")):
         annotation = tmp_path / f"{sample}.tif"
@@ -31,16 +31,16 @@ def annotated_brain(tmp_path):
 
 
 def test_points_lie_where_something_was_annotated(annotated_brain):
-    found = annotated_points(*annotated_brain, n=400)
+    sampled = annotated_points(*annotated_brain, n=400)
 
-    assert len(found.areas) == 200
-    assert set(found.areas) == {3}
-    assert (found.points_mm[:, 0] < 0).all()
-    assert (found.points_mm[:, 1] == 0).all()
-    assert set(found.hemispheres) == {""}
+    assert len(sampled.areas) == 200
+    assert set(sampled.areas) == {3}
+    assert (sampled.points_mm[:, 0] < 0).all()
+    assert (sampled.points_mm[:, 1] == 0).all()
+    assert set(sampled.hemispheres) == {""}
 
 
-def test_a_table_of_areas_may_tell_left_from_right(annotated_brain):
+def test_a_table_of_areas_may_distinguish_left_and_right(annotated_brain):
     brain = annotated_brain[0]
     (brain.root / "derivatives/annotation").mkdir(parents=True)
     (brain.root / "derivatives/annotation/desc-areas_dseg.tsv").write_text("index\tname\themisphere\n3\thOc1\tL\n")
@@ -48,7 +48,7 @@ def test_a_table_of_areas_may_tell_left_from_right(annotated_brain):
     assert set(annotated_points(*annotated_brain, n=50).hemispheres) == {"L"}
 
 
-def test_an_index_that_is_no_number_says_nothing_of_the_other_areas(annotated_brain):
+def test_an_index_that_is_not_a_number_does_not_affect_the_other_areas(annotated_brain):
     brain = annotated_brain[0]
     (brain.root / "derivatives/annotation").mkdir(parents=True)
     table = brain.root / "derivatives/annotation/desc-areas_dseg.tsv"
@@ -57,7 +57,7 @@ def test_an_index_that_is_no_number_says_nothing_of_the_other_areas(annotated_br
     assert set(annotated_points(*annotated_brain, n=50).hemispheres) == {"L"}
 
 
-def test_a_broken_annotation_is_passed_over(annotated_brain):
-    annotated_brain[0].sections[0].annotation.write_bytes(b"rubbish")
+def test_a_broken_annotation_is_skipped(annotated_brain):
+    annotated_brain[0].sections[0].annotation.write_bytes(b"not an image")
 
     assert len(annotated_points(*annotated_brain, n=50).areas) == 0

@@ -1,4 +1,4 @@
-"""Sampling: the same density a mm³ of brain, whatever sections, masks and scans look like."""
+"""Sampling: the same density per mm³ of brain for any sections, masks and scans."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ REPRESENTED_MM = [1.0, 0.75, 1.5, 2.25, 1.25, 0.5]
 
 
 def stretching_warp() -> DisplacementField:
-    """Scan x in 0 … 20 mm is stretched and compressed: x → x + 2 sin(2πx / 20), a scale between 0.37 and 1.63."""
+    """Stretch and compress scan x in 0 … 20 mm: x → x + 2 sin(2πx / 20), a scale between 0.37 and 1.63."""
     x_mm = np.arange(-2.0, 23.0, 0.1)
     shift = np.repeat((2 * np.sin(2 * np.pi * x_mm / WIDTH_MM))[:, None], 40, axis=1)
     to_mm = np.array([[0.1, 0, -2.0], [0, 0.5, -2.0], [0, 0, 1]])

@@ -114,8 +114,8 @@ def test_nothing_learned_from_lies_within_the_gap_of_anything_tested(positions, 
 
     roles = assign_splits(name, at_mm, block, "B20", with_validation=True)
 
-    def at(*wanted: str) -> np.ndarray:
-        return np.array([at_mm[s] for s, role in roles.items() if role in wanted])
+    def at(*requested: str) -> np.ndarray:
+        return np.array([at_mm[s] for s, role in roles.items() if role in requested])
 
     tested, learned = at("seen_brains"), at("train", "validation")
     assert len(tested) >= 1

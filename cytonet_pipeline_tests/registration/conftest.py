@@ -1,4 +1,4 @@
-"""A small reference space with two bumpy hemispheres, gentle random fields, and the real data where they are."""
+"""A small reference space with two bumpy hemispheres, gentle random fields, and the real data if available."""
 
 import os
 from pathlib import Path
@@ -50,7 +50,7 @@ def real(data) -> dict[str, RealBrain]:
 
 @pytest.fixture
 def gentle_field() -> DisplacementField:
-    """3 mm of smooth displacement that ends before the border of its grid, as registrations leave it."""
+    """A smooth displacement of 3 mm that vanishes at the border of its grid, as registration programs write it."""
     return random_field(seed=3, rms_mm=2.0)
 
 
@@ -66,7 +66,7 @@ def random_field(seed: int, rms_mm: float, spacing_mm: float = 6.0, n: int = 26)
 
 
 def sphere(rounds: int) -> Mesh:
-    """Unit sphere: an octahedron whose triangles are divided in four `rounds` times."""
+    """Return a unit sphere: an octahedron whose triangles are divided into four `rounds` times."""
     vertices = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], dtype=float)
     faces = np.array([[x, y, z] if (x + y + z) % 2 == 0 else [x, z, y] for x in (0, 1) for y in (2, 3) for z in (4, 5)])
     for _ in range(rounds):
@@ -88,7 +88,7 @@ def bumpy(mesh: Mesh, radius_mm: float, centre_mm: tuple[float, float, float]) -
 
 
 def write_reference(folder: Path) -> None:
-    """Two bumpy spheres, 3 mm of cortex, one area above and one below z = 0, a gap in front."""
+    """Write two bumpy spheres with 3 mm of cortex: one area above and one below z = 0, a gap in front."""
     ball = sphere(4)
     centres = {"L": (-32.0, 0.0, 0.0), "R": (32.0, 0.0, 0.0)}
     rows = []

@@ -18,7 +18,7 @@ NAMES = ("B01", "B02", "B20")
 
 @dataclass(frozen=True)
 class RealBrain:
-    """A brain of the real data set."""
+    """A brain of the real data set, with points of its cortex."""
 
     chain: BrainChain
     points_mm: np.ndarray
@@ -46,7 +46,7 @@ def load_brains(data) -> dict[str, RealBrain]:
 
 
 def _draw(section: Section, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Places in the cortex mask of a section (scan mm), and the areas annotated there."""
+    """Draw places in the cortex mask of a section (scan mm), and look up the areas annotated there."""
     mask = tifffile.imread(section.mask)
     with open_scan(section.scan, section.pixel_um) as scan:
         size_mm = np.array([scan.width_px, scan.height_px]) * section.pixel_um / 1000

@@ -1,4 +1,4 @@
-"""`cytonet map`: points by hand, there and back, and what it says to files that it cannot use."""
+"""`cytonet map`: points in both directions, and messages about files that it cannot use."""
 
 import io
 
@@ -76,7 +76,7 @@ def test_points_of_the_brain_go_to_the_reference_and_back(brains, tmp_path):
 
 
 def test_pixels_of_scans_go_to_the_brain_and_on_to_the_reference(brains, tmp_path):
-    """Before anything was taken in: the store is empty."""
+    """Before anything was ingested: the store is empty."""
     scan = pd.DataFrame({"sample": ["0010", "sample-0020"], "x_px": [10.0, 60.5], "y_px": [20.0, 5.0]})
     scan.to_csv(tmp_path / "scan.tsv", sep="\t", index=False)
 
@@ -103,7 +103,7 @@ def test_a_point_without_a_place_stays_in_its_line_and_is_counted(brains, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         ("", "the file is empty"),
         ("x_mm\ty_mm\tz_mm\n", "has no point"),
@@ -115,12 +115,12 @@ def test_a_point_without_a_place_stays_in_its_line_and_is_counted(brains, tmp_pa
         ("sample\tx_px\ty_px\tx_mm\ty_mm\tz_mm\n0010\t1\t1\t1\t1\t1\n", "it is unclear which is meant"),
     ],
 )
-def test_a_table_that_cannot_be_mapped_is_refused_with_a_remedy(brains, tmp_path, content, said):
+def test_a_table_that_cannot_be_mapped_is_refused_with_a_remedy(brains, tmp_path, content, expected):
     (tmp_path / "points.tsv").write_text(content)
 
     message = refused("B07", tmp_path / "points.tsv")
 
-    assert said in message
+    assert expected in message
     assert "to fix" in message
 
 

@@ -67,7 +67,7 @@ class Cortex:
         depth[beyond_pial & outside_white] = 0.0
         depth[~beyond_pial & ~outside_white] = 1.0
         place.depth[rows] = depth
-        place.normal[rows] = _blended(pial_mesh.normals_at(pial), white_mesh.normals_at(white), depth)
+        place.normal[rows] = _blend(pial_mesh.normals_at(pial), white_mesh.normals_at(white), depth)
         within = ~beyond_pial & outside_white
         place.ribbon_distance_mm[rows] = np.where(within, 0.0, np.minimum(pial.distance_mm, white.distance_mm))
         place.is_left[rows] = pial.face < len(self.pial["L"].faces)
@@ -75,7 +75,7 @@ class Cortex:
     @cached_property
     def _both(self) -> tuple[Mesh, Mesh]:
         """Pial and white surface of both hemispheres as one mesh each, left first: one search instead of two."""
-        return _joined(self.pial["L"], self.pial["R"]), _joined(self.white["L"], self.white["R"])
+        return _join(self.pial["L"], self.pial["R"]), _join(self.white["L"], self.white["R"])
 
     @cached_property
     def middle(self) -> dict[str, tuple[Mesh, np.ndarray]]:
@@ -98,7 +98,7 @@ class Cortex:
             mesh, thickness = self.middle[hemi]
             is_cortex = ((thickness > _THINNEST_MM) & (thickness < _THICKEST_MM))[mesh.faces].all(axis=1)
             meshes.append(Mesh(mesh.vertices_mm, mesh.faces[is_cortex]))
-        both = _joined(*meshes)
+        both = _join(*meshes)
         face, weights = both.sample(count, np.random.Generator(np.random.Philox(seed)))
         return np.einsum("nc,ncd->nd", weights, both.corners_mm[face])
 
@@ -108,12 +108,12 @@ def _ratio(pial: Nearest, white: Nearest) -> np.ndarray:
     return np.divide(pial.distance_mm, total, out=np.full_like(total, 0.5), where=total > 0)
 
 
-def _blended(pial: np.ndarray, white: np.ndarray, depth: np.ndarray) -> np.ndarray:
+def _blend(pial: np.ndarray, white: np.ndarray, depth: np.ndarray) -> np.ndarray:
     blended = unit((1 - depth)[:, None] * pial + depth[:, None] * white)
     # Opposite normals cancel; the pial one is as good as any.
     return np.where((blended == 0).all(axis=1)[:, None], pial, blended)
 
 
-def _joined(left: Mesh, right: Mesh) -> Mesh:
+def _join(left: Mesh, right: Mesh) -> Mesh:
     vertices = np.concatenate([left.vertices_mm, right.vertices_mm])
     return Mesh(vertices, np.concatenate([left.faces, right.faces + len(left.vertices_mm)]))

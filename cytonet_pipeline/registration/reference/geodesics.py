@@ -18,7 +18,7 @@ def surface_graph(mesh: Mesh) -> csr_matrix:
     edges, opposite = _edges_with_opposites(mesh.faces)
     lengths = np.linalg.norm(mesh.vertices_mm[edges[:, 0]] - mesh.vertices_mm[edges[:, 1]], axis=1)
     inner = (opposite >= 0).all(axis=1)
-    across, across_lengths = _unfolded(mesh.vertices_mm, edges[inner], opposite[inner])
+    across, across_lengths = _unfold(mesh.vertices_mm, edges[inner], opposite[inner])
     rows = np.concatenate([edges[:, 0], across[:, 0]])
     columns = np.concatenate([edges[:, 1], across[:, 1]])
     # A zero would mean "no edge" to scipy: coincident vertices are set a nanometre apart.
@@ -72,7 +72,7 @@ def _edges_with_opposites(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return edges, opposite
 
 
-def _unfolded(vertices: np.ndarray, edges: np.ndarray, opposite: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _unfold(vertices: np.ndarray, edges: np.ndarray, opposite: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return pairs of opposite vertices whose straight line crosses the shared edge after unfolding, and its length."""
     start, end = vertices[edges[:, 0]], vertices[edges[:, 1]]
     axis = unit(end - start)

@@ -1,4 +1,4 @@
-"""The chain of a brain: put together, written, read again, and followed both ways."""
+"""The chain of a brain: resolved, written, read again, and applied in both directions."""
 
 import dataclasses
 import json
@@ -37,7 +37,7 @@ def brain(tmp_path):
     return Brain("B07", tmp_path, tuple(sections), to_reference=tmp_path / "to.mat")
 
 
-def test_a_brain_without_a_transform_is_told_what_to_do(brain):
+def test_a_brain_without_a_transform_gives_an_error_with_a_remedy(brain):
     with pytest.raises(TransformError) as error:
         resolve_chain(dataclasses.replace(brain, to_reference=None))
     lines = str(error.value).splitlines()
@@ -68,15 +68,15 @@ def test_a_point_of_the_brain_finds_its_place_in_the_scan(brain):
     np.testing.assert_allclose(off_plane, 1.5)
 
 
-def test_there_and_back_between_brain_and_reference(brain):
+def test_a_round_trip_between_brain_and_reference_returns_to_its_start(brain):
     chain = resolve_chain(brain)
     points = np.random.default_rng(0).uniform(-50, 50, (100, 3))
 
     np.testing.assert_allclose(chain.map_points(chain.map_points(points, "MNIColin27"), "brain"), points, atol=1e-9)
 
 
-def test_rejected_sections_are_passed_over_and_broken_ones_left_out_with_a_reason(brain, tmp_path):
-    (tmp_path / "broken.tfm").write_text("rubbish")
+def test_rejected_sections_are_skipped_and_broken_ones_left_out_with_a_reason(brain, tmp_path):
+    (tmp_path / "broken.tfm").write_text("not a transform")
     first, second, third = brain.sections
     sections = (
         dataclasses.replace(first, status="rejected", reason="no scan"),
@@ -97,7 +97,7 @@ def test_a_given_inverse_is_used_and_a_broken_one_replaced_with_a_note(brain, tm
     given = resolve_chain(dataclasses.replace(brain, from_reference=tmp_path / "from.tfm"))
     np.testing.assert_allclose(given.reference_to_brain(np.zeros((1, 3))), [[0, 0, 7]])
 
-    (tmp_path / "from.tfm").write_text("rubbish")
+    (tmp_path / "from.tfm").write_text("not a transform")
     chain = resolve_chain(dataclasses.replace(brain, from_reference=tmp_path / "from.tfm"))
 
     np.testing.assert_allclose(chain.reference_to_brain(chain.brain_to_reference(np.ones((1, 3)))), np.ones((1, 3)))
@@ -152,7 +152,7 @@ def test_the_third_column_is_ignored(brain):
 
 
 def test_positions_run_along_the_series_in_brain_mm(brain):
-    """Section numbers count nothing: the distance of 5 mm comes from the matrices."""
+    """Section numbers do not matter: the distance of 5 mm comes from the matrices."""
     assert resolve_chain(brain).positions_mm() == pytest.approx({"1": 5.0, "2": 10.0, "3": 15.0})
 
 
@@ -180,7 +180,7 @@ def test_the_series_axis_points_to_the_anterior_whichever_way_coronal_sections_a
     np.testing.assert_allclose(series_axis([placed("1", 0, columns), placed("2", 3, columns)]), [0, 1, 0], atol=1e-12)
 
 
-def test_a_section_seen_from_the_other_side_is_named():
+def test_a_section_seen_from_the_opposite_side_is_named():
     mirrored = CORONAL * [-1, 1, 1, 1]
     series = [placed("1", 0), placed("2", 5), placed("3", 10, mirrored), placed("4", 15)]
 
@@ -213,7 +213,7 @@ def test_real_brains_resolve_write_and_read(data, tmp_path):
 
 
 def test_a_brain_of_the_posters_size_is_resolved_written_and_read(brain, tmp_path):
-    """459 sections, every tenth with a warp of its own; files are read once each."""
+    """459 sections, every tenth with its own warp; each file is read once."""
     sections = []
     for number in range(459):
         warp = None

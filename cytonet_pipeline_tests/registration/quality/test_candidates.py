@@ -1,4 +1,4 @@
-"""Every mistake that people make with transforms, on every real brain: named wherever it costs more than 2 mm."""
+"""Every common mistake with transforms, on every real brain: named wherever it costs more than 2 mm."""
 
 import itertools
 
@@ -17,7 +17,7 @@ def in_lps(transform):
 
 
 def faults(right):
-    """Name of the fault in its verdict, and the faulty transform; `right` is a warp followed by an affine."""
+    """Faulty transforms by the name of the fault in the diagnosis; `right` is a warp followed by an affine."""
     warp, affine = right.members
     lps_affine = Affine(FLIP.matrix @ affine.matrix @ FLIP.matrix)
     return {
@@ -38,7 +38,7 @@ def error_mm(faulty, right, points):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_mistake_that_costs_more_than_two_millimetres_is_named(real, colin27, name):
-    """And one that costs less is at least never called by another name."""
+    """And one that costs less is at least never given another name."""
     chain, points = real[name].chain, real[name].points_mm[::2]
     above = 0
     for mistake, faulty in faults(chain.to_reference).items():
@@ -52,7 +52,7 @@ def test_a_mistake_that_costs_more_than_two_millimetres_is_named(real, colin27, 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_warp_and_inverse_warp_exchanged_are_named_once_the_warp_is_strong(real, colin27, name):
-    """The brains' own warps are gentle: their exchange costs 1 mm. Made three times as strong it costs 2 to 4 mm."""
+    """The brains' own warps are gentle: exchanging them costs 1 mm, and 2 to 4 mm once they are four times as strong."""
     chain = real[name].chain
     warp, affine = chain.to_reference.members
     right = Chain([DisplacementField(4 * warp.values_mm, warp.grid_to_mm), affine])
@@ -68,7 +68,7 @@ def test_warp_and_inverse_warp_exchanged_are_named_once_the_warp_is_strong(real,
 
 
 def test_small_mistakes_are_named_where_both_directions_are_given(real, colin27):
-    """The fit to the cortex cannot see 0.05 mm; the inverse that lies beside the transform can."""
+    """The fit to the cortex cannot detect 0.05 mm; comparison with the given inverse can."""
     chain, points = real["B20"].chain, real["B20"].points_mm[::2]
     warp, affine = chain.to_reference.members
     for faulty, mistake in {
@@ -94,7 +94,7 @@ def ants(data, colin27):
 
 
 def test_every_wrong_chain_of_ants_files_is_named(ants, colin27):
-    """Affine inverted or not, Warp or InverseWarp, in two orders: of eight chains one is right."""
+    """Affine inverted or not, Warp or InverseWarp, in two orders: of eight chains one is correct."""
     affine, warp, inverse_warp, backward, points = ants
     right = Chain([affine.inverse(), inverse_warp])
     errors = []
@@ -113,7 +113,7 @@ def test_every_wrong_chain_of_ants_files_is_named(ants, colin27):
     assert sum(error > PROMISED_MM for error in errors) == 6
 
 
-def test_members_are_called_by_their_files(ants, colin27):
+def test_members_are_named_by_their_files(ants, colin27):
     affine, warp, _, _, points = ants
     names = ["mni2colin_0GenericAffine.mat inverted", "mni2colin_1Warp.nii.gz"]
     chain = Chain([affine.inverse(), warp], names)
@@ -133,7 +133,7 @@ def test_a_transform_is_not_explained_by_a_correction_that_does_not_fit_either(r
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_brain_that_is_mirrored_as_a_whole_shows_in_its_annotations(real, colin27, name):
-    """Mirrored and registered so, no surface gives it away; the areas at the mirrored places are others."""
+    """If it was registered mirrored, no surface gives it away; but the areas at the mirrored places differ."""
     brain = real[name]
     right = brain.chain.to_reference
     annotated = AnnotatedPoints(MIRROR(brain.annotated.points_mm), brain.annotated.areas, brain.annotated.hemispheres)
@@ -174,7 +174,7 @@ def test_hemispheres_that_were_annotated_are_compared(real, colin27):
     assert fit_hemispheres(right, colin27, mapped, contrary).mirrored
 
 
-def test_a_brain_outside_the_template_is_told_so(real, colin27):
+def test_a_brain_outside_the_template_is_reported_as_such(real, colin27):
     """Such as a transform in voxels, or in metres."""
     chain, points = real["B01"].chain, real["B01"].points_mm[::2]
     far = np.eye(4)

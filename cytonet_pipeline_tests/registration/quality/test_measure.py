@@ -1,4 +1,4 @@
-"""Quality of a chain: the mistakes that people make must be found and named."""
+"""Quality of a chain: common mistakes must be detected and named."""
 
 import json
 
@@ -20,7 +20,7 @@ from cytonet_pipeline_tests.registration.real_brains import MIRROR, NAMES, with_
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_right_chain_passes(real, colin27, name):
+def test_a_correct_chain_passes(real, colin27, name):
     chain, points = real[name].chain, real[name].points_mm
     others = {other: real[other].chain.to_reference for other in real if other != name}
 
@@ -37,7 +37,7 @@ def test_a_right_chain_passes(real, colin27, name):
 
 
 @pytest.mark.parametrize(("name", "other"), [("B01", "B02"), ("B02", "B20"), ("B20", "B01")])
-def test_files_of_two_brains_that_were_exchanged_are_named(real, colin27, name, other):
+def test_exchanged_files_of_two_brains_are_named(real, colin27, name, other):
     chain, points = real[name].chain, real[name].points_mm
     exchanged = with_transform(chain, real[other].chain.to_reference)
 
@@ -48,7 +48,7 @@ def test_files_of_two_brains_that_were_exchanged_are_named(real, colin27, name, 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_chain_of_another_brain_is_found_even_when_the_right_one_is_nowhere(real, colin27, name):
+def test_a_chain_of_another_brain_fails_even_when_the_right_one_is_not_available(real, colin27, name):
     chain, points = real[name].chain, real[name].points_mm
     for other in real.keys() - {name}:
         quality = measure_chain(with_transform(chain, real[other].chain.to_reference), colin27, points)
@@ -56,7 +56,7 @@ def test_a_chain_of_another_brain_is_found_even_when_the_right_one_is_nowhere(re
 
 
 def test_misfit_grows_with_the_error_until_the_chain_fails(real, colin27):
-    """The promise is: an error of about 2 mm is noticed, one of 1 mm is not called a fault."""
+    """Promised: an error of about 2 mm is detected, one of 1 mm is not reported as a fault."""
     chain, points = real["B02"].chain, real["B02"].points_mm
     error = random_field(seed=11, rms_mm=1.0, spacing_mm=12.0)
     shift = error(points) - points
@@ -74,7 +74,7 @@ def test_misfit_grows_with_the_error_until_the_chain_fails(real, colin27):
 
 @pytest.fixture
 def toy(reference):
-    """A chain to the toy reference with a right inverse, and points of that brain's cortex."""
+    """A chain to the toy reference with its correct inverse, and points of that brain's cortex."""
     right = random_field(seed=2, rms_mm=2.5, spacing_mm=8.0)
     matrix = np.array([[1.0, 0, 0, -80], [0, 0, 0, 0], [0, -1, 0, 70]])
     sections = {
@@ -86,17 +86,17 @@ def toy(reference):
 
 def test_an_inverse_that_belongs_to_another_transform_fails(reference, toy):
     chain, points = toy
-    stranger = with_transform(
+    mismatched = with_transform(
         chain, chain.to_reference, inverse=random_field(seed=9, rms_mm=2.5, spacing_mm=8.0).inverse()
     )
 
-    quality = measure_chain(stranger, reference, points)
+    quality = measure_chain(mismatched, reference, points)
 
     assert not quality.passed
     assert "inverse does not belong" in quality.description
 
 
-def test_without_masks_the_direction_is_not_vouched_for(reference, toy):
+def test_without_masks_it_is_noted_that_the_direction_was_not_checked(reference, toy):
     chain, _ = toy
 
     quality = measure_chain(chain, reference, np.empty((0, 3)))
@@ -126,7 +126,7 @@ def test_the_jacobian_of_an_affine_is_its_determinant():
 
 
 def test_a_folding_field_is_measured():
-    """Displacement −1.5 x turns the middle inside out: the determinant is −0.5 there, 1 outside."""
+    """A displacement of −1.5 x turns the middle inside out: the determinant is −0.5 there, 1 outside."""
     values = np.zeros((3, 41, 41, 41))
     values[0] = -1.5 * (np.arange(41) - 20.0)[:, None, None]
     field = DisplacementField(values, np.array([[1.0, 0, 0, -20], [0, 1, 0, -20], [0, 0, 1, -20], [0, 0, 0, 1]]))

@@ -14,7 +14,7 @@ def bumps() -> Mesh:
 
 
 def brute_force_mm(mesh: Mesh, points: np.ndarray) -> np.ndarray:
-    """Distance to every single face, the least of them."""
+    """Return the smallest distance to any face, computed for every single one."""
     least = np.full(len(points), np.inf)
     for corners in mesh.corners_mm:
         repeated = np.broadcast_to(corners, (len(points), 3, 3))
@@ -82,7 +82,7 @@ def test_a_mesh_wound_inwards_is_turned():
 
 
 def test_samples_are_uniform_by_area():
-    """A mesh with large and small triangles: octants of a sphere get equal shares, whatever their triangles."""
+    """A mesh with large and small triangles: the halves of a sphere get shares by area, whatever their triangles."""
     ball = sphere(4)
     coarse = sphere(1)
     mesh = Mesh(
@@ -115,7 +115,7 @@ def test_geodesics_on_a_sphere_are_arcs():
     assert ratio.mean() < 1.04
 
 
-def test_pieces_without_a_path_are_infinitely_far():
+def test_components_without_a_path_are_infinitely_far():
     ball = sphere(1)
     two = Mesh(
         np.concatenate([ball.vertices_mm, ball.vertices_mm + 10]),
@@ -128,7 +128,7 @@ def test_pieces_without_a_path_are_infinitely_far():
     assert np.isinf(distances[len(ball.vertices_mm) :]).all()
 
 
-def test_the_medoid_of_a_cap_is_its_pole_and_strays_have_no_say():
+def test_the_medoid_of_a_cap_is_its_pole_whatever_strays_there_are():
     ball = sphere(4)
     pole = int(ball.vertices_mm[:, 2].argmax())
     cap = np.flatnonzero(ball.vertices_mm[:, 2] > 0.8)

@@ -1,4 +1,4 @@
-"""The reference space: what it refuses, and what it answers at points."""
+"""The reference space: files that it refuses, and values at points."""
 
 import shutil
 

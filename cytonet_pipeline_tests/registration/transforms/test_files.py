@@ -1,4 +1,4 @@
-"""Reading transforms from files, and refusing what is none."""
+"""Reading transforms from files, and refusing files that are not transforms."""
 
 import json
 
@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
+from cytonet_pipeline.dataset.transforms import EXTENSIONS
 from cytonet_pipeline.errors import TransformError
 from cytonet_pipeline.registration import load_transform
-from cytonet_pipeline.registration.transforms.files import members
+from cytonet_pipeline.registration.transforms.files import READERS, members
 from cytonet_pipeline_tests.registration.conftest import LPS
 
 
@@ -100,7 +101,7 @@ def test_a_chain_that_names_itself_is_refused(tmp_path):
         '{"transforms": [{"path": "a", "inverse": 1}]}',
     ],
 )
-def test_a_json_that_is_no_chain_is_refused_with_an_example(tmp_path, content):
+def test_a_json_that_is_not_a_chain_is_refused_with_an_example(tmp_path, content):
     (tmp_path / "chain.json").write_text(content)
     with pytest.raises(TransformError) as error:
         load_transform(tmp_path / "chain.json")
@@ -114,7 +115,7 @@ def test_fields_of_fsl_are_refused_by_name(data, name):
         load_transform(data / "xfm" / name)
 
 
-def test_images_that_are_no_fields_are_refused_by_name(tmp_path):
+def test_images_that_are_not_fields_are_refused_by_name(tmp_path):
     scalar = nibabel.Nifti1Image(np.zeros((5, 6, 7), np.float32), np.eye(4))
     scalar.to_filename(tmp_path / "scalar.nii.gz")
     write_field(tmp_path / "two.nii.gz", np.zeros((5, 6, 7, 2)))
@@ -142,10 +143,21 @@ def test_a_truncated_file_gives_one_error_and_no_noise(data, tmp_path, capfd):
 
 
 @pytest.mark.parametrize("name", ["t.h5", "t.mat", "t.tfm", "t.xyz"])
-def test_rubbish_is_refused_by_name(tmp_path, name):
+def test_arbitrary_content_is_refused_by_name(tmp_path, name):
     (tmp_path / name).write_text("1 0 0 0\n0 1 0 0\n")
     with pytest.raises(TransformError, match=name):
         load_transform(tmp_path / name)
+
+
+def test_an_unknown_format_is_refused_with_the_known_ones(tmp_path):
+    (tmp_path / "warp.lta").write_text("type = 1")
+    with pytest.raises(TransformError, match=r"warp\.lta.*no known transform format") as error:
+        load_transform(tmp_path / "warp.lta")
+    assert all(suffix in error.value.to_fix for suffix in (*READERS, ".json"))
+
+
+def test_every_format_that_a_data_set_may_hold_can_be_read():
+    assert set(EXTENSIONS) <= {*READERS, ".json"}
 
 
 def test_a_missing_file_is_named(tmp_path):

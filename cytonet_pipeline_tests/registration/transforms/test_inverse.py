@@ -1,4 +1,4 @@
-"""Numerical inverses: there and back, and honesty where there is no way back."""
+"""Numerical inverses: round trips, and NaN where there is no way back."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ TEN_MICROMETRES = 0.01
 
 
 def test_a_strong_field_comes_back_within_ten_micrometres():
-    """Fixed-point iteration alone gives up on such fields: displacement gradients near one."""
+    """Fixed-point iteration alone does not converge on such fields: their displacement gradients are near one."""
     field = random_field(seed=5, rms_mm=2.6)
     points = np.random.default_rng(0).uniform(-70, 70, (20_000, 3))
     determinants = jacobian_determinant(field, points, step_mm=0.1)
@@ -37,7 +37,7 @@ def test_real_chains_come_back_within_ten_micrometres(data):
 
 
 def test_what_has_no_way_back_comes_back_as_nan():
-    """A field that tears: nothing is mapped between the inner part, moved by 10 mm, and what lies still."""
+    """A field that tears: nothing is mapped between the inner part, moved by 10 mm, and the unmoved outside."""
     grid = np.diag([1.0, 1.0, 1.0, 1.0])
     values = np.zeros((3, 30, 30, 30))
     values[0] = 10.0
@@ -72,11 +72,11 @@ def test_where_a_field_folds_there_is_no_inverse_and_beside_it_there_is(folding_
 
     np.testing.assert_array_equal(np.isnan(back).any(axis=1), size < 4)
     truth = np.where(size < 20, (x + 20 * np.sign(x)) / 2, x)
-    found = size >= 4
-    np.testing.assert_allclose(back[found, 0], truth[found], atol=TEN_MICROMETRES)
+    unique = size >= 4
+    np.testing.assert_allclose(back[unique, 0], truth[unique], atol=TEN_MICROMETRES)
 
 
-def test_there_and_back_through_a_fold_is_right_or_nan(folding_field):
+def test_a_round_trip_through_a_fold_is_correct_or_nan(folding_field):
     points = np.random.default_rng(0).uniform((-39, -13, -13), (39, 13, 13), (5_000, 3))
 
     back = folding_field.inverse()(folding_field(points))

@@ -114,8 +114,8 @@ def test_a_missing_coordinate_gives_a_missing_point(gentle_field):
     assert np.isfinite(moved[[0, 2, 3]]).all()
 
 
-def test_points_do_not_depend_on_their_company(gentle_field):
-    """Points are mapped in pieces, by two threads: a piece's border must not show."""
+def test_a_mapped_point_does_not_depend_on_the_other_points(gentle_field):
+    """Points are mapped in chunks by two threads: the borders of chunks must not show."""
     points = np.random.default_rng(0).uniform(-70, 70, (300_000, 3))
 
     together = gentle_field(points)
@@ -132,7 +132,7 @@ def test_a_digest_follows_what_a_transform_does():
     assert first.digest != first.inverse().digest
 
 
-def test_no_points_are_no_error(gentle_field):
+def test_an_empty_array_of_points_is_allowed(gentle_field):
     assert Chain([gentle_field, gentle_field.inverse()])(np.empty((0, 3))).shape == (0, 3)
 
 
@@ -141,13 +141,13 @@ def test_a_singular_matrix_is_refused():
         Affine(np.diag([1.0, 0.0, 1.0, 1.0]))
 
 
-def test_points_of_another_shape_are_a_mistake_of_the_caller(gentle_field):
+def test_points_of_another_shape_are_an_error_of_the_caller(gentle_field):
     with pytest.raises(ValueError, match=r"\(N, 3\)"):
         gentle_field(np.zeros((4, 2)))
 
 
 def test_memory_does_not_grow_with_the_number_of_points(gentle_field):
-    """Beyond what comes in and goes out, four times the points need no more."""
+    """Beyond input and output, four times as many points need no more memory."""
     chain = Chain([Affine(np.diag([1.1, 1.0, 0.9, 1.0])), gentle_field, gentle_field.inverse()])
     chain(np.zeros((10, 3)))
 
