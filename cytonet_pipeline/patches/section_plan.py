@@ -117,14 +117,12 @@ def plan_sections(brain: Brain, sections: pd.DataFrame, chain: BrainChain) -> li
     normals = np.stack([chain.section_normal(rows[i]["sample"]) for i in order])
     lengths_mm = represented_mm(plane_gaps_mm(centres_mm[order], normals))
     return [
-        _plan_section(
-            rows[i], sources[rows[i]["sample"]], chain, (float(positions_mm[i]), reach_mm[i], float(length_mm))
-        )
+        _plan_one(rows[i], sources[rows[i]["sample"]], chain, (float(positions_mm[i]), reach_mm[i], float(length_mm)))
         for i, length_mm in zip(order, lengths_mm, strict=True)
     ]
 
 
-def _plan_section(
+def _plan_one(
     row: Mapping[Hashable, Any], source: Section, chain: BrainChain, along: tuple[float, float, float]
 ) -> PlannedSection:
     position_mm, reach_mm, length_mm = along

@@ -63,7 +63,7 @@ class Slab:
 
 
 def coronal(y_mm: float, scale: float = 1.0, tilt_deg: float = 0.0) -> np.ndarray:
-    """Return the matrix of a section at y, its scan shrunk by `scale`, tilted about the x axis through the slab's middle."""
+    """Return the matrix of a section at y, its scan shrunk by `scale`, tilted about the slab's x axis."""
     tilt = np.deg2rad(tilt_deg)
     down = np.array([0, np.sin(tilt), -np.cos(tilt)]) * scale
     corner = np.array([-WIDTH_MM / 2, y_mm, 2.0]) - down * 7.0 / scale

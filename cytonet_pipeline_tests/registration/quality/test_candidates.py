@@ -52,7 +52,7 @@ def test_a_mistake_that_costs_more_than_two_millimetres_is_named(real, colin27, 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_warp_and_inverse_warp_exchanged_are_named_once_the_warp_is_strong(real, colin27, name):
-    """The brains' own warps are gentle: exchanging them costs 1 mm, and 2 to 4 mm once they are four times as strong."""
+    """The brains' own warps are gentle: exchanging them costs 1 mm, and 2 to 4 mm if they are four times as strong."""
     chain = real[name].chain
     warp, affine = chain.to_reference.members
     right = Chain([DisplacementField(4 * warp.values_mm, warp.grid_to_mm), affine])
