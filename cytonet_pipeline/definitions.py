@@ -1,19 +1,22 @@
-"""The code location. `build_defs(overrides)` builds the same definitions for tests and deployments."""
+"""The code location. `build_defs` builds the same definitions for tests and deployments."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+from cytonet_pipeline.defs.overrides import Asset, Job, replaced
 from cytonet_pipeline.defs.resources import resources
 
 
-def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
-    """All assets, checks, jobs, sensors and schedules, with `overrides` in place of some resources."""
-    found = dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
-    # In process: a step that spawned a process of its own would import torch once more for every asset.
-    return dg.Definitions.merge(found, dg.Definitions(resources=resources(overrides), executor=dg.in_process_executor))
+def build_defs(
+    overrides: Mapping[str, Any] | None = None, *, assets: Sequence[Asset] = (), jobs: Sequence[Job] = ()
+) -> dg.Definitions:
+    """Build all definitions; resources (`overrides`, by key), assets and jobs given here replace those of that name."""
+    loaded = replaced(dg.load_from_defs_folder(path_within_project=Path(__file__).parent), assets, jobs)
+    # In process: a step in a process of its own would import torch once more for every asset.
+    return dg.Definitions.merge(loaded, dg.Definitions(resources=resources(overrides), executor=dg.in_process_executor))
 
 
 @dg.definitions

@@ -96,5 +96,6 @@ def step_failures(events: Iterable[dg.DagsterEvent]) -> Iterator[StepFailure]:
 
 
 def failed_checks(result: dg.ExecuteInProcessResult) -> list[dg.AssetCheckEvaluation]:
-    """Return the asset checks that a run evaluated and that did not pass."""
-    return [evaluation for evaluation in result.get_asset_check_evaluations() if not evaluation.passed]
+    """Return the asset checks of a run that found an error; warnings are left out."""
+    checks = result.get_asset_check_evaluations()
+    return [check for check in checks if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR]

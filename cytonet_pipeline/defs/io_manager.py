@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 class StoreTables(dg.IOManager):
     """Loads an asset's table from the store; writes tables of assets that users add below `user/`."""
 
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
         """Write a user's own data frame; our assets return no values."""
         if obj is None:
@@ -31,7 +34,7 @@ class StoreTables(dg.IOManager):
             raise dg.DagsterInvariantViolationError(
                 f"{context.asset_key.to_user_string()}: return a pandas.DataFrame, or write files and return nothing"
             )
-        path = _user_path(Settings.from_environment(), context.get_asset_identifier())
+        path = _user_path(self.settings, context.get_asset_identifier())
         path.parent.mkdir(parents=True, exist_ok=True)
         obj.to_parquet(path)
 
@@ -39,13 +42,18 @@ class StoreTables(dg.IOManager):
         """Read one partition's table, or all of them one below the other."""
         import pandas as pd
 
-        settings = Settings.from_environment()
-        own = _user_path(settings, context.get_asset_identifier())
+        own = _user_path(self.settings, context.get_asset_identifier())
         if own.exists():
             return pd.read_parquet(own)
         stage = stage_of(context.asset_key.to_user_string())
         partitions = context.asset_partition_keys if context.has_asset_partitions else [None]
-        return pd.concat([_read(stage, settings, partition) for partition in partitions], ignore_index=True)
+        return pd.concat([_read(stage, self.settings, partition) for partition in partitions], ignore_index=True)
+
+
+@dg.io_manager(required_resource_keys={"settings"}, description="Tables of the store as pandas data frames.")
+def store_tables(context: dg.InitResourceContext) -> StoreTables:
+    """Return the I/O manager on the settings that everything else in the run has."""
+    return StoreTables(context.resources.settings)
 
 
 def _read(stage: Stage[Any], settings: Settings, partition: str | None) -> "pd.DataFrame":

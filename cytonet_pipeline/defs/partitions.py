@@ -1,4 +1,4 @@
-"""The two partition sets, and how one maps to the other. Named here, nowhere else.
+"""The two partition sets, and how one maps to the other. They are named here and nowhere else.
 
 Brains come and go while the pipeline runs: a dynamic set, filled by the sensor `new_brains` and by `cytonet run`.
 Encoders are decided by people and reviewed in git: a static set, read once from the experiments files.
@@ -11,6 +11,7 @@ import cytonet_pipeline.learning  # noqa: F401
 from cytonet_pipeline.cluster.launchers import waiting_pool
 from cytonet_pipeline.errors import ConfigurationError
 from cytonet_pipeline.settings import Settings, read_all_experiments
+from cytonet_pipeline.stages.stage import PartitionSet
 
 brains = dg.DynamicPartitionsDefinition(name="brain")
 
@@ -20,16 +21,23 @@ _experiments = read_all_experiments(_settings.experiments_file.parent)
 
 encoders = dg.StaticPartitionsDefinition(sorted(_experiments))
 
+# By the name that stages give a partition set.
+PARTITION_SETS: dict[PartitionSet | None, dg.PartitionsDefinition | None] = {
+    "brain": brains,
+    "encoder": encoders,
+    None: None,
+}
+
 # Brains to encoders: without a mapping Dagster pairs equal names, finds none, and the run succeeds with no input.
 every_brain = dg.AllPartitionMapping()
 
 
 def pool_of(step: str, local: str) -> str:
-    """The pool in which a step waits for its turn, which has to be known when definitions load, too.
+    """Return the pool in which a step waits for its turn; it has to be known when definitions load.
 
     One that only waits for the cluster takes no place among those that use this machine.
     """
     try:
         return waiting_pool(_settings, step) or local
     except ConfigurationError:
-        return local  # Said by the first run, and by `cytonet doctor`; a graph that does not load says less.
+        return local  # The first run and `cytonet doctor` report the fault; a graph that does not load shows less.

@@ -11,7 +11,7 @@ import dagster as dg
 from pydantic import Field
 
 from cytonet_pipeline.cluster.launchers import BACKENDS
-from cytonet_pipeline.defs.io_manager import StoreTables
+from cytonet_pipeline.defs.io_manager import store_tables
 from cytonet_pipeline.settings import Settings
 
 
@@ -51,4 +51,4 @@ class PipelineSettings(dg.ConfigurableResource[Settings]):
 
 def resources(overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return all resources of the code location, with `overrides` in place of those of the same key."""
-    return {"settings": PipelineSettings(), "io_manager": StoreTables(), **(overrides or {})}
+    return {"settings": PipelineSettings(), "io_manager": store_tables, **(overrides or {})}

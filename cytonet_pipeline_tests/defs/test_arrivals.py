@@ -96,7 +96,7 @@ def test_a_changed_section_asks_again_with_another_key(instance, small_brains, t
 
 
 def test_a_data_set_that_cannot_be_read_is_a_reason_to_skip_not_an_empty_one(instance, tmp_path):
-    """Trap 12: a mount that is gone for an hour must not delete a partition."""
+    """Trap 12 in docs/dagster.md: a mount that is gone for an hour must not delete a partition."""
     instance.add_dynamic_partitions("brain", ["B01"])
 
     result = tick(instance, settings_for(tmp_path / "gone", tmp_path / "store"))

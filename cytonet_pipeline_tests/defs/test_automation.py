@@ -48,7 +48,7 @@ class Pipeline:
         job.execute_in_process(instance=self.instance, partition_key=encoder, raise_on_error=False)
 
     def materialise_everything(self) -> None:
-        for key in self.graph.toposorted_asset_keys:
+        for key in self.graph.materializable_asset_keys:
             partitions = self.graph.get(key).partitions_def
             names = [] if partitions is None else BRAINS if partitions == brains else ENCODERS
             self.materialise(key.to_user_string(), *names)

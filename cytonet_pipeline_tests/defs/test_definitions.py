@@ -5,11 +5,15 @@ import subprocess
 import sys
 
 import dagster as dg
+import pandas as pd
 import pytest
 
 from cytonet_pipeline.definitions import build_defs
+from cytonet_pipeline.defs.contracts import CHECK_NAMES
+from cytonet_pipeline.defs.dagster_internals import assets_of
 from cytonet_pipeline.defs.walk import jobs_in_order
-from cytonet_pipeline.settings import PROJECT
+from cytonet_pipeline.settings import PROJECT, Settings
+from cytonet_pipeline.stages import STAGES
 from cytonet_pipeline.store import TABLES
 
 ASSETS = {
@@ -25,6 +29,7 @@ ASSETS = {
     "umap_plots": ("evaluation", "encoder"),
     "area_maps": ("evaluation", "encoder"),
 }
+RAW = {"dataset", "reference_files"}
 
 
 @pytest.fixture(scope="module")
@@ -47,15 +52,22 @@ def partition_set(definition):
 
 def test_the_assets_are_those_of_the_architecture(graph):
     found = {name: (node.group_name, partition_set(node.partitions_def)) for name, node in nodes(graph).items()}
-    assert found == ASSETS
+    assert found == {**ASSETS, **dict.fromkeys(RAW, ("raw", None))}
 
 
-def test_every_asset_says_what_it_is_and_whose(graph):
+def test_the_graph_begins_with_the_data_that_nothing_here_computes(graph):
+    """A person sees in the graph where data comes in; no job, walk or backfill tries to make it."""
+    found = nodes(graph)
+    assert {name for name, node in found.items() if not node.parent_keys} == RAW
+    assert {name for name, node in found.items() if not node.is_materializable} == RAW
+
+
+def test_every_asset_has_a_description_owners_kinds_and_a_code_version(graph):
     for name, node in nodes(graph).items():
         assert node.description, name
         assert node.owners, name
         assert node.kinds, name
-        assert node.code_version, name
+        assert node.code_version or name in RAW, name
 
 
 def test_assets_that_are_tables_show_their_columns(graph):
@@ -86,7 +98,7 @@ def test_nothing_heavy_is_imported_when_definitions_load():
 
 
 def test_brains_reach_encoders_by_a_mapping_that_is_named(graph):
-    """Trap 3: unnamed, a dynamic set maps to a static one by identity, and the run succeeds with no input."""
+    """Trap 3 in docs/dagster.md: without a name they map by identity, and the run succeeds with no input."""
     found = nodes(graph)
     crossing = []
     for name, node in found.items():
@@ -99,7 +111,7 @@ def test_brains_reach_encoders_by_a_mapping_that_is_named(graph):
 
 
 def test_ops_of_the_training_hand_over_nothing(defs):
-    """Trap 11: a value between ops goes through pickles, and is gone when a run is killed."""
+    """Trap 11 in docs/dagster.md: a value between ops goes through pickles, and is gone when a run is killed."""
     encoder = defs.resolve_assets_def("encoder")
     for node in encoder.node_def.nodes:
         for definition in [*node.definition.input_defs, *node.definition.output_defs]:
@@ -110,7 +122,7 @@ def test_ops_of_the_training_hand_over_nothing(defs):
 
 
 def test_no_asset_takes_a_partitioned_one_as_an_argument(graph, defs):
-    """Trap 13: it would get a dictionary, and fail when one partition is missing."""
+    """Trap 13 in docs/dagster.md: it would get a dictionary, and fail when one partition is missing."""
     for name in ASSETS:
         definition = defs.resolve_assets_def(name)
         if name == "encoder":
@@ -119,7 +131,7 @@ def test_no_asset_takes_a_partitioned_one_as_an_argument(graph, defs):
 
 
 def test_jobs_cover_all_assets_and_none_spans_two_partition_sets(defs):
-    """Trap 7: Dagster refuses such a job; `cytonet run` walks them instead."""
+    """Trap 7 in docs/dagster.md: Dagster refuses such a job; `cytonet run` walks them instead."""
     walked = jobs_in_order(defs)
     assert [job.name for job in walked] == [
         "reference",
@@ -131,8 +143,8 @@ def test_jobs_cover_all_assets_and_none_spans_two_partition_sets(defs):
     assert sorted(asset for job in walked for asset in job.assets) == sorted(ASSETS)
 
 
-def test_everything_that_acts_by_itself_is_stopped_until_told_otherwise(defs):
-    """Trap 19: GPU time is spent when a person has said so."""
+def test_everything_that_acts_by_itself_is_stopped_until_a_person_starts_it(defs):
+    """Trap 19 in docs/dagster.md: GPU time is spent when a person has decided to."""
     repository = defs.get_repository_def()
     for sensor in repository.sensor_defs:
         assert sensor.default_status == dg.DefaultSensorStatus.STOPPED, sensor.name
@@ -149,15 +161,65 @@ def test_no_training_starts_by_a_condition(graph):
     assert found["linear_probe"].automation_condition is not None
 
 
-def test_every_step_that_can_fail_a_person_has_a_check(graph):
-    checked = {key.asset_key.to_user_string() for key in graph.asset_check_keys}
-    assert checked == set(ASSETS) - {"patch_embeddings", "umap_plots", "area_maps"}
+def test_every_asset_has_a_check(graph):
+    assert {key.asset_key.to_user_string() for key in graph.asset_check_keys} == set(ASSETS)
 
 
-def test_an_override_takes_the_place_of_a_resource():
-    marker = object()
-    overridden = build_defs({"settings": dg.ResourceDefinition.hardcoded_resource(marker)})
-    assert overridden.resources["settings"].resource_fn is not build_defs().resources["settings"].resource_fn
+def test_every_table_that_a_stage_writes_has_its_contract_checked(graph):
+    checks = {(key.asset_key.to_user_string(), key.name) for key in graph.asset_check_keys}
+    for stage in STAGES.values():
+        for name in stage.tables:
+            assert checks & {(stage.name, f"{name}_contract"), (stage.name, CHECK_NAMES.get(name))}, (stage.name, name)
+
+
+def test_what_a_deployment_gives_replaces_what_has_its_name():
+    """Settings reach assets, checks, sensor, schedule and I/O manager; assets and jobs are found by name."""
+    job = dg.define_asset_job("ingest_brain", dg.AssetSelection.assets("patch_index"))
+
+    @dg.asset(name="metrics_table", group_name="evaluation", code_version="of the deployment")
+    def other() -> None: ...
+
+    @dg.asset(deps=["patch_index"])
+    def added() -> None: ...
+
+    changed = build_defs({"settings": "marker"}, assets=[other, added], jobs=[job])
+
+    found = nodes(changed.resolve_asset_graph())
+    assert set(found) == {*ASSETS, *RAW, "added"}
+    assert found["metrics_table"].code_version == "of the deployment"
+    assert assets_of(changed.resolve_job_def("ingest_brain")) == {"patch_index"}
+    assert changed.get_repository_def().get_sensor_def("new_brains").job_name == "ingest_brain"
+    assert build_defs().resolve_asset_graph().get(dg.AssetKey("metrics_table")).code_version != "of the deployment"
+
+
+def test_settings_given_to_the_definitions_reach_all_that_takes_settings(tmp_path):
+    """The I/O manager must not read another store than the assets."""
+    settings = Settings.from_environment({"CYTONET_STORE": str(tmp_path / "store")})
+    seen = []
+
+    @dg.asset
+    def written(settings: dg.ResourceParam[Settings]) -> pd.DataFrame:
+        seen.append(settings)
+        return pd.DataFrame({"x": [1, 2]})
+
+    @dg.asset
+    def read(written: pd.DataFrame) -> None:
+        seen.append(len(written))
+
+    @dg.asset_check(asset="read")
+    def checked(settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
+        seen.append(settings)
+        return dg.AssetCheckResult(passed=True)
+
+    own = dg.define_asset_job("own", dg.AssetSelection.assets("written", "read"))
+    defs = dg.Definitions.merge(
+        build_defs({"settings": settings}, assets=[written, read], jobs=[own]), dg.Definitions(asset_checks=[checked])
+    )
+
+    assert defs.resolve_job_def("own").execute_in_process().success
+
+    assert seen == [settings, 2, settings]
+    assert (tmp_path / "store" / "user" / "written.parquet").exists()
 
 
 @pytest.mark.parametrize("command", [["dagster", "definitions", "validate"], ["dg", "check", "defs"]])

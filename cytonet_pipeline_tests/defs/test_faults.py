@@ -54,7 +54,7 @@ def scans_of(brains, brain):
 
 
 def test_a_brain_without_a_transform_fails_its_check_and_not_its_run(brains, ingest):
-    """Trap 7: one failed brain in a backfill would fail every training after it."""
+    """Trap 7 in docs/dagster.md: one failed brain in a backfill would fail every training after it."""
     transform_of(brains, "B01").unlink()
 
     result, store = ingest("B01")
@@ -116,7 +116,7 @@ def test_a_brain_whose_scans_are_all_unreadable_says_so(brains, ingest):
 
 
 def test_a_faulty_brain_stays_out_of_the_training_set_and_the_others_go_on(brains, tmp_path):
-    """Trap 5: blocking checks act within one run only, so the training looks at the stored verdict itself."""
+    """Trap 5 in docs/dagster.md: blocking checks act within one run, so training looks at the stored verdict itself."""
     transform_of(brains, "B01").unlink()
     settings = settings_for(brains, tmp_path / "store")
 

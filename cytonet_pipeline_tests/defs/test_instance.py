@@ -31,7 +31,7 @@ def test_a_home_that_is_no_folder_is_one_message(monkeypatch, tmp_path):
 
 
 def test_ops_that_only_wait_have_a_limit_of_their_own(monkeypatch, tmp_path):
-    """Trap 16: dagster.yaml has one default for all pools; a single limit is set on the instance."""
+    """Trap 16 in docs/dagster.md: dagster.yaml has one default for all pools; a single limit is set on the instance."""
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     with module.open_instance() as opened:
         limits = {pool.name: pool.limit for pool in opened.event_log_storage.get_pool_limits()}
@@ -95,7 +95,7 @@ def latest(instance, asset, partition):
     [("section_scans", "B01"), ("patch_index", "B01"), ("training_set", "tiny_cytonet"), ("encoder", "tiny_cytonet")],
 )
 def test_results_carry_a_data_version_of_their_content(finished, asset, partition):
-    """Trap 2: without it downstream gets the hash of the empty string, whatever has changed."""
+    """Trap 2 in docs/dagster.md: without it downstream gets the hash of the empty string, whatever has changed."""
     version = latest(finished, asset, partition).tags["dagster/data_version"]
     assert len(version) == 16
 
@@ -121,7 +121,7 @@ def test_asset_pages_show_pictures_and_numbers(finished):
 
 
 def test_a_training_leaves_its_progress_in_the_log(finished):
-    """Trap 10: metadata reported through Pipes inside a graph is dropped."""
+    """Trap 10 in docs/dagster.md: metadata reported through Pipes inside a graph is dropped."""
     records = finished.fetch_observations(dg.AssetKey("encoder"), limit=50).records
     assert any("loss" in record.asset_observation.metadata for record in records)
 

@@ -55,7 +55,7 @@ def follow(settings, instance=None):
 
 
 def test_a_process_that_ends_well_without_ever_reporting_is_a_failure(prepared, monkeypatch):
-    """Trap 8: a Pipes client that looks at the exit code alone records success."""
+    """Trap 8 in docs/dagster.md: a Pipes client that looks at the exit code alone records success."""
     settings, folder = prepared
     train_with(monkeypatch, WRITES_ENCODER.format(folder=str(folder)))
 
@@ -95,7 +95,7 @@ def test_a_training_that_reports_and_finishes_is_a_success(prepared, monkeypatch
 
 
 def test_progress_shows_in_dagster_while_the_training_runs(prepared, monkeypatch):
-    """Trap 10: what a child reports through Pipes inside a graph is dropped, or arrives at the end."""
+    """Trap 10 in docs/dagster.md: what a child reports through Pipes inside a graph is dropped, or comes at the end."""
     settings, folder = prepared
     figures = {"step": 7, "loss": 1.5, "learning_rate": 1e-3, "effective_rank": 9.5, "knn_accuracy": 0.25}
     said = {"state": "training", "steps": 9, "host": "n1", "pid": 12, "updated": time.time() + 60, **figures}
@@ -110,7 +110,7 @@ def test_progress_shows_in_dagster_while_the_training_runs(prepared, monkeypatch
 
 
 def test_a_running_training_of_a_killed_run_is_joined_and_not_started_again(prepared, monkeypatch):
-    """Trap 18: after SIGKILL a new run has another id and no parent; what it must find lies in the store."""
+    """Trap 18 in docs/dagster.md: a new run has another id and no parent; what it must find lies in the store."""
     settings, folder = prepared
     done = "import json, pathlib, time; time.sleep(2)\n"
     done += f"pathlib.Path({str(folder / 'job' / 'attempt-1' / 'messages.jsonl')!r}).write_text({OPENED!r})\n"
@@ -143,7 +143,7 @@ def test_a_training_that_runs_is_not_thrown_away_to_be_recomputed(prepared, monk
 
 
 def test_messages_of_an_earlier_attempt_stay(prepared, monkeypatch):
-    """Trap 9: the reader empties the file that it opens, so each attempt has its own."""
+    """Trap 9 in docs/dagster.md: the reader empties the file that it opens, so each attempt has its own."""
     settings, folder = prepared
     train_with(monkeypatch, REPORTING)
     follow(settings)

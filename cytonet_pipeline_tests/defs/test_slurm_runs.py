@@ -112,7 +112,7 @@ def test_a_job_that_somebody_cancels_is_named_as_such(runs):
 
 
 def test_a_run_that_was_killed_is_started_again_and_joins_its_job(runs):
-    """Trap 18: a new run id, no parent; what it must find lies in the store."""
+    """Trap 18 in docs/dagster.md: a new run id, no parent; what it must find lies in the store."""
     runs.alone()
     runs.brake()
     killed = runs.spawn()

@@ -15,7 +15,7 @@ import pytest
 from cytonet_pipeline.settings import PROJECT
 from cytonet_pipeline.store import Store, Verdict
 from cytonet_pipeline_tests.conftest import environment_for, settings_for
-from cytonet_pipeline_tests.defs.test_definitions import ASSETS
+from cytonet_pipeline_tests.defs.test_definitions import ASSETS, RAW
 
 pytestmark = pytest.mark.xdist_group("ui")
 
@@ -109,7 +109,8 @@ def test_the_asset_graph_shows_groups_descriptions_kinds_and_owners(server):
     found = {node["assetKey"]["path"][0]: node for node in server.ask(GRAPH)["assetNodes"]}
 
     assert {name: node["groupName"] for name, node in found.items()} == {
-        name: group for name, (group, _) in ASSETS.items()
+        **{name: group for name, (group, _) in ASSETS.items()},
+        **dict.fromkeys(RAW, "raw"),
     }
     assert all(node["description"] and node["kinds"] and node["owners"] for node in found.values())
     above = {key["path"][0] for key in found["training_set"]["dependencyKeys"]}

@@ -1,6 +1,7 @@
 """One brain, from files to rows: its scans, its transforms, its patches.
 
-A data fault is not an exception here: the asset materialises with what is sound, says what is not, and its check fails.
+A data fault is not an exception here: the asset materialises with what is sound, names what is not, and its check
+fails.
 """
 
 import dagster as dg
@@ -14,12 +15,21 @@ from cytonet_pipeline.stages import COLIN27_TRANSFORMS, PATCH_INDEX, SECTION_SCA
 
 _OWNERS = ["team:histology"]
 
+dataset = dg.AssetSpec(
+    "dataset",
+    description="The data set below CYTONET_DATA: scans, masks, annotations and transforms. Read, never written.",
+    group_name="raw",
+    kinds={"tiff", "bids"},
+    owners=_OWNERS,
+)
+
 
 @dg.asset(
     partitions_def=brains,
     group_name="histology",
     kinds={"tiff", "parquet"},
     owners=_OWNERS,
+    deps=["dataset"],
     code_version=SECTION_SCANS.code_version,
     pool=pool_of("section_scans", "local_heavy"),
     metadata=columns_of("section_scans"),
@@ -36,14 +46,14 @@ def section_scans(
     group_name="histology",
     kinds={"simpleitk"},
     owners=["team:registration"],
-    deps=["reference_space", "section_scans"],
+    deps=["dataset", "reference_space", "section_scans"],
     code_version=COLIN27_TRANSFORMS.code_version,
     pool=pool_of("colin27_transforms", "local_heavy"),
 )
 def colin27_transforms(
     context: dg.AssetExecutionContext, config: RunOptions, settings: dg.ResourceParam[Settings]
 ) -> dg.MaterializeResult:
-    """The chain from each section of a brain to Colin-27, and how far to trust it."""
+    """The chain of transforms from each section of a brain to Colin-27, and how far to trust it."""
     return materialize(COLIN27_TRANSFORMS, context, config, settings)
 
 
@@ -52,7 +62,7 @@ def colin27_transforms(
     group_name="histology",
     kinds={"parquet"},
     owners=_OWNERS,
-    deps=["reference_space", "section_scans", "colin27_transforms"],
+    deps=["dataset", "reference_space", "section_scans", "colin27_transforms"],
     code_version=PATCH_INDEX.code_version,
     pool=pool_of("patch_index", "local_heavy"),
     metadata=columns_of("patch_index"),

@@ -7,7 +7,6 @@ data set.
 
 import dagster as dg
 
-from cytonet_pipeline.defs.jobs import ingest_brain
 from cytonet_pipeline.defs.partitions import brains
 from cytonet_pipeline.errors import CytonetError
 from cytonet_pipeline.settings import Settings
@@ -15,7 +14,7 @@ from cytonet_pipeline.stages.pending import brains_to_ingest
 
 
 @dg.sensor(
-    job=ingest_brain,
+    job_name="ingest_brain",
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.STOPPED,
     description="Adds each released brain that the store does not have as a partition, and runs ingest_brain on it.",

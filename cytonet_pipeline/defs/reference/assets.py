@@ -1,4 +1,4 @@
-"""The reference space as an asset."""
+"""The reference space, and the files that it is made from."""
 
 import dagster as dg
 
@@ -7,11 +7,22 @@ from cytonet_pipeline.defs.resources import RunOptions
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.stages import REFERENCE_SPACE
 
+_OWNERS = ["team:registration"]
+
+reference_files = dg.AssetSpec(
+    "reference_files",
+    description="Template, atlas and surfaces of Colin-27 below CYTONET_REFERENCE. Read, never written.",
+    group_name="raw",
+    kinds={"nifti", "gifti"},
+    owners=_OWNERS,
+)
+
 
 @dg.asset(
     group_name="reference",
     kinds={"nifti", "gifti"},
-    owners=["team:registration"],
+    owners=_OWNERS,
+    deps=["reference_files"],
     code_version=REFERENCE_SPACE.code_version,
 )
 def reference_space(

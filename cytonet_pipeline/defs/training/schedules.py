@@ -6,7 +6,6 @@ default: GPU time is spent when a person has said so.
 
 import dagster as dg
 
-from cytonet_pipeline.defs.jobs import train_encoder
 from cytonet_pipeline.errors import CytonetError
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.stages.pending import encoders_to_train
@@ -14,7 +13,7 @@ from cytonet_pipeline.stages.pending import encoders_to_train
 
 @dg.schedule(
     cron_schedule="0 3 * * 1",
-    job=train_encoder,
+    job_name="train_encoder",
     default_status=dg.DefaultScheduleStatus.STOPPED,
     description="Mondays at 3: train the encoders of CYTONET_EXPERIMENTS whose training set would differ.",
 )
