@@ -41,12 +41,12 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Say what trainings will need before they run: memory a GPU, hours, reading, disk, and what to switch on."""
-    from cytonet_pipeline.cluster.launchers import training_gpus
+    from cytonet_pipeline.cluster.launchers import backend_of
     from cytonet_pipeline.learning.planning.resource_plan import plan as plan_trainings
     from cytonet_pipeline.learning.planning.resource_plan import remarks, table
 
     settings = Settings.from_environment()
-    gpus = gpus or training_gpus(settings)
+    gpus = gpus or backend_of(settings).training_gpus()
     plans = plan_trainings(settings, gpu, names_in(encoders or "") or None, gpus=gpus, scan_um=scan_um)
     if as_json:
         typer.echo(json.dumps([each.as_json() for each in plans], indent=2))

@@ -69,31 +69,9 @@ def step_launcher(settings: Settings, step: str, arguments: Sequence[str], notif
     return backend_of(settings).step_launcher(settings, step, arguments, notify)
 
 
-def waiting_pool(settings: Settings, step: str) -> str | None:
-    """Return the pool in which a step waits for its back-end; None if it runs on this machine.
-
-    Raises
-    ------
-    ConfigurationError
-        As `launcher_of`.
-    """
-    return backend_of(settings).waiting_pool(step)
-
-
 def pool_limits() -> dict[str, int]:
     """Return the limits of all pools in which steps only wait."""
     return {pool: limit for backend in BACKENDS.values() for pool, limit in backend.pools.items()}
-
-
-def training_gpus(settings: Settings) -> int | None:
-    """Return the number of GPUs of a training run where it would run; None on this machine.
-
-    Raises
-    ------
-    ConfigurationError
-        As `launcher_of`.
-    """
-    return backend_of(settings).training_gpus()
 
 
 def check_up(settings: Settings) -> Iterator[SiteCheck]:

@@ -256,6 +256,3 @@ class LocalBackend:
 
     def check_up(self, settings: Settings) -> None:
         """See `Backend.check_up`: there is no site."""
-
-
-__all__ = ["CONTINUE", "LOCAL", "LocalAttempt", "LocalBackend", "LocalLauncher"]

@@ -8,7 +8,7 @@ import dagster as dg
 
 # Makes the names of backbones and losses known to the check of experiments files.
 import cytonet_pipeline.learning  # noqa: F401
-from cytonet_pipeline.cluster.launchers import waiting_pool
+from cytonet_pipeline.cluster.launchers import backend_of
 from cytonet_pipeline.errors import ConfigurationError
 from cytonet_pipeline.settings import Settings, read_all_experiments
 from cytonet_pipeline.stages.stage import PartitionSet
@@ -38,6 +38,6 @@ def pool_of(step: str, local: str) -> str:
     One that only waits for the cluster takes no place among those that use this machine.
     """
     try:
-        return waiting_pool(_settings, step) or local
+        return backend_of(_settings).waiting_pool(step) or local
     except ConfigurationError:
         return local  # The first run and `cytonet doctor` report the fault; a graph that does not load shows less.

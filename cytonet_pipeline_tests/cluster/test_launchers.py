@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cytonet_pipeline.cluster.batch.launcher import BatchLauncher
-from cytonet_pipeline.cluster.launchers import BACKENDS, job_facts, launcher_of, step_launcher, training_gpus
+from cytonet_pipeline.cluster.launchers import BACKENDS, backend_of, job_facts, launcher_of, step_launcher
 from cytonet_pipeline.cluster.local import LocalLauncher
 from cytonet_pipeline.errors import ConfigurationError
 from cytonet_pipeline.settings import Settings
@@ -39,7 +39,7 @@ def test_an_unknown_cluster_is_an_error_that_lists_the_known_ones(settings):
     for ask in (
         lambda: launcher_of(settings("slrum"), "one", print),
         lambda: step_launcher(settings("slrum"), "patch_index", ["module"], print),
-        lambda: training_gpus(settings("slrum")),
+        lambda: backend_of(settings("slrum")),
     ):
         with pytest.raises(ConfigurationError, match="CYTONET_CLUSTER=slrum") as error:
             ask()
@@ -52,7 +52,7 @@ def test_this_machine_takes_the_ranks_of_the_experiment_and_sends_no_step(settin
     assert isinstance(launcher, LocalLauncher)
     assert launcher.processes == 2
     assert step_launcher(settings("local"), "patch_index", ["module"], print) is None
-    assert training_gpus(settings("local")) is None
+    assert backend_of(settings("local")).training_gpus() is None
 
 
 def test_a_cluster_takes_one_rank_per_gpu_of_the_profile(settings, profile, tmp_path):
@@ -60,10 +60,12 @@ def test_a_cluster_takes_one_rank_per_gpu_of_the_profile(settings, profile, tmp_
 
     assert isinstance(launcher, BatchLauncher)
     assert launcher.ranks == 4
+    # By this key its jobs are found again.
+    assert launcher.system.lower() == "slurm"
     arguments = launcher.arguments(tmp_path)
     assert arguments[:2] == ["cytonet_pipeline.learning", str(tmp_path)]
     assert arguments[-2:] == ["--threads", "32"]
-    assert training_gpus(settings("slurm")) == 8
+    assert backend_of(settings("slurm")).training_gpus() == 8
 
 
 def test_a_step_that_is_sent_runs_what_its_caller_says_and_sends_nothing_further(settings, profile, tmp_path):

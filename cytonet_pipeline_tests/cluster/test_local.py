@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from cytonet_pipeline.cluster.local import CONTINUE, LocalLauncher
+from cytonet_pipeline.cluster.attempt import CONTINUE
+from cytonet_pipeline.cluster.local import LocalLauncher
 from cytonet_pipeline.errors import TrainingError
 from cytonet_pipeline.store.processes import birth_of, is_alive
 

@@ -6,7 +6,8 @@ import time
 import pytest
 import torch
 
-from cytonet_pipeline.cluster.local import CONTINUE, LocalLauncher
+from cytonet_pipeline.cluster.attempt import CONTINUE
+from cytonet_pipeline.cluster.local import LocalLauncher
 from cytonet_pipeline.learning.prepare import finish
 from cytonet_pipeline.learning.training.run import run
 from cytonet_pipeline.store import read_table
