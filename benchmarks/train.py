@@ -35,7 +35,7 @@ from cytonet_pipeline.learning.freed_memory import freed_memory_kept
 from cytonet_pipeline.learning.losses.objectives import make_objective
 from cytonet_pipeline.learning.parallel.distributed import process_group, rank
 from cytonet_pipeline.learning.planning.gpus import GPUS
-from cytonet_pipeline.learning.planning.memory_model import pass_cost
+from cytonet_pipeline.learning.planning.pass_cost import pass_cost
 from cytonet_pipeline.learning.training.loop import Model, Training
 from cytonet_pipeline.learning.training.optimizers import make_optimizer
 from cytonet_pipeline.settings import EncoderBlock

@@ -40,14 +40,13 @@ def plan(
     scan_um: Annotated[float, typer.Option(help="Pixel size of the scans (um).", min=0.01)] = 1.0,
     as_json: AsJson = False,
 ) -> None:
-    """Say what trainings will need before they run: memory a GPU, hours, reading, disk, and what to switch on."""
+    """Say what training runs will need: memory per GPU, hours, reading, disk, and what to switch on."""
     from cytonet_pipeline.cluster.launchers import backend_of
-    from cytonet_pipeline.learning.planning.resource_plan import plan as plan_trainings
-    from cytonet_pipeline.learning.planning.resource_plan import remarks, table
+    from cytonet_pipeline.learning.planning.resource_plan import plan_training, remarks, table
 
     settings = Settings.from_environment()
     gpus = gpus or backend_of(settings).training_gpus()
-    plans = plan_trainings(settings, gpu, names_in(encoders or "") or None, gpus=gpus, scan_um=scan_um)
+    plans = plan_training(settings, gpu, names_in(encoders or "") or None, gpus=gpus, scan_um=scan_um)
     if as_json:
         typer.echo(json.dumps([each.as_json() for each in plans], indent=2))
     else:

@@ -1,7 +1,8 @@
-"""Encoders for programs that know nothing of this package: ONNX, and PyTorch's exported programs (.pt2).
+"""Encoders for programs without this package: ONNX, and PyTorch's exported programs (.pt2).
 
-The file takes grey images (N, 1, work_px, work_px), float32 in 0..1 (grey value / 255), N at will, and gives features
-(N, D); normalisation is part of it. What else a user must know stands inside: the pixel size above all.
+The exported program takes any number N of grey images (N, 1, work_px, work_px), float32 in 0..1 (grey value / 255), and
+returns features (N, D); normalisation is part of it. What else a user must know, above all the pixel size, is in the
+file's metadata.
 """
 
 import json
@@ -21,21 +22,21 @@ from cytonet_pipeline.store import atomic_file
 
 Format = Literal["onnx", "torch"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
-# Beside torch itself, what torch.onnx translates with.
+# What torch.onnx needs beside torch itself.
 ONNX_PACKAGES = ("onnx", "onnxscript")
 METADATA = "encoder.json"
-_WANTED = ("working_pixel_um", "work_px", "mean", "std", "backbone", "feature_dim")
+_REQUIRED = ("working_pixel_um", "work_px", "mean", "std", "backbone", "feature_dim")
 
 
 def export_encoder(folder: Path | str, to: Path, format: Format) -> Path:
-    """Write an encoder in another form.
+    """Write an encoder in another format.
 
     Parameters
     ----------
     folder : path
         The folder of an encoder's version, or its `encoder.safetensors`.
     to : Path
-        File to write; without a suffix it gets that of the format.
+        File to write; if it has no suffix, that of the format is added.
     format : {"onnx", "torch"}
         `onnx`: metadata in `metadata_props`, each value as JSON. `torch`: for `torch.export.load`, metadata in the
         extra file `encoder.json`.
@@ -43,17 +44,17 @@ def export_encoder(folder: Path | str, to: Path, format: Format) -> Path:
     Returns
     -------
     Path
-        The file.
+        The file that was written.
 
     Raises
     ------
     ConfigurationError
-        Unknown format, or the packages that it needs are not installed.
+        The format is unknown, or the packages that it needs are not installed.
     TrainingError
-        There is no encoder, or its file is damaged or does not say what size of image it takes.
+        There is no encoder, or its file is damaged or lacks metadata such as the size of its images.
     """
     if format not in SUFFIXES:
-        raise ConfigurationError(f"no export format {format!r}.", to_fix=f"take one of {', '.join(SUFFIXES)}")
+        raise ConfigurationError(f"no export format {format!r}.", to_fix=f"use one of {', '.join(SUFFIXES)}")
     missing = [name for name in ONNX_PACKAGES if format == "onnx" and find_spec(name) is None]
     if missing:
         raise ConfigurationError(
@@ -69,10 +70,10 @@ def export_encoder(folder: Path | str, to: Path, format: Format) -> Path:
 
 def _metadata(folder: Path | str) -> dict[str, Any]:
     known = read_metadata(folder)
-    missing = [name for name in _WANTED if name not in known]
+    missing = [name for name in _REQUIRED if name not in known]
     if missing:
         raise TrainingError(
-            f"{folder}: the encoder does not say its {', '.join(missing)}.",
+            f"{folder}: the encoder's metadata lacks {', '.join(missing)}.",
             to_fix="export an encoder that this pipeline has trained",
         )
     described = {
@@ -100,20 +101,20 @@ def _write_onnx(encoder: Encoder, images: torch.Tensor, metadata: dict[str, Any]
         verbose=False,
     )
     if program is None:
-        raise TrainingError("torch.onnx returned no program.", to_fix="export in the format torch")
+        raise TrainingError("torch.onnx returned no program.", to_fix="export in the format `torch` instead")
     program.model.metadata_props.update({key: json.dumps(value, sort_keys=True) for key, value in metadata.items()})
     program.save(path, external_data=False)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter talks of its own insides; what it refuses it raises."""
-    talkative = logging.getLogger("torch.onnx")
-    level = talkative.level
-    talkative.setLevel(logging.ERROR)
+    """Silence the exporter's log about its internals; what it cannot do it raises."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        talkative.setLevel(level)
+        logger.setLevel(level)

@@ -38,14 +38,14 @@ def features(folder, batch):
 def test_a_torch_program_gives_the_same_features_for_any_batch(folder, tmp_path):
     path = export_encoder(folder, tmp_path / "encoder", "torch")
 
-    said = {export.METADATA: ""}
-    program = torch.export.load(str(path), extra_files=said).module()
+    extra_files = {export.METADATA: ""}
+    program = torch.export.load(str(path), extra_files=extra_files).module()
 
     assert path == tmp_path / "encoder.pt2"
     for n in BATCHES:
         with torch.no_grad():
             torch.testing.assert_close(program(images(n)), features(folder, images(n)), rtol=0, atol=1e-4)
-    read = json.loads(said[export.METADATA])
+    read = json.loads(extra_files[export.METADATA])
     assert (read["working_pixel_um"], read["work_px"], read["mean"], read["std"]) == (4.0, 64, 0.6, 0.2)
 
 
@@ -57,13 +57,13 @@ def test_onnx_runtime_gives_the_same_features_for_any_batch(folder, tmp_path):
 
     assert [file.name for file in tmp_path.iterdir()] == ["encoder.onnx"]
     for n in BATCHES:
-        (found,) = session.run(None, {"images": images(n).numpy()})
-        np.testing.assert_allclose(found, features(folder, images(n)).numpy(), rtol=0, atol=1e-4)
+        (computed,) = session.run(None, {"images": images(n).numpy()})
+        np.testing.assert_allclose(computed, features(folder, images(n)).numpy(), rtol=0, atol=1e-4)
     read = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
     assert (read["working_pixel_um"], read["work_px"], read["mean"], read["std"]) == (4.0, 64, 0.6, 0.2)
 
 
-def test_missing_packages_are_named_with_the_line_that_installs_them(folder, tmp_path, monkeypatch):
+def test_missing_packages_are_named_with_the_command_that_installs_them(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "find_spec", lambda name: None if name == "onnxscript" else object())
 
     with pytest.raises(ConfigurationError, match="onnxscript") as fault:
@@ -78,7 +78,7 @@ def test_an_unknown_format_is_refused(tmp_path):
         export_encoder(tmp_path, tmp_path / "encoder", "tflite")
 
 
-def test_an_encoder_that_does_not_say_its_pixel_size_is_refused(tmp_path):
+def test_an_encoder_without_a_pixel_size_is_refused(tmp_path):
     save_encoder(tmp_path / "encoder.safetensors", new_encoder("small", 0.5, 0.2, 0), {})
 
     with pytest.raises(TrainingError, match="working_pixel_um"):

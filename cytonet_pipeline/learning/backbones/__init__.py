@@ -1,1 +1,1 @@
-"""Encoders: backbones, their initial weights, the random control."""
+"""Encoders: backbones, their initial weights, activation checkpointing, their form on disk."""

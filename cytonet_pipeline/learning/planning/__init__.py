@@ -1,1 +1,1 @@
-"""What a training needs of a machine: memory, time, disk."""
+"""What training will need of a machine: memory, time, disk."""

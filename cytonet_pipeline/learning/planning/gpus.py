@@ -1,4 +1,4 @@
-"""GPUs that a plan can be made for: memory and peak rates as their makers state them.
+"""GPUs that a resource plan can be made for: memory and peak rates as their makers state them.
 
 Sources: data sheets of NVIDIA A100 (2020), H100 and H200 (2023), GH200 (2023), L40S (2023) and the Ada GPU architecture
 paper (RTX 4090). Rates are dense, without sparsity. Memory is what the driver leaves of the nominal size.
@@ -6,7 +6,7 @@ paper (RTX 4090). Rates are dense, without sparsity. Memory is what the driver l
 
 from dataclasses import dataclass
 
-from cytonet_pipeline.errors import ConfigurationError
+from cytonet_pipeline.learning.registry import entry_named
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Gpu:
     Attributes
     ----------
     memory_gib : float
-        That a process can have.
+        What a process can use.
     bf16_tflops, tf32_tflops : float
         Peak rate of its matrix units.
     """
@@ -42,13 +42,5 @@ GPUS = {
 
 
 def gpu_named(name: str) -> Gpu:
-    """A GPU of the table.
-
-    Raises
-    ------
-    ConfigurationError
-        The table does not have it.
-    """
-    if name not in GPUS:
-        raise ConfigurationError(f"no figures for a GPU {name!r}.", to_fix=f"take one of {', '.join(GPUS)}")
-    return GPUS[name]
+    """Return a GPU of the table; a `ConfigurationError` lists the known ones if there is none of that name."""
+    return entry_named(name, GPUS, "GPU")

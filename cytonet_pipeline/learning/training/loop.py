@@ -18,7 +18,7 @@ from torch import nn
 
 from cytonet_pipeline.errors import TrainingError
 from cytonet_pipeline.learning.backbones.encoders import Encoder
-from cytonet_pipeline.learning.backbones.initial_weights import first_encoder
+from cytonet_pipeline.learning.backbones.initial_weights import initial_encoder
 from cytonet_pipeline.learning.backbones.recomputation import checkpoint_activations
 from cytonet_pipeline.learning.data.augmentation import Augmentation
 from cytonet_pipeline.learning.data.batches import LoadedBatch, Plan, load_batches
@@ -91,7 +91,7 @@ class Training:
             )
         self.folder, self.block, self.source, self.device = folder, block, source, device
         self.workers = block.workers if workers is None else workers
-        encoder = first_encoder(folder, source)
+        encoder = initial_encoder(folder, source)
         self.objective = make_objective(block, patches, encoder.feature_dim, device, folder.path)
         self.model = Model(encoder, self.objective.head).to(device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from cytonet_pipeline.errors import CytonetError, TrainingError
-from cytonet_pipeline.learning.backbones.random_control import random_encoder
+from cytonet_pipeline.learning.backbones.initial_weights import random_control
 from cytonet_pipeline.learning.data.augmentation import margin_px
 from cytonet_pipeline.learning.data.from_scans import SectionPatches
 from cytonet_pipeline.learning.data.packing import open_pack, pack
@@ -106,7 +106,7 @@ def _make(folder: EncoderFolder, means: Means, progress: ProgressFile, stop: Sto
     if method == "random":
         if rank() == 0:
             began = time.monotonic()
-            keep_random(folder, random_encoder(folder, source, means.device), time.monotonic() - began)
+            keep_random(folder, random_control(folder, source, means.device), time.monotonic() - began)
         return DONE
     progress.say("training")
     training = Training(folder, source, means.device, means.workers)

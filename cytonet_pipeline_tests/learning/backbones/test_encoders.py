@@ -14,7 +14,7 @@ from cytonet_pipeline.learning.backbones.encoders import (
     save_encoder,
 )
 from cytonet_pipeline.learning.backbones.torchvision_import import torchvision_models
-from cytonet_pipeline.learning.planning.memory_model import pass_cost
+from cytonet_pipeline.learning.planning.pass_cost import pass_cost
 
 
 @pytest.mark.parametrize(("backbone", "dim"), [("small", 256), ("resnet50", 2048), ("resnet101", 2048)])
@@ -74,8 +74,8 @@ def test_a_read_encoder_gives_the_same_features(tmp_path):
         read = load_encoder(place)
         assert not read.training
         assert torch.equal(read(images), encoder(images))
-    said = read_metadata(tmp_path)
-    assert (said["work_px"], said["working_pixel_um"], said["mean"]) == (32, 128.0, 0.6)
+    metadata = read_metadata(tmp_path)
+    assert (metadata["work_px"], metadata["working_pixel_um"], metadata["mean"]) == (32, 128.0, 0.6)
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "other"])

@@ -1,4 +1,4 @@
-"""Continuing from given weights, and the record that a training leaves of itself."""
+"""Continuing from given weights, and the record that a training run leaves."""
 
 import json
 import subprocess
@@ -39,7 +39,7 @@ def given(tmp_path):
     return path
 
 
-def test_a_training_begins_with_the_given_weights_and_their_normalisation(tiny, given):
+def test_a_training_run_begins_with_the_given_weights_and_their_normalisation(tiny, given):
     folder = continued(tiny, given)
 
     training = Training(folder, pack(folder, tiny.data), CPU)
@@ -49,7 +49,7 @@ def test_a_training_begins_with_the_given_weights_and_their_normalisation(tiny, 
     assert (training.model.encoder.mean, training.model.encoder.std) == (0.61, 0.13)
 
 
-def test_a_finished_training_names_what_it_began_with(tiny, given):
+def test_a_finished_training_run_names_the_weights_it_began_with(tiny, given):
     folder = continued(tiny, given)
     given.unlink()
     run(folder.path, tiny.data, CPU)
@@ -73,7 +73,7 @@ def test_weights_of_another_backbone_are_refused(tiny, given):
         run(folder.path, tiny.data, CPU)
 
 
-def test_a_file_without_our_metadata_will_do(tiny, given):
+def test_a_file_without_our_metadata_is_accepted(tiny, given):
     """As somebody else's `save_file(model.state_dict())` writes it."""
     save_file(load_file(given), given, {"author": "somebody"})
     folder = continued(tiny, given)
@@ -83,7 +83,7 @@ def test_a_file_without_our_metadata_will_do(tiny, given):
     assert training.model.encoder.mean != 0.61
 
 
-def test_the_record_says_with_what_the_weights_were_made(tiny):
+def test_the_record_says_what_made_the_weights(tiny):
     folder = tiny.folder(steps=2, seed=3)
     run(folder, tiny.data, CPU)
 
@@ -103,16 +103,16 @@ def test_the_record_says_with_what_the_weights_were_made(tiny):
     assert not load_encoder(folder / "best.safetensors").training
 
 
-def test_progress_tells_everything_that_is_watched(tiny):
+def test_progress_reports_everything_that_is_monitored(tiny):
     folder = tiny.folder(steps=2)
     run(folder, tiny.data, CPU)
 
-    told = json.loads((folder / "progress.json").read_text())
+    progress = json.loads((folder / "progress.json").read_text())
 
     # Not the same-brain share: only one brain has a validation section here.
-    watched = {
+    monitored = {
         "loss", "learning_rate", "samples_per_second", "data_wait_share", "gradient_norm", "effective_rank",
         "mean_cosine", "effective_positives", "alignment", "uniformity", "knn_accuracy",
     }  # fmt: skip
-    assert watched <= set(told)
-    assert told["learning_rate"] > 0
+    assert monitored <= set(progress)
+    assert progress["learning_rate"] > 0

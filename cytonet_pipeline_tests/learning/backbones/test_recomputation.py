@@ -1,4 +1,4 @@
-"""Activation checkpointing: less is kept, and nothing that a training leaves is different."""
+"""Activation checkpointing: less is kept, and the results of training are the same."""
 
 import copy
 
@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 
 
 def step(encoder, images):
-    """Bytes kept for the way back; afterwards gradients and buffers are there."""
+    """Run both passes and return the bytes kept for the backward pass; gradients and buffers are set afterwards."""
     kept = {}
 
     def packed(tensor):
@@ -31,7 +31,7 @@ def step(encoder, images):
 @pytest.mark.parametrize("normalisation", ["plain", "synchronised", "cumulative"])
 @pytest.mark.parametrize("backbone", ["small", "resnet50"])
 def test_gradients_and_buffers_are_those_of_the_plain_computation(backbone, normalisation):
-    """A plain recomputation moves the running statistics twice, and counts every batch twice."""
+    """A plain recomputation would update the running statistics twice, and count every batch twice."""
     plain = new_encoder(backbone, 0.5, 0.2, 0)
     if normalisation == "synchronised":
         synchronised(plain, CPU)
@@ -54,7 +54,7 @@ def test_gradients_and_buffers_are_those_of_the_plain_computation(backbone, norm
         torch.testing.assert_close(other.grad, value.grad, rtol=1e-6, atol=0, msg=name)
 
 
-def test_less_is_kept_for_the_way_back():
+def test_less_is_kept_for_the_backward_pass():
     plain = new_encoder("resnet50", 0.5, 0.2, 0)
     recomputing = copy.deepcopy(plain)
     checkpoint_activations(recomputing)
@@ -86,7 +86,7 @@ def test_the_synchronised_normalisation_of_torch_is_frozen_too():
     assert (layer.running_mean == 0).all()
 
 
-def test_a_training_with_recomputation_is_the_same_training(tiny):
+def test_training_with_recomputation_gives_the_same_weights(tiny):
     from safetensors.torch import load_file
 
     folders = [tiny.folder(str(flag), steps=4, activation_checkpointing=flag) for flag in (False, True)]

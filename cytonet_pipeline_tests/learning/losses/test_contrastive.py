@@ -27,7 +27,7 @@ def as_printed(
     same_brain_weight=1.0,
     drop_same_brain_mm=0.0,
 ):
-    """The formula of the module's docstring, a loop a sum, in Python floats."""
+    """The formula of the module's docstring, one loop per sum, in Python floats."""
     z, positions = z.astype(np.float64), positions.astype(np.float64)
     n = len(z)
     g = {
@@ -100,7 +100,7 @@ every_option = pytest.mark.parametrize("options", OPTIONS, ids=lambda o: ",".joi
 
 @pytest.fixture(params=[1 << 22, 24 * 4 * 7], ids=["one block", "blocks of 7"])
 def blocks(request, monkeypatch):
-    """Large batches are worked through in blocks of rows: here with a last one that is not full."""
+    """Large batches are processed in blocks of rows: here with a last one that is not full."""
     monkeypatch.setitem(contrastive_nll._BLOCK_BYTES, "cpu", request.param)
 
 
@@ -151,7 +151,7 @@ def test_odd_batches_follow_the_formula(places, anchor):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_gradients_are_those_of_the_formula_without_blocks(dtype):
-    """A batch as large as a training's, against autograd in float64."""
+    """A batch as large as in training, against autograd in float64."""
     z, positions, _ = batch_of(300, 32, 40.0)
     mine, theirs = (z.detach().clone().to(kind).requires_grad_() for kind in (dtype, torch.float64))
     g = torch.exp(-(torch.cdist(positions.double(), positions.double()) ** 2) / (2 * 12.0**2)).fill_diagonal_(0)
@@ -190,7 +190,7 @@ def test_near_neighbours_far_from_the_origin_keep_their_distance():
 
 
 @pytest.mark.parametrize("anchor", ["k", "i"])
-def test_a_batch_without_neighbours_costs_nothing_and_moves_nothing(anchor):
+def test_a_batch_without_neighbours_has_no_loss_and_no_gradient(anchor):
     z, _, _ = batch_of(5)
     positions = torch.arange(15.0).view(5, 3) * 1000
     z.requires_grad_()
@@ -228,7 +228,7 @@ def test_pairs_that_are_all_dropped_leave_finite_gradients(anchor):
     assert torch.isfinite(z.grad).all()
 
 
-def test_options_about_brains_ask_for_the_brains():
+def test_options_about_brains_require_the_brains():
     z, positions, _ = batch_of(4)
 
     with pytest.raises(ValueError, match="brains"):
@@ -251,7 +251,7 @@ def test_statistics_count_positives_by_hand():
 
 
 def supcon_by_its_authors(features, labels, temperature):
-    """SupCon as in the reference code of Khosla et al. 2020, one view a sample; samples without positives left out."""
+    """SupCon as in the code of Khosla et al. 2020, one view per sample; samples without positives are left out."""
     logits = features @ features.T / temperature
     logits = logits - logits.max(1, keepdim=True).values.detach()
     others = ~torch.eye(len(labels), dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""Plans: memory from a walk without numbers against memory of real passes, and the poster's grid."""
+"""Resource plans: memory from a walk without numbers against memory of real passes, and the poster's grid."""
 
 import json
 
@@ -9,18 +9,10 @@ from cytonet_pipeline.errors import ConfigurationError
 from cytonet_pipeline.learning.backbones.encoders import new_encoder, projection_head
 from cytonet_pipeline.learning.backbones.recomputation import checkpoint_activations
 from cytonet_pipeline.learning.data.augmentation import Augmentation, margin_px
+from cytonet_pipeline.learning.planning.gpu_memory import GIB, memory_of, ways_to_fit
 from cytonet_pipeline.learning.planning.gpus import GPUS, Gpu
-from cytonet_pipeline.learning.planning.memory_model import LiveBytes, augmentation_bytes, pass_cost, weights_of
-from cytonet_pipeline.learning.planning.resource_plan import (
-    GIB,
-    decoded_bytes,
-    memory_of,
-    plan,
-    plan_of,
-    remarks,
-    table,
-    ways_to_fit,
-)
+from cytonet_pipeline.learning.planning.pass_cost import LiveBytes, augmentation_bytes, pass_cost, weights_of
+from cytonet_pipeline.learning.planning.resource_plan import decoded_bytes, plan_of, plan_training, remarks, table
 from cytonet_pipeline.settings import PROJECT, AugmentationBlock, EncoderBlock, Settings
 
 POSTER = Settings.from_environment({"CYTONET_EXPERIMENTS": str(PROJECT / "experiments" / "poster.yaml")})
@@ -104,7 +96,7 @@ def test_weights_are_counted_with_the_head():
 
 
 def test_every_encoder_of_the_poster_fits_the_gpus_that_the_poster_used():
-    plans = plan(POSTER, "A100-40GB")
+    plans = plan_training(POSTER, "A100-40GB")
 
     assert {p.encoder for p in plans} == set(POSTER.experiments.encoders)
     assert [p.encoder for p in plans if not p.fits] == []
@@ -114,7 +106,7 @@ def test_every_encoder_of_the_poster_fits_the_gpus_that_the_poster_used():
 
 
 @pytest.mark.parametrize("kind", ["A100-40GB", "RTX4090-24GB"])
-def test_what_is_to_be_switched_on_makes_it_fit(kind):
+def test_the_proposed_changes_make_it_fit(kind):
     gpu = GPUS[kind]
 
     bare = plan_of("bare", BARE, 4096.0, gpu, None, 1.0)
@@ -128,8 +120,8 @@ def test_what_is_to_be_switched_on_makes_it_fit(kind):
         assert memory_of(better, 4096.0, 64).total <= gpu.memory_gib
 
 
-def test_where_nothing_helps_the_plan_says_so():
-    """A process takes more than this GPU has before the first tensor is made."""
+def test_a_plan_that_nothing_can_make_fit_says_so():
+    """A process needs more than this GPU has before the first tensor is made."""
     block = BARE.model_copy(update={"backbone": "small", "batch_size": 4})
 
     bare = plan_of("bare", block, 4096.0, Gpu("toy", 2.0, 1, 1), 1, 1.0)
@@ -152,7 +144,7 @@ def test_time_reads_and_shards_follow_from_the_entry():
     assert more.images_per_gpu == 16
 
 
-def test_patches_on_their_way_need_memory_of_the_node():
+def test_patches_read_ahead_need_memory_of_the_node():
     """Batches of 32 patches of 8.4 MB take 0.5 GiB each, page-locked; two readers copy from 0.25 GiB.
 
     From the scans one thread does so, and two buffers of four batches are there.
@@ -170,7 +162,7 @@ def test_a_patch_is_decoded_from_the_level_that_is_fine_enough():
     assert decoded_bytes(1000, 3.0, 1.0) == 2012**2
 
 
-def test_controls_without_training_need_nothing():
+def test_controls_without_training_need_no_resources():
     without = BARE.model_copy(update={"method": "position"})
 
     nothing = plan_of("position", without, 4096.0, GPUS["A100-40GB"], None, 1.0)
@@ -180,15 +172,15 @@ def test_controls_without_training_need_nothing():
     assert nothing.hours == 0
 
 
-def test_a_compiled_encoder_is_not_told_to_recompute():
+def test_activation_checkpointing_is_not_proposed_for_a_compiled_encoder():
     """`compile` and `activation_checkpointing` exclude each other."""
     block = BARE.model_copy(update={"compile": True})
 
     assert all("activation_checkpointing" not in way for way in ways_to_fit(block, 4096.0, 64, GPUS["A100-40GB"]))
 
 
-def test_an_unknown_gpu_is_answered_with_those_that_are_known():
+def test_the_error_for_an_unknown_gpu_lists_the_known_ones():
     with pytest.raises(ConfigurationError) as fault:
-        plan(POSTER, "A100")
+        plan_training(POSTER, "A100")
 
     assert "A100-40GB" in str(fault.value)

@@ -1,7 +1,7 @@
-"""What a training step costs on a GPU, found by walking through it on PyTorch's meta device: shapes without numbers.
+"""Cost of a training step on a GPU, found by walking through it on PyTorch's meta device: shapes without numbers.
 
-Every tensor that the walk makes is counted from its making to its end, so that what autograd keeps, what is computed
-again and what a backward pass needs for a moment are all in the sum. Kernels' workspaces are not.
+Every tensor that the walk makes is counted from its creation to its end, so that the sum includes what autograd keeps,
+what is computed again and what the backward pass needs for a moment. Workspaces of kernels are not included.
 """
 
 import weakref
@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from cytonet_pipeline.learning.backbones.encoders import Encoder
+from cytonet_pipeline.learning.backbones.encoders import Encoder, projection_head
 from cytonet_pipeline.learning.backbones.recomputation import checkpoint_activations
 from cytonet_pipeline.learning.data.augmentation import Augmentation, margin_px
 from cytonet_pipeline.settings import AugmentationBlock
@@ -27,16 +27,17 @@ from cytonet_pipeline.settings import AugmentationBlock
 
 @dataclass(frozen=True)
 class PassCost:
-    """Forward and backward of some images through an encoder.
+    """Cost of the forward and backward pass of some images through an encoder.
 
     Attributes
     ----------
     kept_bytes : int
-        Held between forward and backward, beside weights.
+        Held between forward and backward pass, beside the weights.
     peak_bytes : int
-        The most that was held at a time.
+        The most that is held at a time.
     flops, forward_flops : int
-        Of both passes with whatever is computed again; of the forward pass alone. Two a multiplication with addition.
+        Of both passes, including what is computed again; of the forward pass alone. A multiplication with addition
+        counts as two.
     """
 
     kept_bytes: int
@@ -46,7 +47,7 @@ class PassCost:
 
 
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of all tensors made inside that are still there."""
+    """Counts the bytes of all tensors that were made inside and are still alive."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -54,7 +55,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._seen: Any = WeakIdKeyDictionary()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation and count what it made; views and results in place have a storage that is known."""
+        """Run an operation and count what it made; views and in-place results have a storage that is known."""
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
             if isinstance(leaf, torch.Tensor):
@@ -67,29 +68,29 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._seen[storage] = True
         self.now += storage.nbytes()
         self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._gone, storage.nbytes())
+        weakref.finalize(storage, self._subtract, storage.nbytes())
 
-    def _gone(self, n_bytes: int) -> None:
+    def _subtract(self, n_bytes: int) -> None:
         self.now -= n_bytes
 
 
 @lru_cache(maxsize=256)
 def pass_cost(backbone: str, images: int, work_px: int, *, bf16: bool, recomputed: bool) -> PassCost:
-    """Cost of a forward and backward pass.
+    """Compute the cost of a forward and backward pass.
 
     Parameters
     ----------
     backbone : str
-        `small`, `resnet50` or `resnet101`.
+        A name in `backbones.BACKBONES`.
     images, work_px : int
-        Images a GPU takes at once, and their edge.
+        Images per GPU at a time, and their edge.
     bf16 : bool
         Activations in bfloat16, as under autocast; else float32.
     recomputed : bool
         With activation checkpointing.
     """
     encoder, batch = _on_meta(backbone, images, work_px, bf16=bf16, recomputed=recomputed)
-    with _known(encoder, batch) as live:
+    with _count_beside(encoder, batch) as live:
         features = encoder(batch)
         kept = live.now
         features.backward(torch.empty_like(features))
@@ -99,7 +100,7 @@ def pass_cost(backbone: str, images: int, work_px: int, *, bf16: bool, recompute
 
 @lru_cache(maxsize=64)
 def _flops(backbone: str, work_px: int, *, recomputed: bool) -> tuple[int, int]:
-    """Operations of both passes, and of the forward pass, of an image; two a multiplication with addition."""
+    """Count the operations per image, of both passes and of the forward pass alone."""
     encoder, batch = _on_meta(backbone, 1, work_px, bf16=False, recomputed=recomputed)
     # Apart from the count of bytes: the counter holds on to what it has seen.
     with FlopCounterMode(display=False) as counter:
@@ -121,9 +122,9 @@ def _on_meta(backbone: str, images: int, work_px: int, *, bf16: bool, recomputed
 
 @lru_cache(maxsize=64)
 def augmentation_bytes(block: AugmentationBlock, images: int, work_px: int) -> int:
-    """The most that augmentation holds at a time, its output included."""
+    """Compute the most bytes that augmentation holds at a time, its output included."""
     edge = margin_px(work_px, block)
-    # Noise is a stretch of one long row, drawn on the CPU: not worth drawing for its size.
+    # Noise is a slice of one long row, drawn on the CPU: its size is known without drawing it.
     quiet = Augmentation(block.model_copy(update={"noise": 0.0}), work_px, 0, torch.device("meta"))
     patches = torch.empty(images, edge, edge, dtype=torch.uint8, device="meta")
     with LiveBytes() as live:
@@ -132,17 +133,16 @@ def augmentation_bytes(block: AugmentationBlock, images: int, work_px: int) -> i
 
 
 def weights_of(backbone: str, projection_dim: int) -> int:
-    """Number of weights of an encoder with its projection head."""
+    """Count the weights of an encoder with its projection head."""
     with torch.device("meta"):
         encoder = Encoder(backbone)
-        dim = encoder.feature_dim
-        head = nn.Sequential(nn.Linear(dim, dim), nn.BatchNorm1d(dim), nn.Linear(dim, projection_dim))
+        head = projection_head(encoder.feature_dim, projection_dim, seed=0)
     return sum(p.numel() for module in (encoder, head) for p in module.parameters())
 
 
 @contextmanager
-def _known(module: nn.Module, *tensors: torch.Tensor) -> Iterator[LiveBytes]:
-    """Count what comes into being besides a module's weights and buffers, and some tensors."""
+def _count_beside(module: nn.Module, *tensors: torch.Tensor) -> Iterator[LiveBytes]:
+    """Count what is made besides a module's weights and buffers, and some tensors."""
     live = LiveBytes()
     for tensor in (*module.parameters(), *module.buffers(), *tensors):
         live._seen[tensor.untyped_storage()] = True
