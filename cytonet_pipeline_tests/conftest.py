@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cytonet_pipeline.settings import PROJECT, Settings
+from cytonet_pipeline.settings import Settings
 
 TINY = """
 dataset: {patch_um: 4096, density_per_mm3: 0.02, held_out: B20, gap_mm: 1.0}
@@ -47,6 +47,7 @@ for name in ("CYTONET_DATA", "CYTONET_REFERENCE", "CYTONET_STORE", "CYTONET_CLUS
     os.environ.pop(name, None)
 os.environ["COLUMNS"] = "160"
 
+PROJECT = Path(__file__).resolve().parent.parent
 CYTONET = [sys.executable, "-m", "cytonet_pipeline.cli"]
 
 

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from cytonet_pipeline import settings
-from cytonet_pipeline.settings import PROJECT, read_experiments
+from cytonet_pipeline.settings import read_experiments
+from cytonet_pipeline_tests.conftest import PROJECT
 
 BLOCKS = [
     settings.DatasetBlock,

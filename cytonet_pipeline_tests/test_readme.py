@@ -5,9 +5,8 @@ import shlex
 
 import pytest
 
-from cytonet_pipeline.settings import PROJECT
 from cytonet_pipeline.store import Store, read_table
-from cytonet_pipeline_tests.conftest import cytonet
+from cytonet_pipeline_tests.conftest import PROJECT, cytonet
 
 pytestmark = pytest.mark.xdist_group("ran")
 

@@ -1,24 +1,38 @@
-"""The command line: `cytonet …`. Each command reads its arguments, calls one room, and prints what came out."""
+"""The command line: `cytonet …`. Each command reads its arguments, calls one room, and prints the result."""
 
 import sys
 
+import typer
+
 # Makes the names of backbones and losses known to the check of experiments files.
 import cytonet_pipeline.learning  # noqa: F401
-
-# The order of these imports is the order of the commands in `cytonet --help`.
-from cytonet_pipeline.cli import pipeline
-
-# isort: split
-from cytonet_pipeline.cli import data, lineage, training
+from cytonet_pipeline import __version__
 from cytonet_pipeline.cli.app import app
 from cytonet_pipeline.cli.console import err
 from cytonet_pipeline.errors import CytonetError
 
-__all__ = ["app", "data", "lineage", "main", "pipeline", "training"]
+# The order of these imports is the order of the commands in `cytonet --help`.
+# isort: off
+from cytonet_pipeline.cli import pipeline
+from cytonet_pipeline.cli import store
+from cytonet_pipeline.cli import inputs
+from cytonet_pipeline.cli import doctor
+from cytonet_pipeline.cli import lineage
+from cytonet_pipeline.cli import training
+from cytonet_pipeline.cli import bench
+# isort: on
+
+__all__ = ["app", "bench", "doctor", "inputs", "lineage", "main", "pipeline", "store", "training"]
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
 
 
 def main() -> None:
-    """Entry point: a fault that the user can mend is one message and exit code 1, never a traceback."""
+    """Entry point: a fault that the user can fix is one message and exit code 1, never a traceback."""
     try:
         app(standalone_mode=True)
     except CytonetError as error:

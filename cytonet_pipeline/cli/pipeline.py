@@ -3,9 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,10 +11,7 @@ from cytonet_pipeline import progress
 from cytonet_pipeline.cli.app import app, names_in
 from cytonet_pipeline.cli.console import Terminal, err, out, show
 from cytonet_pipeline.errors import ConfigurationError
-from cytonet_pipeline.settings import PROJECT, Settings
-
-if TYPE_CHECKING:
-    from dagster import DagsterInstance
+from cytonet_pipeline.settings import Settings, project_file, project_folder
 
 
 @app.command()
@@ -61,20 +56,12 @@ def ui(
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
     open_instance().dispose()
     out.print(f"http://{host}:{port}  (instance in {home}; stop with Ctrl-C)")
-    os.chdir(PROJECT)
-    command = [sys.executable, "-m", "dagster", "dev", "-w", str(PROJECT / "workspace.yaml")]
+    # The code server may start in another folder: what the settings are here, they are there.
+    os.environ.update(Settings.from_environment().environment())
+    workspace = project_file("workspace.yaml")
+    os.chdir(project_folder())
+    command = [sys.executable, "-m", "dagster", "dev", "-w", str(workspace)]
     os.execv(sys.executable, [*command, "-h", host, "-p", str(port)])
-
-
-@app.command()
-def adopt() -> None:
-    """Register what the store holds with Dagster, after its database was lost or for a store from elsewhere."""
-    from cytonet_pipeline.defs.adopt import adopt_store
-
-    settings = Settings.from_environment()
-    with _instance() as instance:
-        adopted = adopt_store(instance, settings)
-    out.print(f"{adopted} results of {settings.store} are known to Dagster now")
 
 
 def _materialise(settings: Settings, brains: list[str], encoders: list[str]) -> bool:
@@ -98,10 +85,11 @@ def _materialise(settings: Settings, brains: list[str], encoders: list[str]) -> 
     chosen = encoders or [name for name, block in settings.experiments.encoders.items() if not block.retired]
 
     from cytonet_pipeline.definitions import build_defs
+    from cytonet_pipeline.defs.instance import open_instance
     from cytonet_pipeline.defs.walk import walk
 
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
-    with _instance() as instance, progress.shown_on(Terminal()):
+    with open_instance() as instance, progress.shown_on(Terminal()):
         try:
             outcome = walk(build_defs(), instance, settings, brain_names=wanted, encoder_names=chosen)
         except KeyboardInterrupt:
@@ -133,12 +121,4 @@ def _show_results(settings: Settings) -> None:
     out.print(f"table   {store.metrics() / 'metrics.md'}", soft_wrap=True)
     out.print(f"plots   {store.root / 'umap'}", soft_wrap=True)
     out.print(f"maps    {store.root / 'area_maps'}", soft_wrap=True)
-    out.print("look    make ui")
-
-
-@contextmanager
-def _instance() -> Iterator["DagsterInstance"]:
-    from cytonet_pipeline.defs.instance import open_instance
-
-    with open_instance() as instance:
-        yield instance
+    out.print("look    cytonet ui")

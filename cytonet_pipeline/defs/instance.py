@@ -1,7 +1,8 @@
-"""The Dagster instance that the command line and `make ui` share.
+"""The Dagster instance that `cytonet run` and `cytonet ui` share.
 
-Without `DAGSTER_HOME` Dagster forgets everything on exit; with another folder there it ignores the repository's
-`dagster.yaml`. So both use `.dagster/` in the project, with that file linked into it, unless the user has set it.
+Without `DAGSTER_HOME` Dagster forgets everything on exit; with another folder there it ignores this project's
+`dagster.yaml`. So both use `.dagster/` in the project folder, with that file linked into it, unless the user
+has set it.
 """
 
 import os
@@ -13,7 +14,7 @@ import dagster as dg
 from cytonet_pipeline.cluster.launchers import pool_limits
 from cytonet_pipeline.defs.dagster_internals import fail_run, set_pool_limit
 from cytonet_pipeline.errors import ConfigurationError
-from cytonet_pipeline.settings import PROJECT
+from cytonet_pipeline.settings import project_file, project_folder
 from cytonet_pipeline.store.processes import birth_of, is_alive
 
 
@@ -33,12 +34,13 @@ def dagster_home() -> Path:
                 f"DAGSTER_HOME={given}: no such folder.", to_fix=f"mkdir -p {given}, or unset it to use .dagster"
             )
         return home
-    home = PROJECT / ".dagster"
+    home = project_folder() / ".dagster"
     home.mkdir(exist_ok=True)
     link = home / "dagster.yaml"
-    if not link.exists() and (PROJECT / "dagster.yaml").exists():
+    if not link.exists():
         link.unlink(missing_ok=True)
-        link.symlink_to(Path("..") / "dagster.yaml")
+        ours = project_file("dagster.yaml")
+        link.symlink_to(Path("..") / "dagster.yaml" if ours.parent == home.parent else ours)
     os.environ["DAGSTER_HOME"] = str(home)
     return home
 

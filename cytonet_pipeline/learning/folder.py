@@ -11,11 +11,9 @@ import numpy as np
 import pandas as pd
 
 from cytonet_pipeline.errors import TrainingError
-from cytonet_pipeline.settings import DatasetBlock, EncoderBlock
+from cytonet_pipeline.settings import DatasetBlock, EncoderBlock, keys_affecting
 from cytonet_pipeline.store import REFERENCE_MM, digest_array, digest_of, read_record, read_table
 
-# Keys of an experiments entry that change nothing but the speed.
-WITHOUT_EFFECT = frozenset({"workers", "processes", "checkpoint_every"})
 _NAMES = ("brain", "sample", "role")
 _DECISIVE = ("patch_id", "role", *REFERENCE_MM, "annotated_area")
 
@@ -89,7 +87,8 @@ class EncoderFolder:
 
     @cached_property
     def _fingerprint(self) -> str:
-        block = {key: value for key, value in self.config["block"].items() if key not in WITHOUT_EFFECT}
+        computation = keys_affecting(EncoderBlock, "computation")
+        block = {key: value for key, value in self.config["block"].items() if key not in computation}
         patches = {name: digest_array(_plain(self.patches[name])) for name in _DECISIVE}
         return digest_of([{**self.config, "block": block}, patches])
 

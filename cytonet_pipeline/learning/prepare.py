@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from cytonet_pipeline.errors import TrainingError
-from cytonet_pipeline.learning.folder import WITHOUT_EFFECT, EncoderFolder
+from cytonet_pipeline.learning.folder import EncoderFolder
 from cytonet_pipeline.lineage import resolve_training_set
-from cytonet_pipeline.settings import TRAINED, WITHOUT_WEIGHTS, DatasetBlock, EncoderBlock, Settings
+from cytonet_pipeline.settings import TRAINED, WITHOUT_WEIGHTS, DatasetBlock, EncoderBlock, Settings, keys_affecting
 from cytonet_pipeline.store import Store, atomic_folder, lock, read_record, read_table, write_record, write_table
 
 # Ten million rows take minutes to write.
@@ -60,7 +60,7 @@ def _changed(encoder: str, wanted: str | None, now: str) -> TrainingError:
 
 def _refresh(folder: Path, block: EncoderBlock) -> None:
     config = read_record(folder / "config.json")
-    now = {key: getattr(block, key) for key in WITHOUT_EFFECT}
+    now = {key: getattr(block, key) for key in keys_affecting(EncoderBlock, "computation")}
     if {key: config["block"].get(key) for key in now} != now:
         write_record(folder / "config.json", {**config, "block": {**config["block"], **now}})
 

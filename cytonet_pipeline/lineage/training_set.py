@@ -4,7 +4,6 @@ The version is a digest of all that decides the weights, so what lineage points 
 can take part is read in `brains.py`; differences are told in `compare.py`.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +16,7 @@ from cytonet_pipeline.errors import StoreError, TrainingError
 from cytonet_pipeline.lineage.ancestry import find_ancestor, require_no_leak
 from cytonet_pipeline.lineage.brains import IndexedBrain, brains_in, read_brain
 from cytonet_pipeline.patches import assign_splits, take_subset
-from cytonet_pipeline.settings import TRAINING_CODE_VERSION, EncoderBlock, Settings
+from cytonet_pipeline.settings import TRAINING_CODE_VERSION, Settings, content_for_version
 from cytonet_pipeline.store import (
     Store,
     atomic_folder,
@@ -30,18 +29,6 @@ from cytonet_pipeline.store import (
     write_table,
 )
 
-_SEE_LABELS = frozenset({"supcon", "scratch"})
-# Settings that change no weight: when a brain is taken, where scans may lie, what stands in each section's row. What
-# `init_from` names is digested by itself.
-_NOT_IN_VERSION = {
-    "encoder": {"retired", "held_out", "init_from", "workers"},
-    "dataset": {"quiet_minutes", "allowed_roots", "window", "held_out"},
-}
-# Keys that came later: at their default they leave versions as they were before.
-_LATER = ("activation_checkpointing", "chunk_size", "compile", "loading", "shuffle_buffer")
-# How a training is carried out, not what comes of it: another value goes on with the same version. They were digested
-# once, so they count with their default.
-_HOW = ("processes", "checkpoint_every")
 _IN_VERSION = [
     "brain", "sample", "role", "digest", "pixel_um", "window_low", "window_high", "mask_digest", "transform_digest",
     "patches_digest", "n_training_patches",
@@ -208,11 +195,13 @@ def _record(
         "held_out": held_out,
     }
     digests = {
-        "sections": sections_digest(sections, labels=settings.encoder(encoder).method in _SEE_LABELS),
+        "sections": sections_digest(sections, labels=settings.encoder(encoder).sees_labels),
         "patch_ids": _patch_ids_digest(patches),
     }
-    relevant = {part: _without(config[part], skipped) for part, skipped in _NOT_IN_VERSION.items()}
-    relevant["encoder"] = _without_later_defaults(relevant["encoder"]) | _defaults_of(_HOW)
+    relevant = {
+        "encoder": content_for_version(settings.encoder(encoder)),
+        "dataset": content_for_version(settings.experiments.dataset),
+    }
     inherited = {} if ancestor is None else {"init_from": ancestor}
     if ancestor is not None:
         digests["init_from"] = ancestor["digest"]
@@ -266,19 +255,3 @@ def _warnings(
         if brain != held_out and rows["n_training_patches"].sum() == 0:
             warnings.append(f"{brain}: no patch to train on")
     return warnings
-
-
-def _without(block: dict[str, Any], skipped: set[str]) -> dict[str, Any]:
-    return {key: value for key, value in block.items() if key not in skipped}
-
-
-def _defaults_of(keys: Sequence[str]) -> dict[str, Any]:
-    return {key: EncoderBlock.model_fields[key].default for key in keys}
-
-
-def _without_later_defaults(block: dict[str, Any]) -> dict[str, Any]:
-    defaults = _defaults_of(_LATER)
-    if block["loading"] == "packed":
-        # Nothing reads it.
-        defaults["shuffle_buffer"] = block["shuffle_buffer"]
-    return {key: value for key, value in block.items() if key not in defaults or value != defaults[key]}

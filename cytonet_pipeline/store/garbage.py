@@ -1,7 +1,7 @@
 """What the store holds and nobody needs: leftovers of killed runs, caches, results of versions that are not current.
 
-Never among it: weights, records and training sets of trained encoders, current or not, because lineage answers for
-them; and whatever was written lately, because somebody may be at work there.
+Never part of it: weights, records and training sets of trained encoders, current or not, because lineage answers for
+them; and whatever was written lately, because a run may be at work there.
 """
 
 import shutil
@@ -10,22 +10,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cytonet_pipeline.store import Store
 from cytonet_pipeline.store.atomic import TEMPORARY_PREFIX
+from cytonet_pipeline.store.paths import Store
 
 _EVALUATIONS = ("patch_embeddings", "linear_probes", "umap", "area_maps")
 _LATELY_S = 24 * 3600.0
 
 
 @dataclass(frozen=True)
-class Unneeded:
-    """A file or folder that may go.
+class Garbage:
+    """A file or folder that may be deleted.
 
     Attributes
     ----------
     path : Path
     bytes : int
-        What it takes on disk, everything below it included.
+        Its size on disk, everything below it included.
     why : str
         Why nobody needs it.
     """
@@ -35,41 +35,41 @@ class Unneeded:
     why: str
 
     def delete(self) -> None:
-        """Remove it."""
+        """Delete it."""
         if self.path.is_dir() and not self.path.is_symlink():
             shutil.rmtree(self.path)
         else:
             self.path.unlink(missing_ok=True)
 
 
-def unneeded(store: Store, lately_s: float = _LATELY_S) -> list[Unneeded]:
-    """What no current encoder, table or lineage record needs.
+def find_garbage(store: Store, lately_s: float = _LATELY_S) -> list[Garbage]:
+    """Find what no current encoder, table or lineage record needs.
 
     Parameters
     ----------
     lately_s : float
-        What was written within so many seconds is left alone.
+        What was written within this many seconds is left alone.
 
     Returns
     -------
-    list of Unneeded
+    list of Garbage
         Largest first; no path lies inside another.
     """
-    found: dict[Path, Unneeded] = {}
+    garbage: dict[Path, Garbage] = {}
     before = time.time() - lately_s
     for path, why in _candidates(store):
-        size, written = _measure(path)
-        if written < before and not any(parent in found for parent in path.parents):
-            found[path] = Unneeded(path, size, why)
-    return sorted(found.values(), key=lambda item: item.bytes, reverse=True)
+        size, written = _size_and_last_write(path)
+        if written < before and not any(parent in garbage for parent in path.parents):
+            garbage[path] = Garbage(path, size, why)
+    return sorted(garbage.values(), key=lambda item: item.bytes, reverse=True)
 
 
 def _candidates(store: Store) -> Iterator[tuple[Path, str]]:
     yield from _old_evaluations(store)
-    yield from _abandoned_trainings(store)
+    yield from _abandoned_training(store)
     yield from _finished_checkpoints(store)
     yield from _packs(store)
-    yield from _untrained_sets(store)
+    yield from _unused_training_sets(store)
     for path in sorted(store.root.rglob(f"{TEMPORARY_PREFIX}*")):
         yield path, "left by a run that was killed"
 
@@ -95,15 +95,15 @@ def _is_trained(store: Store, encoder: str, version: str) -> bool:
 
 
 def _is_collected(store: Store, encoder: str, version: str) -> bool:
-    # Curves are drawn once the training has been found whole; a record alone is only what it says of itself.
+    # Curves are drawn after training was found complete; a record alone is only the training run's own word.
     curves = store.encoder(encoder, version) / "curves.png"
     return _is_trained(store, encoder, version) and curves.exists()
 
 
-def _abandoned_trainings(store: Store) -> Iterator[tuple[Path, str]]:
+def _abandoned_training(store: Store) -> Iterator[tuple[Path, str]]:
     for encoder, version in _versions(store):
         if not _is_trained(store, encoder, version) and version != store.wanted_version(encoder):
-            yield store.encoder(encoder, version), f"training of {encoder} that never ended and is not wanted any more"
+            yield store.encoder(encoder, version), f"training of {encoder} that never ended and is not needed any more"
 
 
 def _finished_checkpoints(store: Store) -> Iterator[tuple[Path, str]]:
@@ -117,10 +117,13 @@ def _packs(store: Store) -> Iterator[tuple[Path, str]]:
     wanted = ((encoder, store.wanted_version(encoder)) for encoder in store.encoders())
     if all(version is None or _is_trained(store, encoder, version) for encoder, version in wanted):
         for pack in sorted((store.root / "packed").glob("*/")):
-            yield pack, "patches packed for trainings that are done; the next one reads them from the scans again"
+            yield (
+                pack,
+                "patches packed for training that is done; the next run reads them from the scans again",
+            )
 
 
-def _untrained_sets(store: Store) -> Iterator[tuple[Path, str]]:
+def _unused_training_sets(store: Store) -> Iterator[tuple[Path, str]]:
     pointers = store.root.glob("training_sets/*.json")
     needed = {version for _, version in _versions(store)} | {store.wanted_version(path.stem) for path in pointers}
     for version in store.training_sets():
@@ -128,8 +131,8 @@ def _untrained_sets(store: Store) -> Iterator[tuple[Path, str]]:
             yield store.training_set(version), "training set that no encoder was trained on"
 
 
-def _measure(path: Path) -> tuple[int, float]:
-    """Bytes, and when something in it was last written."""
+def _size_and_last_write(path: Path) -> tuple[int, float]:
+    """Return the bytes of a file or folder, and when something in it was last written (s since the epoch)."""
     inside = [path, *path.rglob("*")] if path.is_dir() else [path]
     states = [each.lstat() for each in inside if each.exists()]
     return sum(state.st_size for state in states), max((state.st_mtime for state in states), default=0.0)

@@ -15,11 +15,11 @@ import pytest
 import yaml
 
 from cytonet_pipeline.definitions import build_defs
-from cytonet_pipeline.settings import PROJECT, Settings
+from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.store import Store
 from cytonet_pipeline_tests.cluster.processes import until
 from cytonet_pipeline_tests.cluster.slurm.slurm_cluster import SlurmCluster
-from cytonet_pipeline_tests.conftest import TINY, settings_for
+from cytonet_pipeline_tests.conftest import PROJECT, TINY, settings_for
 
 RANKS = Path(__file__).with_name("ranks.py")
 STEPS = 24

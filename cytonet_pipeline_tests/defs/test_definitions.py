@@ -12,9 +12,10 @@ from cytonet_pipeline.definitions import build_defs
 from cytonet_pipeline.defs.contracts import CHECK_NAMES
 from cytonet_pipeline.defs.dagster_internals import assets_of
 from cytonet_pipeline.defs.walk import jobs_in_order
-from cytonet_pipeline.settings import PROJECT, Settings
+from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.stages import STAGES
 from cytonet_pipeline.store import TABLES
+from cytonet_pipeline_tests.conftest import PROJECT
 
 ASSETS = {
     "reference_space": ("reference", None),

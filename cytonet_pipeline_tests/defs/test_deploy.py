@@ -13,8 +13,8 @@ import dagster as dg
 import pytest
 import yaml
 
-from cytonet_pipeline.settings import PROJECT
 from cytonet_pipeline_tests.cluster.processes import free_ports, until
+from cytonet_pipeline_tests.conftest import PROJECT
 
 DEPLOY = PROJECT / "deploy"
 BIN = Path(sys.executable).parent

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.xdist_group("ran")
 def test_without_a_setting_the_projects_own_folder_is_used_with_the_repositorys_settings(tmp_path, monkeypatch):
     """Unset, Dagster would forget everything on exit."""
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
-    monkeypatch.setattr(module, "PROJECT", tmp_path)
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
 
     home = module.dagster_home()

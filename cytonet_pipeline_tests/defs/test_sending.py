@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from cytonet_pipeline.settings import PROJECT
+from cytonet_pipeline_tests.conftest import PROJECT
 
 POOLS = """
 from cytonet_pipeline.defs.evaluation.assets import patch_embeddings

@@ -9,10 +9,10 @@ import pytest
 from safetensors.numpy import load_file
 
 from cytonet_pipeline.defs.training import launch
-from cytonet_pipeline.settings import PROJECT
 from cytonet_pipeline.store import Store, read_table
 from cytonet_pipeline_tests.cluster.processes import until
 from cytonet_pipeline_tests.cluster.slurm.slurm_cluster import slurm  # noqa: F401
+from cytonet_pipeline_tests.conftest import PROJECT
 from cytonet_pipeline_tests.defs.slurm_runs import ONE_RANK, STEPS, WAIT_S, SlurmRuns, indexed  # noqa: F401
 
 pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm"), pytest.mark.timeout(400)]

@@ -12,9 +12,8 @@ import urllib.request
 
 import pytest
 
-from cytonet_pipeline.settings import PROJECT
 from cytonet_pipeline.store import Store, Verdict
-from cytonet_pipeline_tests.conftest import environment_for, settings_for
+from cytonet_pipeline_tests.conftest import PROJECT, environment_for, settings_for
 from cytonet_pipeline_tests.defs.test_definitions import ASSETS, RAW
 
 pytestmark = pytest.mark.xdist_group("ui")

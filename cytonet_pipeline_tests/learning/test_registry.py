@@ -14,7 +14,8 @@ from cytonet_pipeline.learning.backbones.backbones import BACKBONES
 from cytonet_pipeline.learning.backbones.encoders import new_encoder
 from cytonet_pipeline.learning.losses.distances import DISTANCES
 from cytonet_pipeline.learning.losses.transfer import TRANSFER_FUNCTIONS
-from cytonet_pipeline.settings import PROJECT, EncoderBlock, read_experiments
+from cytonet_pipeline.settings import EncoderBlock, read_experiments
+from cytonet_pipeline_tests.conftest import PROJECT
 
 MISSPELT = [
     ({"backbone": "resnet5O"}, BACKBONES),

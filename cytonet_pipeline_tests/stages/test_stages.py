@@ -7,7 +7,6 @@ import sys
 import pytest
 
 from cytonet_pipeline.errors import ConfigurationError, StoreError
-from cytonet_pipeline.settings import PROJECT
 from cytonet_pipeline.stages import (
     COLIN27_TRANSFORMS,
     ENCODER,
@@ -21,7 +20,7 @@ from cytonet_pipeline.stages import (
 )
 from cytonet_pipeline.stages import histology as histology_stages
 from cytonet_pipeline.store import Verdict, read_stamp, table
-from cytonet_pipeline_tests.conftest import settings_for
+from cytonet_pipeline_tests.conftest import PROJECT, settings_for
 
 # Keys of `inputs.json` as version 0.2.1 wrote them: with other keys every result of an existing store would be stale.
 KEYS_OF_0_2_1 = {

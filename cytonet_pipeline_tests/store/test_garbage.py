@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cytonet_pipeline.store import Store, write_json, write_text
-from cytonet_pipeline.store.garbage import unneeded
+from cytonet_pipeline.store.garbage import find_garbage
 
 DAY_S = 86400.0
 
@@ -71,10 +71,10 @@ def test_packs_are_kept_while_a_training_is_under_way(store: Store) -> None:
 
 
 def test_weights_and_records_of_old_versions_outlive_it(store: Store) -> None:
-    for item in unneeded(store):
+    for item in find_garbage(store):
         item.delete()
 
-    assert unneeded(store) == []
+    assert find_garbage(store) == []
     for version in ("old", "new"):
         assert (store.encoder("a", version) / "encoder.safetensors").exists()
         assert (store.training_set(version) / "training_set.json").exists()
@@ -104,7 +104,7 @@ def test_the_command_deletes_only_when_told_to(store: Store, monkeypatch: pytest
 
 
 def _listed(store: Store) -> set[str]:
-    return {str(item.path.relative_to(store.root)) for item in unneeded(store)}
+    return {str(item.path.relative_to(store.root)) for item in find_garbage(store)}
 
 
 def _made(path: Path) -> Path:

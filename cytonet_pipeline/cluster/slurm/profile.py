@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from cytonet_pipeline.settings import PROJECT, read_strictly
+from cytonet_pipeline.settings import project_file, read_strictly
 
 Step = Literal["patch_embeddings", "section_scans", "colin27_transforms", "patch_index"]
 
@@ -147,7 +147,7 @@ class ClusterProfile(Resources):
 def profile_path(environment: Mapping[str, str] | None = None) -> Path:
     """Return the file that `CYTONET_CLUSTER_PROFILE` names; default: `deploy/slurm.yaml`."""
     env = os.environ if environment is None else environment
-    return Path(env.get("CYTONET_CLUSTER_PROFILE") or PROJECT / "deploy" / "slurm.yaml").expanduser().absolute()
+    return Path(env.get("CYTONET_CLUSTER_PROFILE") or project_file("deploy/slurm.yaml")).expanduser().absolute()
 
 
 def read_profile(path: Path | None = None) -> ClusterProfile:

@@ -5,13 +5,16 @@ import platform
 import socket
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
+import cytonet_pipeline
 from cytonet_pipeline.learning.parallel.distributed import world_size
-from cytonet_pipeline.settings import PROJECT
 
+# Where the sources lie: a checkout has a commit, an installed package has none.
+_SOURCES = Path(cytonet_pipeline.__file__).resolve().parent.parent
 _PACKAGES = (
     "cytonet-pipeline", "torch", "torchvision", "numpy", "pandas", "pyarrow", "safetensors", "tifffile", "imagecodecs",
 )  # fmt: skip
@@ -63,7 +66,7 @@ def _version_of(package: str) -> str | None:
 
 def _git() -> dict[str, Any] | None:
     """Commit, and whether files that git knows differ from it; None outside of a checkout."""
-    if not (PROJECT / ".git").exists():
+    if not (_SOURCES / ".git").exists():
         return None
     commit = _said_by_git("rev-parse", "HEAD")
     return (
@@ -73,7 +76,7 @@ def _git() -> dict[str, Any] | None:
 
 def _said_by_git(*words: str) -> str | None:
     try:
-        done = subprocess.run(["git", "-C", str(PROJECT), *words], capture_output=True, text=True, timeout=20)
+        done = subprocess.run(["git", "-C", str(_SOURCES), *words], capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

@@ -13,7 +13,7 @@ from cytonet_pipeline.cluster.slurm.profile import (
     seconds_of,
 )
 from cytonet_pipeline.errors import ConfigurationError
-from cytonet_pipeline.settings import PROJECT
+from cytonet_pipeline_tests.conftest import PROJECT
 
 
 @pytest.fixture

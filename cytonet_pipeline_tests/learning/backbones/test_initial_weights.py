@@ -14,8 +14,9 @@ from cytonet_pipeline.learning.folder import EncoderFolder
 from cytonet_pipeline.learning.prepare import finish, write_encoder_folder
 from cytonet_pipeline.learning.training.loop import Training
 from cytonet_pipeline.learning.training.run import run
-from cytonet_pipeline.settings import PROJECT, EncoderBlock
+from cytonet_pipeline.settings import EncoderBlock
 from cytonet_pipeline.store import digest_file
+from cytonet_pipeline_tests.conftest import PROJECT
 from cytonet_pipeline_tests.learning.tiny_training import DATASET
 
 CPU = torch.device("cpu")

@@ -13,7 +13,8 @@ from cytonet_pipeline.learning.planning.gpu_memory import GIB, memory_of, ways_t
 from cytonet_pipeline.learning.planning.gpus import GPUS, Gpu
 from cytonet_pipeline.learning.planning.pass_cost import LiveBytes, augmentation_bytes, pass_cost, weights_of
 from cytonet_pipeline.learning.planning.resource_plan import decoded_bytes, plan_of, plan_training, remarks, table
-from cytonet_pipeline.settings import PROJECT, AugmentationBlock, EncoderBlock, Settings
+from cytonet_pipeline.settings import AugmentationBlock, EncoderBlock, Settings
+from cytonet_pipeline_tests.conftest import PROJECT
 
 POSTER = Settings.from_environment({"CYTONET_EXPERIMENTS": str(PROJECT / "experiments" / "poster.yaml")})
 # 2048 px on 64 GPUs, as on the poster, with nothing switched on.

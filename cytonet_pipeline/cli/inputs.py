@@ -1,11 +1,10 @@
-"""Commands on what goes in: synthetic brains, what is missing, points by hand."""
+"""Commands on what goes in: synthetic brains, and points by hand."""
 
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from cytonet_pipeline import progress
 from cytonet_pipeline.cli.app import app, names_in
@@ -28,9 +27,12 @@ def phantom(
     ] = None,
     sections: Annotated[
         int | None,
-        typer.Option(help="Sections a brain, default 12; at poster scale of all brains together, default 4128.", min=3),
+        typer.Option(
+            help="Sections per brain, default 12; at poster scale sections of all brains together, default 4128.",
+            min=3,
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
     reference: Annotated[
         Path | None, typer.Option(help="Take template, atlas and surfaces from this tpl-MNIColin27 folder.")
     ] = None,
@@ -47,25 +49,6 @@ def phantom(
         write_phantom(folder, brains=names, sections=sections, seed=seed, reference=reference, scale=scale.value)
     out.print(f"CYTONET_DATA={folder / 'brains'}")
     out.print(f"CYTONET_REFERENCE={reference or folder / 'tpl-MNIColin27'}")
-
-
-@app.command()
-def doctor(
-    cluster: Annotated[
-        bool, typer.Option("--cluster", help="Look at the cluster too: submits a job of a minute to its queue.")
-    ] = False,
-) -> None:
-    """Say what is missing on this machine, in the reference, the data set and the cluster, before hours are spent."""
-    from cytonet_pipeline.cli.doctor import examine, examine_cluster
-
-    settings = Settings.from_environment()
-    with progress.shown_on(Terminal()):
-        findings = examine(settings) + (examine_cluster(settings) if cluster else [])
-    for finding in findings:
-        out.print(f"[{finding.colour}]{finding.word:>5}[/]  {escape(finding.text)}", soft_wrap=True)
-    failed = sum(finding.bad for finding in findings)
-    out.print(f"{failed} to mend" if failed else "ready")
-    raise typer.Exit(1 if failed else 0)
 
 
 @app.command("map")

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from cytonet_pipeline.errors import ConfigurationError
-from cytonet_pipeline.settings import PROJECT, Settings, read_all_experiments, read_experiments
+from cytonet_pipeline.settings import Settings, read_all_experiments, read_experiments
+from cytonet_pipeline_tests.conftest import PROJECT
 
 DEMO = PROJECT / "experiments" / "demo.yaml"
 
@@ -28,7 +29,7 @@ def test_a_misspelt_key_is_named_with_its_place(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "named"),
     [
         (lambda c: c["dataset"].update(density_per_mm3=-1), "density_per_mm3"),
         (lambda c: c["encoders"]["demo_cytonet"].update(method="byol"), "method"),
@@ -37,8 +38,8 @@ def test_a_misspelt_key_is_named_with_its_place(tmp_path):
         (lambda c: c["encoders"].update({"a b": c["encoders"]["demo_cytonet"]}), "a b"),
     ],
 )
-def test_an_impossible_value_is_named(tmp_path, change, said):
-    with pytest.raises(ConfigurationError, match=said):
+def test_an_impossible_value_is_named(tmp_path, change, named):
+    with pytest.raises(ConfigurationError, match=named):
         read_experiments(changed(tmp_path, change))
 
 
@@ -53,16 +54,6 @@ def test_a_name_may_be_used_once_across_files(tmp_path):
 def test_the_shipped_experiments_are_valid_and_their_names_unique():
     names = read_all_experiments(PROJECT / "experiments")
     assert {"demo_cytonet", "poster_r50_10M"} <= set(names)
-
-
-def test_the_environment_decides_where_things_lie(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    settings = Settings.from_environment({"CYTONET_DATA": str(tmp_path), "CYTONET_STORE": "elsewhere"})
-
-    assert settings.data == tmp_path
-    assert settings.store == tmp_path / "elsewhere"
-    assert settings.reference == PROJECT / "demo" / "tpl-MNIColin27"
-    assert Settings.from_environment(settings.environment()) == settings
 
 
 def test_the_configured_data_set_may_hold_out_another_brain_for_one_encoder(tmp_path):

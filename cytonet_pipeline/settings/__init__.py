@@ -1,0 +1,48 @@
+"""What to work on: the environment says where things lie, the experiments file what to do with them.
+
+Both are validated strictly: a key that nobody reads is a misspelt key. Nothing here is read at import.
+"""
+
+from cytonet_pipeline.settings.environment import Settings
+from cytonet_pipeline.settings.experiments import (
+    TRAINED,
+    TRAINING_CODE_VERSION,
+    WITHOUT_WEIGHTS,
+    AugmentationBlock,
+    DatasetBlock,
+    EncoderBlock,
+    EvaluationBlock,
+    Experiments,
+    LossBlock,
+    Method,
+    OptimizerBlock,
+    read_all_experiments,
+    read_experiments,
+)
+from cytonet_pipeline.settings.keys import content_for_version, keys_affecting
+from cytonet_pipeline.settings.names import accept_names
+from cytonet_pipeline.settings.project import project_file, project_folder
+from cytonet_pipeline.settings.strict import read_strictly
+
+__all__ = [
+    "TRAINED",
+    "TRAINING_CODE_VERSION",
+    "WITHOUT_WEIGHTS",
+    "AugmentationBlock",
+    "DatasetBlock",
+    "EncoderBlock",
+    "EvaluationBlock",
+    "Experiments",
+    "LossBlock",
+    "Method",
+    "OptimizerBlock",
+    "Settings",
+    "accept_names",
+    "content_for_version",
+    "keys_affecting",
+    "project_file",
+    "project_folder",
+    "read_all_experiments",
+    "read_experiments",
+    "read_strictly",
+]
