@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet
 
 from cytonet_pipeline.evaluation.table.metrics_table import probed_encoders
 from cytonet_pipeline.evaluation.table.table_text import comparison_rows
@@ -24,6 +25,23 @@ def test_the_table_is_made_while_an_encoder_is_missing_and_names_it(probed):
     assert {p.name for p in probed.store.metrics().iterdir()} == {
         "metrics.parquet", "metrics.csv", "metrics.md", "metrics.tex", "metrics.png", "comparisons.csv", "inputs.json",
     }  # fmt: skip
+
+
+def test_a_score_that_older_results_lack_is_shown_as_missing(probed):
+    """A score is added in one place; encoders that were probed before must not keep the table from being made."""
+    path = probed.folder / "metrics.parquet"
+    older = pyarrow.parquet.read_table(path)
+    columns = [name for name in older.column_names if name.startswith("weighted_f1")]
+    pyarrow.parquet.write_table(older.drop_columns(columns), path)
+
+    METRICS_TABLE.run(probed.settings, None)
+
+    assert read_table(probed.store.metrics() / "metrics.parquet", "metrics")["weighted_f1"].isna().all()
+    lines = (probed.store.metrics() / "metrics.md").read_text().splitlines()
+    header, row = (line.split("|") for line in lines if line.startswith(("| protocol", "| logistic")))
+    cells = {name.strip(): cell.strip() for name, cell in zip(header, row, strict=True)}
+    assert cells["seen weighted F1"] == "–"
+    assert cells["seen accuracy"] != "–"
 
 
 def test_the_table_is_empty_before_the_first_probe(made):
