@@ -49,7 +49,7 @@ def test_exchanged_files_of_two_brains_are_named(real, colin27, name, other):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_chain_of_another_brain_fails_even_when_the_right_one_is_not_available(real, colin27, name):
-    chain, points = real[name].chain, real[name].points_mm
+    chain, points = real[name].chain, real[name].points_mm[::2]
     for other in real.keys() - {name}:
         quality = measure_chain(with_transform(chain, real[other].chain.to_reference), colin27, points)
         assert not quality.passed
@@ -57,7 +57,7 @@ def test_a_chain_of_another_brain_fails_even_when_the_right_one_is_not_available
 
 def test_misfit_grows_with_the_error_until_the_chain_fails(real, colin27):
     """Promised: an error of about 2 mm is detected, one of 1 mm is not reported as a fault."""
-    chain, points = real["B02"].chain, real["B02"].points_mm
+    chain, points = real["B02"].chain, real["B02"].points_mm[::2]
     error = random_field(seed=11, rms_mm=1.0, spacing_mm=12.0)
     shift = error(points) - points
     scale = np.linalg.norm(shift, axis=1).mean()

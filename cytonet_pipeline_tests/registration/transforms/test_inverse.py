@@ -89,7 +89,7 @@ def test_a_round_trip_through_a_fold_is_correct_or_nan(folding_field):
 def test_a_field_with_many_folds_never_gives_a_guess():
     """What comes back is where the point came from; what a fold covers comes back as NaN, and only a few times not."""
     field = random_field(seed=7, rms_mm=6.0)
-    points = np.random.default_rng(0).uniform(-60, 60, (10_000, 3))
+    points = np.random.default_rng(0).uniform(-60, 60, (5_000, 3))
     determinants = jacobian_determinant(field, points, step_mm=1e-3)
     turned, sound = determinants <= 0, determinants > 0.2
     assert turned.sum() > 200
