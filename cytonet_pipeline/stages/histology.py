@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from cytonet_pipeline.errors import DataFault
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.stages.reference import REFERENCE_SPACE
-from cytonet_pipeline.stages.stage import StampedStage, Summary, store_of
+from cytonet_pipeline.stages.stage import StampedStage, Summary, store_of, with_table_version
 from cytonet_pipeline.store import (
     Verdict,
     beside,
@@ -224,7 +224,7 @@ class PatchIndexStage(BrainStage):
     """Patches drawn uniformly from the cortex of a brain: `part-*.parquet` and a picture."""
 
     name = "patch_index"
-    code_version = "2"
+    code_version = with_table_version("2", "patch_index")
     tables: ClassVar = {"patch_index": "part-*.parquet"}
     picture = "patches.png"
     picture_title = "where the patches lie"

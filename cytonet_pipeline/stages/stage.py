@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from cytonet_pipeline.errors import StoreError, TrainingError
 from cytonet_pipeline.settings import Settings
-from cytonet_pipeline.store import Store, atomic_folder, open_store, read_stamp, write_stamp
+from cytonet_pipeline.store import Store, atomic_folder, open_store, read_stamp, table, write_stamp
 
 PartitionSet = Literal["brain", "encoder"]
 # A brain or an encoder by name; None for the stages that have no partitions.
@@ -170,6 +170,12 @@ class ResumableStage(StampedStage[Partition]):
             return
         self.compute(settings, partition, folder, recompute=recompute)
         write_stamp(folder, inputs)
+
+
+def with_table_version(code_version: str, table_name: str) -> str:
+    """Return a stage's code version with the version of its table: another column makes stored results stale."""
+    version = table(table_name).version
+    return code_version if version == 1 else f"{code_version}.{version}"
 
 
 def store_of(settings: Settings) -> Store:

@@ -1,5 +1,6 @@
 """What an asset is: one rule of staleness for all of them, and results that are left alone while they are current."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -19,7 +20,8 @@ from cytonet_pipeline.stages import (
     stage_of,
 )
 from cytonet_pipeline.stages import histology as histology_stages
-from cytonet_pipeline.store import Verdict, read_stamp, table
+from cytonet_pipeline.stages.stage import with_table_version
+from cytonet_pipeline.store import TABLES, Verdict, read_stamp, table
 from cytonet_pipeline_tests.conftest import PROJECT, settings_for
 
 # Keys of `inputs.json` as version 0.2.1 wrote them: with other keys every result of an existing store would be stale.
@@ -91,6 +93,15 @@ def test_a_new_code_version_makes_a_result_stale(ingested, monkeypatch):
 
     assert not SECTION_SCANS.is_current(ingested, "B01")
     assert SECTION_SCANS.earlier(ingested, "B01") is None
+
+
+def test_another_version_of_its_table_makes_the_index_stale(monkeypatch):
+    """A further column needs no second number: the version of the contract is part of the code version."""
+    assert PATCH_INDEX.code_version == with_table_version("2", "patch_index") == "2"
+
+    monkeypatch.setitem(TABLES, "patch_index", dataclasses.replace(table("patch_index"), version=2))
+
+    assert with_table_version("2", "patch_index") == "2.2"
 
 
 def test_recompute_takes_nothing_over_from_the_earlier_result(ingested, monkeypatch):
