@@ -21,10 +21,11 @@ from cytonet_pipeline.settings.experiments import (
 )
 from cytonet_pipeline.settings.keys import content_for_version, keys_affecting
 from cytonet_pipeline.settings.names import accept_names
-from cytonet_pipeline.settings.project import project_file, project_folder
+from cytonet_pipeline.settings.project import SHIPPED, project_file, project_folder
 from cytonet_pipeline.settings.strict import read_strictly
 
 __all__ = [
+    "SHIPPED",
     "TRAINED",
     "TRAINING_CODE_VERSION",
     "WITHOUT_WEIGHTS",

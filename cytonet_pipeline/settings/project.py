@@ -1,6 +1,6 @@
 """The project folder, and the files that come with the package.
 
-Experiments, deployment files, benchmarks and the two files that Dagster reads are package data in `project_files/`. In
+Experiments, deployment files, benchmarks and the files that Dagster reads are package data in `project_files/`. In
 a checkout these are links to its top; elsewhere a project may have files of its own in their place.
 """
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import cytonet_pipeline
 
-_SHIPPED = Path(cytonet_pipeline.__file__).absolute().parent / "project_files"
+SHIPPED = Path(cytonet_pipeline.__file__).absolute().parent / "project_files"
 # What a folder must hold to be taken for a checkout of this project.
 _MARKS = ("cytonet_pipeline/__init__.py", "experiments", "workspace.yaml")
 
@@ -26,4 +26,4 @@ def project_folder() -> Path:
 def project_file(name: str) -> Path:
     """Return the project folder's own file or folder of this name, else the one that comes with the package."""
     own = project_folder() / name
-    return own if own.exists() else _SHIPPED / name
+    return own if own.exists() else SHIPPED / name
