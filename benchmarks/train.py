@@ -26,12 +26,10 @@ from torch import nn
 
 from cytonet_pipeline.learning.backbones.encoders import new_encoder
 from cytonet_pipeline.learning.data.augmentation import Augmentation, margin_px
-from cytonet_pipeline.learning.data.from_scans import SectionPatches
 from cytonet_pipeline.learning.data.packing import pack
 from cytonet_pipeline.learning.data.sampling import BatchSampler
-from cytonet_pipeline.learning.data.sources import PatchSource
+from cytonet_pipeline.learning.data.sources import PatchSource, SectionPatches
 from cytonet_pipeline.learning.folder import EncoderFolder
-from cytonet_pipeline.learning.freed_memory import freed_memory_kept
 from cytonet_pipeline.learning.losses.objectives import make_objective
 from cytonet_pipeline.learning.parallel.distributed import process_group, rank
 from cytonet_pipeline.learning.planning.gpus import GPUS
@@ -54,7 +52,7 @@ def main() -> None:
     parser.add_argument("--part", action="append", choices=PARTS, help="default: all; may be given several times")
     parser.add_argument("--rounds", type=int, default=2, help="how often the two sides take turns")
     parser.add_argument("--batch", type=int, default=8, help="of ResNet-50")
-    parser.add_argument("--steps", type=int, default=4, help="of ResNet-50, a side and round")
+    parser.add_argument("--steps", type=int, default=4, help="of ResNet-50, per side and round")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -101,10 +99,11 @@ def ranks(root: Path, options: argparse.Namespace) -> list[bool]:
     for _ in range(options.rounds):
         one.append(step_seconds_of([sys.executable], folders[0], threads=2))
         two.append(step_seconds_of(together, folders[1], threads=1))
-    print(f"  one process   {statistics.median(one) * 1e3:8.1f} ms a step")
-    print(f"  two processes {statistics.median(two) * 1e3:8.1f} ms a step")
-    ratio = statistics.median(one) / statistics.median(two)
-    return [claim("two processes, of one process' rate", ratio, 0.9, at_most=False)]
+    print(f"  one process   {statistics.median(one) * 1e3:8.1f} ms per step")
+    print(f"  two processes {statistics.median(two) * 1e3:8.1f} ms per step")
+    print(f"  two processes have {statistics.median(one) / statistics.median(two):.2f} of one process' rate")
+    # Nothing is claimed: ranks on CPUs are for tests, their collectives (gloo) are not for speed.
+    return []
 
 
 def gpu(root: Path, options: argparse.Namespace) -> list[bool]:
@@ -137,22 +136,20 @@ def compared(
     training, bare = Training(folder, source, device), bare_step(folder, source, device)
     sides: dict[str, list[Taken]] = {"from files": [], "bare": []}
     waited = []
-    # As the command that trains has it; the bare side gains as much.
-    with freed_memory_kept(device):
-        for _ in range(rounds):
-            clock = StopAfter(steps + 1, device)
-            training.run(clock, lambda **figures: None)
-            # The first step waits for the loader to begin.
-            sides["from files"] += clock.taken()[1:]
-            waited.append(wait_share(folder))
-            clock = StopAfter(steps + 1, device)
-            while not clock:
-                bare()
-            sides["bare"] += clock.taken()[1:]
+    for _ in range(rounds):
+        clock = StopAfter(steps + 1, device)
+        training.run(clock, lambda **figures: None)
+        # The first step waits for the loader to begin.
+        sides["from files"] += clock.taken()[1:]
+        waited.append(wait_share(folder))
+        clock = StopAfter(steps + 1, device)
+        while not clock:
+            bare()
+        sides["bare"] += clock.taken()[1:]
     for name, taken in sides.items():
         # On a machine with other work the clock on the wall says little.
         wall, busy = (statistics.mean(part) * 1e3 for part in zip(*taken, strict=True))
-        print(f"  {name:10} {wall:8.1f} ms a step, {busy:8.1f} ms of processor time")
+        print(f"  {name:10} {wall:8.1f} ms per step, {busy:8.1f} ms of processor time")
     print(f"  waiting for data {statistics.median(waited):.1%} of the time")
     ours, plain = (statistics.mean(seconds for seconds, _ in taken) for taken in sides.values())
     return ours, plain
@@ -215,11 +212,11 @@ class StopAfter:
 
 
 def worker(path: Path) -> None:
-    """One rank of `ranks`: train some steps, print the seconds of a step."""
+    """One rank of `ranks`: train some steps, print the seconds per step."""
     folder = EncoderFolder(path)
     data = path.parents[3] / "brains"
     device = torch.device("cpu")
-    with freed_memory_kept(device), process_group(device):
+    with process_group(device):
         clock = StopAfter(25, device)
         Training(folder, pack(folder, data), device).run(clock, lambda **figures: None)
         if rank() == 0:
@@ -227,7 +224,7 @@ def worker(path: Path) -> None:
 
 
 def step_seconds_of(launcher: list[str], folder: EncoderFolder, threads: int) -> float:
-    """Seconds of a step of `worker`, started by a launcher."""
+    """Seconds per step of `worker`, started by a launcher."""
     done = subprocess.run(
         [*launcher, __file__, "--worker", str(folder.path)],
         env={**os.environ, "OMP_NUM_THREADS": str(threads)},

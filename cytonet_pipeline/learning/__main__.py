@@ -1,10 +1,10 @@
 """Train the encoder of a prepared folder.
 
     python -m cytonet_pipeline.learning STORE/encoders/NAME/VERSION --data DATASET
-    torchrun --nproc-per-node 4 -m cytonet_pipeline.learning …                      four ranks of one batch
+    torchrun --nproc-per-node 4 -m cytonet_pipeline.learning …                      four GPUs share each batch
 
-It goes on from the last checkpoint by itself. SIGTERM and SIGUSR1 finish the step, write a checkpoint and exit with
-code 75: run it again to continue. Exit codes: 0 done, 75 continue me, 1 a fault that the last line explains.
+It continues from the last checkpoint. SIGTERM and SIGUSR1 finish the step, write a checkpoint and exit with code 75:
+run it again to continue. Exit codes: 0 done, 75 to be continued, 1 an error that the last line explains.
 """
 
 import argparse
@@ -12,14 +12,13 @@ import logging
 import os
 import socket
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from cytonet_pipeline.errors import CytonetError, TrainingError
+from cytonet_pipeline.errors import CytonetError
 from cytonet_pipeline.store import read_record
-
-if TYPE_CHECKING:
-    import torch
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,17 +27,18 @@ def main(arguments: list[str] | None = None) -> int:
     # After the options: help and misspelt options need not wait for torch.
     import torch
 
-    from cytonet_pipeline.learning.pipes import told_to_dagster
+    from cytonet_pipeline.learning.device import compute_device
     from cytonet_pipeline.learning.training.run import FAILED, run
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
     if options.threads:
         torch.set_num_threads(options.threads)
     try:
-        with told_to_dagster() as tell:
-            tell({"state": "started", "folder": str(options.folder)})
-            code = run(options.folder, options.data, _device(options.device), options.packs, workers=options.workers)
-            tell({"state": "ended", "exit_code": code, **_figures(options.folder)})
+        with dagster_messages() as send:
+            send({"state": "started", "folder": str(options.folder)})
+            device = compute_device(options.device)
+            code = run(options.folder, options.data, device, options.packs, workers=options.workers)
+            send({"state": "ended", "exit_code": code, **_figures(options.folder)})
             return code
     except CytonetError as error:
         print(error, file=sys.stderr, flush=True)
@@ -53,9 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="encoders/<encoder>/<version> of a store")
     parser.add_argument("--data", type=Path, required=True, metavar="ROOT", help="the data set (BIDS root)")
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads a rank; default: torch decides")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads per rank; default: torch decides")
     parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU where there is one"
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if there is one"
     )
     packs = os.environ.get("CYTONET_PACKS")
     parser.add_argument(
@@ -64,33 +64,34 @@ def _parser() -> argparse.ArgumentParser:
         "`packed` in the store",
     )  # fmt: skip
     parser.add_argument(
-        "--workers", type=int, metavar="N", help="loader threads a rank; default: `workers` of the experiments entry"
+        "--workers", type=int, metavar="N", help="loader threads per rank; default: `workers` of the experiments entry"
     )
     return parser
 
 
+@contextmanager
+def dagster_messages() -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Yield a function that sends a message to Dagster, if Dagster Pipes started this process and it is rank 0.
+
+    Only `dagster_pipes` is needed on the node. Live figures are in `progress.json`: messages of a process that Dagster
+    has lost would reach nobody.
+    """
+    if "DAGSTER_PIPES_CONTEXT" not in os.environ or os.environ.get("RANK", "0") != "0":
+        yield lambda message: None
+        return
+    from dagster_pipes import open_dagster_pipes
+
+    with open_dagster_pipes() as context:
+        context.log.info(f"training in process {os.getpid()}")
+        yield context.report_custom_message
+
+
 def _folder(text: str) -> Path:
-    """A folder of this node: only here its variables are known."""
+    """Expand the variables of a path, which only this node knows."""
     path = os.path.expanduser(os.path.expandvars(text))
     if "$" in path:
         raise argparse.ArgumentTypeError(f"{text}: names a variable that is not set on {socket.gethostname()}")
     return Path(path)
-
-
-def _device(name: str) -> "torch.device":
-    import torch
-
-    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
-        return torch.device("cpu")
-    local, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
-    if local >= gpus:
-        raise TrainingError(
-            f"rank {local} of this machine has no GPU: {socket.gethostname()} has {gpus}.",
-            to_fix="set `processes` of the experiments entry to their number, or give --device cpu",
-        )
-    device = torch.device("cuda", local)
-    torch.cuda.set_device(device)
-    return device
 
 
 def _figures(folder: Path) -> dict[str, object]:

@@ -9,8 +9,8 @@ import torch
 
 from cytonet_pipeline.learning.backbones.encoders import Encoder, load_encoder
 from cytonet_pipeline.learning.data.scans import ScanOpener, read_by_section
+from cytonet_pipeline.learning.device import compute_device
 from cytonet_pipeline.learning.folder import EncoderFolder
-from cytonet_pipeline.learning.freed_memory import freed_memory_kept
 from cytonet_pipeline.store import REFERENCE_MM
 
 HISTOGRAM_BINS = 32
@@ -54,20 +54,19 @@ def embed_patches(
     folder = EncoderFolder(path)
     if folder.block.method == "position":
         return position_features(patches).astype(np.float16)
-    device = device or _default_device()
+    device = device or compute_device()
     features_of: Callable[[np.ndarray], np.ndarray] = intensity_features
     if folder.block.method != "intensity":
         features_of = _through(load_encoder(path), batch_size, device)
     features: np.ndarray | None = None
     read = read_by_section(patches, scans, folder.work_px, folder.block.working_pixel_um, threads=threads)
-    with freed_memory_kept(device):
-        for rows, images in read:
-            part = features_of(images)
-            if features is None:
-                features = np.empty((len(patches), part.shape[1]), dtype=np.float16)
-            features[rows] = part
-            if report:
-                report(len(rows))
+    for rows, images in read:
+        part = features_of(images)
+        if features is None:
+            features = np.empty((len(patches), part.shape[1]), dtype=np.float16)
+        features[rows] = part
+        if report:
+            report(len(rows))
     return np.empty((0, 0), dtype=np.float16) if features is None else features
 
 
@@ -100,7 +99,3 @@ def _through(encoder: Encoder, batch_size: int, device: torch.device) -> Callabl
         return np.concatenate(parts)
 
     return features_of
-
-
-def _default_device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

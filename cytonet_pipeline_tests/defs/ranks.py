@@ -31,7 +31,7 @@ def train(control: Path, arguments: list[str]) -> int:
     from cytonet_pipeline.learning.__main__ import main
     from cytonet_pipeline.learning.training import loop
 
-    step = loop.Training._step
+    step = loop.Training.step
 
     def slowed(self, loaded, *more):
         began = time.monotonic()
@@ -41,7 +41,7 @@ def train(control: Path, arguments: list[str]) -> int:
             raise TrainingError("the third batch is cheese.", to_fix="take another batch")
         return step(self, loaded, *more)
 
-    loop.Training._step = slowed
+    loop.Training.step = slowed
     return main(arguments)
 
 

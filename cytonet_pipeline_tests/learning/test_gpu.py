@@ -14,11 +14,11 @@ import torch.multiprocessing as mp
 from torch.nn import functional
 
 from cytonet_pipeline.learning.backbones.encoders import new_encoder
-from cytonet_pipeline.learning.data.from_scans import SectionPatches
 from cytonet_pipeline.learning.data.packing import pack
+from cytonet_pipeline.learning.data.sources import SectionPatches
 from cytonet_pipeline.learning.folder import EncoderFolder
 from cytonet_pipeline.learning.losses.contrastive import DistanceWeightedContrastiveLoss
-from cytonet_pipeline.learning.parallel.synced_batchnorm import synchronised
+from cytonet_pipeline.learning.parallel.synced_batchnorm import synchronize_batch_norms
 from cytonet_pipeline.learning.prepare import finish
 from cytonet_pipeline.learning.training.loop import Training
 from cytonet_pipeline.learning.training.run import DONE, run
@@ -65,7 +65,7 @@ def normalised(rank, ranks):
     torch.manual_seed(1)
     images, wanted = torch.rand(9, 1, 32, 32), torch.randn(9, 256)
     encoder = new_encoder("small", 0.5, 0.2, 0)
-    encoder = (synchronised(encoder, GPU) if ranks > 1 else encoder).to(GPU)
+    encoder = (synchronize_batch_norms(encoder, GPU) if ranks > 1 else encoder).to(GPU)
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         features = encoder(images[rank::ranks].to(GPU))
         (features * wanted[rank::ranks].to(GPU)).sum().backward()
@@ -84,9 +84,9 @@ def test_normalisation_over_ranks_is_that_of_one_process(tmp_path):
     alone = normalised(0, 1)
     together = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
 
-    for rank, told in enumerate(together):
-        torch.testing.assert_close(told["features"], alone["features"][rank::2], rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(told["buffers"], alone["buffers"], rtol=1e-5, atol=1e-6)
+    for rank, results in enumerate(together):
+        torch.testing.assert_close(results["features"], alone["features"][rank::2], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(results["buffers"], alone["buffers"], rtol=1e-5, atol=1e-6)
     gradient = together[0]["gradient"] + together[1]["gradient"]
     assert float((gradient - alone["gradient"]).norm() / alone["gradient"].norm()) < 1e-4
 
@@ -95,7 +95,7 @@ def first_loss(tiny, name, device, **block):
     folder = EncoderFolder(tiny.folder(name, steps=1, watch_every=1, backbone="resnet50", **block))
     packed = pack(folder, tiny.data)
     source = packed if folder.block.loading == "packed" else SectionPatches(folder, tiny.data, packed.edge_px)
-    Training(folder, source, device).run(stop=False, told=lambda **_: None)
+    Training(folder, source, device).run(stop=False, report=lambda **_: None)
     row = read_table(folder.history, "history").iloc[-1]
     return float(row["loss"]), float(row["gradient_norm"])
 
@@ -125,7 +125,7 @@ def test_a_training_begun_on_a_gpu_goes_on_without_one(tiny, caplog):
     """The checkpoint holds no trace of the device; the record names both."""
     folder = tiny.folder(steps=6, checkpoint_every=2, watch_every=6)
     stopped = Training(EncoderFolder(folder), pack(EncoderFolder(folder), tiny.data), GPU)
-    assert not stopped.run(stop=True, told=lambda **_: None).finished
+    assert not stopped.run(stop=True, report=lambda **_: None).finished
 
     assert run(folder, tiny.data, CPU) == DONE
 

@@ -16,7 +16,7 @@ from cytonet_pipeline.learning.measures import (
     same_brain_excess,
     uniformity,
 )
-from cytonet_pipeline.learning.training.validation_monitor import collapse_of
+from cytonet_pipeline.learning.training.validation_monitor import collapse_problems
 
 
 def blobs(n=300, classes=4, dim=16, spread=1.5, seed=0):
@@ -97,7 +97,7 @@ def test_the_same_brain_excess_counts_the_neighbours_of_scikit_learn():
     assert same_brain_excess(features, labels, 10) == pytest.approx(share / chance, rel=1e-5)
 
 
-def test_a_collapse_is_told_by_rank_or_cosine():
-    assert collapse_of({"effective_rank": 40.0, "mean_cosine": 0.8}) == []
-    assert "rank is 3.0" in collapse_of({"effective_rank": 3.0, "mean_cosine": 0.8})[0]
-    assert "cosine is 0.970" in collapse_of({"effective_rank": 40.0, "mean_cosine": 0.97})[0]
+def test_a_collapse_shows_in_rank_or_cosine():
+    assert collapse_problems({"effective_rank": 40.0, "mean_cosine": 0.8}) == []
+    assert "rank is 3.0" in collapse_problems({"effective_rank": 3.0, "mean_cosine": 0.8})[0]
+    assert "cosine is 0.970" in collapse_problems({"effective_rank": 40.0, "mean_cosine": 0.97})[0]

@@ -1,4 +1,4 @@
-"""What the probes compute on: device and threads."""
+"""How many threads the probes compute with."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,11 +8,6 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 # Below this a matrix product is over before a second thread has helped.
 _SMALL_PRODUCT = 1e9
-
-
-def compute_device() -> torch.device:
-    """The GPU if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from cytonet_pipeline.evaluation.probes.compute import compute_device
 from cytonet_pipeline.evaluation.probes.heads import Labelled
+from cytonet_pipeline.learning.device import compute_device
 from cytonet_pipeline.learning.measures import Metric, knn_probabilities
 from cytonet_pipeline.settings import EvaluationBlock, Method
 

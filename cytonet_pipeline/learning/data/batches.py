@@ -1,8 +1,8 @@
-"""Batches on their way from the pack or the scans to the device, read ahead by threads.
+"""Load batches from the pack or the scans, read ahead by threads.
 
 What a batch holds is a function of its step, so neither the number of threads nor their timing can change it: a thread
-is told a step and puts the result where it is waited for. On its way to a GPU a batch is copied into page-locked memory
-by these threads too, while the step before it is computed.
+gets a step and returns a future. For a GPU these threads also copy the batch into page-locked memory, while the step
+before it is computed.
 """
 
 import time
@@ -14,103 +14,99 @@ from typing import Any
 import numpy as np
 import torch
 
-from cytonet_pipeline.learning.data.from_scans import SectionPatches
-from cytonet_pipeline.learning.data.sampling import Batch, BatchSampler
-from cytonet_pipeline.learning.data.sources import PatchSource
+from cytonet_pipeline.learning.data.sampling import Batch
+from cytonet_pipeline.learning.data.sources import PatchSource, SectionPatches
 
 _AHEAD = 3
 
 
 def bytes_held(batch_bytes: int, workers: int, buffer_steps: int, *, locked: bool) -> int:
-    """Bytes of patches that a rank has in host memory at most, while it loads.
+    """Return the largest number of bytes of patches that a rank holds in host memory while it loads.
 
     Parameters
     ----------
     batch_bytes : int
-        A rank's patches in a batch.
+        Patches of one rank in a batch.
     workers, buffer_steps : int
         As for `load_batches`; 0 steps where patches come from a pack.
     locked : bool
-        Batches are bound for a GPU, in page-locked memory: PyTorch takes a power of two for each, and keeps it.
+        Batches go to a GPU by page-locked memory: PyTorch rounds each up to a power of two, and keeps it.
     """
     waiting = _AHEAD if workers else 1
     used = 1
     buffers = (2 if workers else 1) * buffer_steps * batch_bytes
     if not locked:
         return (waiting + used) * batch_bytes + buffers
-    # Those that are being copied are there twice: from a pack one in each reader, from the scans one in the gatherer.
+    # A batch that is being copied exists twice: from a pack one per reader, from the scans one in the gatherer.
     copied = 1 if buffer_steps else min(max(workers, 1), waiting)
     return (waiting + used) * (1 << (batch_bytes - 1).bit_length()) + copied * batch_bytes + buffers
 
 
 @dataclass(frozen=True)
 class LoadedBatch:
-    """A rank's part of a batch, with its pixels: (B, edge, edge) uint8, with margin, in host memory."""
+    """A rank's part of a batch with its pixels.
+
+    Attributes
+    ----------
+    patches : (b, edge, edge) uint8 tensor
+        With margin, in host memory.
+    waited_s : float
+        How long the loop waited for it.
+    """
 
     batch: Batch
     patches: torch.Tensor
     waited_s: float
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Which batches a rank is going to see.
-
-    Attributes
-    ----------
-    start, steps : int
-        First step, and the end of the training.
-    """
-
-    sampler: BatchSampler
-    start: int
-    steps: int
-    rank: int
-    world_size: int
-
-    def batch(self, step: int) -> Batch:
-        """Give this rank's part of a step."""
-        return self.sampler.batch(step).of_rank(self.rank, self.world_size)
-
-
 def load_batches(
-    source: PatchSource, plan: Plan, *, workers: int, buffer_steps: int, device: torch.device
+    source: PatchSource,
+    batch_of: Callable[[int], Batch],
+    steps: range,
+    *,
+    workers: int,
+    buffer_steps: int,
+    device: torch.device,
 ) -> Generator[LoadedBatch, None, None]:
-    """Yield the batches of a plan.
+    """Yield this rank's part of the batch of every step.
 
     Parameters
     ----------
     source : PatchSource
         `SectionPatches` are read in the order of the sections, `buffer_steps` steps at a time.
+    batch_of : callable
+        This rank's part of the batch of a step; called from several threads.
+    steps : range
+        From the first step to be done to the end of the training run.
     workers : int
         Reading threads; 0: nothing is read before it is asked for.
     buffer_steps : int
         Steps whose patches are mixed with each other.
     device : torch.device
-        Where batches go. For a GPU they are handed over in page-locked memory, which travels while it computes.
+        Where batches go. For a GPU they are in page-locked memory, which is copied while it computes.
     """
-    readers: Executor = ThreadPoolExecutor(workers) if workers else _AtOnce()
+    readers: Executor = ThreadPoolExecutor(workers) if workers else _Inline()
     # One thread that waits for the readers; among them it could wait for itself.
-    gatherer: Executor = ThreadPoolExecutor(1) if workers else _AtOnce()
-    spans = (
-        _Spans(source, plan, buffer_steps, readers, ahead=workers > 0) if isinstance(source, SectionPatches) else None
-    )
+    gatherer: Executor = ThreadPoolExecutor(1) if workers else _Inline()
+    spans: _Spans | None = None
+    if isinstance(source, SectionPatches):
+        spans = _Spans(source, batch_of, steps, buffer_steps, readers, ahead=workers > 0)
 
     def pixels(step: int) -> Future[torch.Tensor]:
         if spans is not None:
-            return gatherer.submit(lambda: _bound_for(spans.gather(step), device))
+            return gatherer.submit(lambda: _ready_for(device, spans.gather(step)))
         # Inside the thread: a new epoch's permutation takes seconds for millions of patches.
-        return readers.submit(lambda: _bound_for(source.read(plan.batch(step).rows), device))
+        return readers.submit(lambda: _ready_for(device, source.read(batch_of(step).rows)))
 
     waiting: list[Future[torch.Tensor]] = []
-    upcoming = iter(range(plan.start, plan.steps))
+    upcoming = iter(steps)
     try:
-        for step in range(plan.start, plan.steps):
+        for step in steps:
             began = time.monotonic()
             while len(waiting) < (_AHEAD if workers else 1) and (ahead := next(upcoming, None)) is not None:
                 waiting.append(pixels(ahead))
             patches = waiting.pop(0).result()
-            batch = plan.batch(step)
+            batch = batch_of(step)
             waited_s = time.monotonic() - began
             yield LoadedBatch(batch, patches, waited_s)
     finally:
@@ -118,12 +114,12 @@ def load_batches(
         gatherer.shutdown(wait=True, cancel_futures=True)
 
 
-def _bound_for(pixels: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Pixels as a tensor, from where they travel fastest."""
+def _ready_for(device: torch.device, pixels: np.ndarray) -> torch.Tensor:
+    """Return pixels as a tensor, page-locked for a GPU."""
     patches = torch.from_numpy(pixels)
     if device.type != "cuda":
         return patches
-    # A thread begins on the first GPU, whichever its process trains on.
+    # A new thread is on the first GPU, whichever its process trains on.
     with torch.cuda.device(device):
         return patches.pin_memory()
 
@@ -134,30 +130,31 @@ class _Spans:
     def __init__(
         self,
         source: SectionPatches,
-        plan: Plan,
-        buffer_steps: int,
+        batch_of: Callable[[int], Batch],
+        steps: range,
+        length: int,
         readers: Executor,
         *,
         ahead: bool,
     ) -> None:
-        self._source, self._plan, self._length = source, plan, buffer_steps
+        self._source, self._batch_of, self._steps, self._length = source, batch_of, steps, length
         self._readers, self._ahead = readers, ahead
         self._spans: dict[int, _Span] = {}
 
     def gather(self, step: int) -> np.ndarray:
         """Wait for the patches of a step, while the next span is read; steps are asked for in order."""
         number = step // self._length
-        # Before another begins: two at a time are enough memory.
-        self._spans = {span: begun for span, begun in self._spans.items() if span >= number}
+        # Drop the past before another is begun: no more than two are held in memory.
+        self._spans = {at: span for at, span in self._spans.items() if at >= number}
         for span in range(number, number + 2 if self._ahead else number + 1):
-            if span not in self._spans and span * self._length < self._plan.steps:
+            if span not in self._spans and span * self._length < self._steps.stop:
                 self._spans[span] = self._begin(span)
         return self._spans[number].gather(step)
 
     def _begin(self, number: int) -> "_Span":
-        first = max(number * self._length, self._plan.start)
-        steps = range(first, min((number + 1) * self._length, self._plan.steps))
-        rows = [self._plan.batch(step).rows for step in steps]
+        first = max(number * self._length, self._steps.start)
+        steps = range(first, min((number + 1) * self._length, self._steps.stop))
+        rows = [self._batch_of(step).rows for step in steps]
         flat = np.concatenate(rows)
         order = np.argsort(self._source.section_of[flat], kind="stable")
         buffer = np.empty((len(flat), self._source.edge_px, self._source.edge_px), dtype=np.uint8)
@@ -182,8 +179,8 @@ class _Span:
         return self.buffer[self.places[step]]
 
 
-class _AtOnce(Executor):
-    """Does what it is given before it returns."""
+class _Inline(Executor):
+    """Runs what is submitted before it returns."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()

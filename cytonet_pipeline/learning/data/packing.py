@@ -19,8 +19,8 @@ import pandas as pd
 
 from cytonet_pipeline.errors import StoreError
 from cytonet_pipeline.learning.data.augmentation import margin_px
-from cytonet_pipeline.learning.data.from_scans import SectionPatches
 from cytonet_pipeline.learning.data.shards import DamagedShard, Shards
+from cytonet_pipeline.learning.data.sources import SectionPatches
 from cytonet_pipeline.learning.folder import EncoderFolder
 from cytonet_pipeline.progress import task
 from cytonet_pipeline.store import digest_array, digest_of, lock, write_record

@@ -1,11 +1,11 @@
 """Which patches make up the batch of a step: a pure function of the seed and the step.
 
-Each brain is walked through in permutations of its own; a batch takes a stated share of it. So a patch is seen again
-only after all others of its brain, and a small brain is not lost beside a large one.
+Each brain has permutations of its own, of which every batch takes a fixed share. A patch is seen again only after all
+others of its brain, and a small brain is not lost beside a large one.
 
-Reading from the scans (`Shuffle`), a permutation keeps neighbours together: blocks of a section come in random order,
-and only within a window of it the patches are mixed. The window is cut from the permutation, not filled by a reader, so
-that any batch can be named without those before it.
+Where patches are read from the scans (`Shuffle`), a permutation keeps neighbours together: blocks of a section come in
+random order, and patches are mixed only within a window of it. The window is cut from the permutation, not filled by a
+reader, so that any batch can be computed without those before it.
 """
 
 import threading
@@ -38,13 +38,17 @@ class Batch:
     sample_keys: np.ndarray
 
     def of_rank(self, rank: int, world_size: int) -> "Batch":
-        """The part of one rank; every brain is spread over all ranks."""
-        return Batch(self.step, self.rows[rank::world_size], self.sample_keys[rank::world_size])
+        """Return the part of one rank; every brain is spread over all ranks."""
+        return self.take(slice(rank, None, world_size))
+
+    def take(self, samples: np.ndarray | slice) -> "Batch":
+        """Return some of the samples, or all in another order."""
+        return Batch(self.step, self.rows[samples], self.sample_keys[samples])
 
 
 @dataclass(frozen=True)
 class Shuffle:
-    """How patches are mixed that are read from the scans.
+    """How patches that are read from the scans are mixed.
 
     Attributes
     ----------
@@ -59,20 +63,20 @@ class Shuffle:
 
 
 class BatchSampler:
-    """Batches of a training. Safe between threads.
+    """Draws the batches of a training run. Thread-safe.
 
     Parameters
     ----------
     patch_id : (N,) uint64 array
-        Patches of the training set.
+        Id of each patch of the training set.
     brains : (N,) array or Series
-        Brain of each.
+        Brain of each patch.
     eligible : (N,) bool array
         Rows that may be drawn.
     brain_floor : float
         How far the shares of the brains go from natural (0) to equal (1), see `patches.brain_shares`.
     shuffle : Shuffle, optional
-        Keeps neighbours together; default: every permutation is as likely.
+        Keeps neighbours together; default: all permutations are equally likely.
     """
 
     def __init__(
@@ -99,7 +103,7 @@ class BatchSampler:
         self._ordering = threading.Lock()
 
     def batch(self, step: int) -> Batch:
-        """The batch of a step, over all ranks."""
+        """Return the batch of a step, over all ranks."""
         rows, epochs = zip(*(self._of_brain(brain, step) for brain in range(len(self._rows))), strict=True)
         chosen, epoch = np.concatenate(rows), np.concatenate(epochs)
         return Batch(step, chosen, keys("sample", self._seed, step, epoch, self._patch_id[chosen]))
@@ -114,7 +118,7 @@ class BatchSampler:
         return rows, epoch
 
     def _order(self, brain: int, epoch: int) -> np.ndarray:
-        # A memo and nothing else: which thread fills it, and when, changes no order.
+        # Only a cache: which thread fills it, and when, changes no order.
         with self._ordering:
             if (brain, epoch) not in self._orders:
                 recent = {key: order for key, order in self._orders.items() if key[0] != brain or key[1] >= epoch - 1}
@@ -155,7 +159,7 @@ def blocks_of(section: np.ndarray, x_px: np.ndarray, y_px: np.ndarray) -> np.nda
 
 
 def _quotas(shares: np.ndarray, batch_size: int, steps: int) -> np.ndarray:
-    """Samples of each brain in each step, (steps, brains): systematic sampling, so that also small shares are kept."""
+    """Return the samples per step and brain (steps, brains), by systematic sampling, which keeps small shares too."""
     borders = np.concatenate([[0], np.cumsum(shares)])
     borders[-1] = 1
     # The golden ratio spreads the offsets of the steps evenly over 0..1.

@@ -1,6 +1,6 @@
-"""Batch normalisation across ranks that also works on CPUs.
+"""Batch normalisation across ranks on CPUs, where `torch.nn.SyncBatchNorm` refuses tensors.
 
-`torch.nn.SyncBatchNorm` refuses CPU tensors; on CUDA it is faster than this one and is taken there.
+GPUs take torch's, which is faster.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ class SyncedBatchNorm(_BatchNorm):
             raise ValueError(f"expected at least 2 dimensions, got {input.dim()}")
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Normalise (B, C, …); in training with the mean and variance of all ranks' samples."""
+        """Normalise (B, C, …), in training with the mean and variance of the samples of all ranks."""
         if not self.training:
             return super().forward(input)
         with torch.autocast(input.device.type, enabled=False):
@@ -41,7 +41,7 @@ class SyncedBatchNorm(_BatchNorm):
 
 
 class _Normalise(torch.autograd.Function):
-    """One exchange on the way there (mean, squares, count), one on the way back (two sums)."""
+    """One collective in the forward pass (mean, squares, count), one in the backward pass (two sums)."""
 
     @staticmethod
     def forward(
@@ -49,8 +49,8 @@ class _Normalise(torch.autograd.Function):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         channels = input.shape[1]
         # Joined as Chan, Golub & LeVeque (1979) do: E[x²] - E[x]² would cancel where the mean is large.
-        told = gathered(torch.cat(_statistics(input)))
-        means, variances, counts = told[:, :channels], told[:, channels:-1], told[:, -1:]
+        of_ranks = gathered(torch.cat(_statistics(input)))
+        means, variances, counts = of_ranks[:, :channels], of_ranks[:, channels:-1], of_ranks[:, -1:]
         count = counts.sum()
         mean = (means * counts).sum(0) / count
         variance = ((variances + (means - mean) ** 2) * counts).sum(0) / count
@@ -80,10 +80,10 @@ class _Normalise(torch.autograd.Function):
 
 
 def _statistics(input: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Mean and variance (C,) of each channel of (B, C, …), and the number of samples (1,); float64.
+    """Return mean and variance (C,) of each channel of (B, C, …), and the number of samples (1,), in float64.
 
-    In two passes, each summing up images first: `torch.var_mean` takes fifteen times as long on channels-last tensors,
-    and `torch.batch_norm_update_stats` sums them plainly, so that its rounding shows after a few steps.
+    Two passes, each summing per image first: `torch.var_mean` takes fifteen times as long on channels-last tensors,
+    and `torch.batch_norm_update_stats` adds up naively, so that its rounding shows after a few steps.
     """
     images, channels = input.shape[:2]
     pixels = input.movedim(1, -1).reshape(images, -1, channels)
@@ -93,16 +93,20 @@ def _statistics(input: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.
     return mean, squares.div_(count), mean.new_full((1,), count)
 
 
-def synchronised(model: nn.Module, device: torch.device) -> nn.Module:
-    """Let every batch normalisation of a model look across ranks."""
+def synchronize_batch_norms(model: nn.Module, device: torch.device) -> nn.Module:
+    """Replace every batch normalisation of a model by one across ranks, with the same weights and statistics."""
     if device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     for name, child in model.named_children():
-        setattr(model, name, _of_all_ranks(child) if isinstance(child, _BatchNorm) else synchronised(child, device))
+        setattr(
+            model,
+            name,
+            _across_ranks(child) if isinstance(child, _BatchNorm) else synchronize_batch_norms(child, device),
+        )
     return model
 
 
-def _of_all_ranks(layer: Any) -> SyncedBatchNorm:
+def _across_ranks(layer: Any) -> SyncedBatchNorm:
     place = {"device": layer.weight.device, "dtype": layer.weight.dtype}
     synced = SyncedBatchNorm(layer.num_features, layer.eps, layer.momentum, **place)
     synced.load_state_dict(layer.state_dict())

@@ -1,9 +1,9 @@
-"""A batch through the network in pieces with the gradient of the whole: cached contrastive gradients (Gao et al. 2021).
+"""Compute the gradient of a whole batch piece by piece: cached contrastive gradients (Gao et al. 2021).
 
-Every piece is embedded without graph, the loss of all embeddings gives their gradient, then every piece is embedded
-again with graph and its part of the gradient sent back. Batch normalisations see a piece (over all ranks), not the
-batch: the gradient is that of the same pieces with graph; it is the full batch's only for layers that look at each
-sample by itself. Running statistics count every piece once.
+Every piece is embedded without a graph, the loss of all embeddings gives their gradient, then every piece is embedded
+again with a graph, and its part of the gradient back-propagated. Batch normalisations see a piece (over all
+ranks), not the batch: only for layers that treat each sample by itself is the gradient that of the full batch. Running
+statistics count every piece once.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,25 +15,25 @@ from torch import nn
 
 from cytonet_pipeline.learning.backbones.recomputation import frozen_statistics
 
-# Below so many samples (a piece over all ranks) the statistics of batch normalisation are poor.
+# With fewer samples (per piece, over all ranks) the statistics of batch normalisation are poor.
 ENOUGH_FOR_BATCH_NORM = 256
 
 
 def pieces(batch_size: int, world_size: int, rank: int, chunk_size: int | None) -> list[np.ndarray]:
-    """Cut a rank's part of a batch.
+    """Cut a rank's part of a batch into pieces.
 
     Parameters
     ----------
     batch_size : int
         Over all ranks.
     chunk_size : int or None
-        Samples of a piece at the most; None: one piece. A piece has at least two samples.
+        Largest number of samples per piece; None: one piece. A piece has at least two samples.
 
     Returns
     -------
     list of (n,) int64 array
-        Places in the rank's part; as many pieces on every rank. Strided, because a batch is ordered by brain: every
-        piece has samples of all brains.
+        Places in the rank's part; the same number of pieces on every rank. Strided, because a batch is ordered by
+        brain: every piece has samples of all brains.
     """
     own = len(range(rank, batch_size, world_size))
     if chunk_size is None:
@@ -49,23 +49,23 @@ def chunked_backward(
     loss_of: Callable[[torch.Tensor], torch.Tensor],
     autocast: AbstractContextManager[object],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Loss and gradients of a batch that goes through the model in pieces.
+    """Compute loss and gradients of a batch that passes through the model in pieces.
 
     Parameters
     ----------
     model : module
         In training mode; under DDP gradients are exchanged with the last piece only.
     images_of : sequence of callables
-        Each gives the images of a piece, twice the same.
+        Each returns the images of a piece, the same at both calls.
     loss_of : callable
-        Loss of the outputs of all pieces, one after the other.
+        Loss of the outputs of all pieces, concatenated.
     autocast : context manager
-        What the forward passes run in.
+        Context of the forward passes.
 
     Returns
     -------
     loss, output : tensors
-        Without graph. Gradients have been added to those of the parameters.
+        Without a graph. Gradients have been added to those of the parameters.
     """
     with torch.no_grad(), frozen_statistics(model):
         outputs = [_output(model, images(), autocast) for images in images_of]
@@ -74,7 +74,7 @@ def chunked_backward(
     (gradient,) = torch.autograd.grad(loss, whole)
     parts = torch.split(gradient, [len(output) for output in outputs])
     for number, (images, part) in enumerate(zip(images_of, parts, strict=True)):
-        with _unsynchronised(model, last=number == len(parts) - 1):
+        with _gradients_exchanged(model, now=number == len(parts) - 1):
             _output(model, images(), autocast).backward(part)  # type: ignore[no-untyped-call]
     return loss.detach(), whole.detach()
 
@@ -85,7 +85,7 @@ def _output(model: nn.Module, images: torch.Tensor, autocast: AbstractContextMan
     return output if output.dtype == torch.float64 else output.float()
 
 
-def _unsynchronised(model: nn.Module, *, last: bool) -> AbstractContextManager[object]:
-    # Asked by name: a compiled model hands on what it wraps.
+def _gradients_exchanged(model: nn.Module, *, now: bool) -> AbstractContextManager[object]:
+    # By name: a compiled model forwards the attributes of the model that it wraps.
     no_sync = getattr(model, "no_sync", None)
-    return nullcontext() if last or no_sync is None else no_sync()
+    return nullcontext() if now or no_sync is None else no_sync()

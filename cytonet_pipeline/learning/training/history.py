@@ -1,4 +1,4 @@
-"""The history of a training: a row every so many steps, and what watching saw beside it."""
+"""The history of a training run: a row every nth step, some with measures on validation patches."""
 
 import time
 from pathlib import Path
@@ -12,14 +12,14 @@ _ROWS = 1000
 
 
 class History:
-    """Collects figures of steps and closes them into rows: means since the last row, from the last row's step on.
+    """Collects the figures of steps into rows, each with the means since the row before.
 
     Parameters
     ----------
     steps : int
-        Steps of the training; it gets at most about a thousand rows.
+        Steps of the training run; the history gets at most about a thousand rows, one every `every` steps.
     rows : list of dict, optional
-        Rows of a training that goes on.
+        Rows of a run that continues.
     """
 
     def __init__(self, steps: int, rows: list[dict[str, Any]] | None = None) -> None:
@@ -29,13 +29,13 @@ class History:
         self._steps = 0
         self._since = time.monotonic()
 
-    def note(self, figures: dict[str, float]) -> None:
+    def add(self, figures: dict[str, float]) -> None:
         """Add the figures of one step."""
         self._steps += 1
         for name, value in figures.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
 
-    def close(self, step: int, learning_rate: float, samples: int) -> None:
+    def close_row(self, step: int, learning_rate: float, samples: int) -> None:
         """Close a row after `step` steps of `samples` samples each (over all ranks)."""
         elapsed = max(time.monotonic() - self._since, 1e-9)
         means = {name: total / self._steps for name, total in self._sums.items()}
@@ -51,14 +51,14 @@ class History:
         self._sums, self._steps = {}, 0
         self._since = time.monotonic()
 
-    def see(self, seen: dict[str, float]) -> None:
-        """Put what watching saw beside the last row."""
-        self.rows[-1] |= seen
-        # Watching is not training: the clock starts after it.
+    def extend_row(self, measures: dict[str, float]) -> None:
+        """Put measures on validation patches into the last row."""
+        self.rows[-1] |= measures
+        # Measuring is not training: the clock starts after it.
         self._since = time.monotonic()
 
     def frame(self) -> pd.DataFrame:
-        """All rows, in schema `history`."""
+        """Return all rows, in schema `history`."""
         columns = [column.name for column in table("history").columns]
         return pd.DataFrame(self.rows, columns=columns) if self.rows else table("history").empty()
 

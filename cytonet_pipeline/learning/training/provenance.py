@@ -1,4 +1,4 @@
-"""What a training ran with: versions, commit, threads, ranks, host and device. It stands beside the weights."""
+"""What a training run used: versions, commit, threads, ranks, host and device, recorded beside the weights."""
 
 import importlib.metadata
 import platform
@@ -18,12 +18,12 @@ _SOURCES = Path(cytonet_pipeline.__file__).resolve().parent.parent
 _PACKAGES = (
     "cytonet-pipeline", "torch", "torchvision", "numpy", "pandas", "pyarrow", "safetensors", "tifffile", "imagecodecs",
 )  # fmt: skip
-# Sums in another order are other sums: with one of these changed a training goes on, but not bit for bit.
+# With one of these changed, sums are taken in another order: training continues, but not bit for bit.
 _DECISIVE = ("ranks", "threads", "device", "torch")
 
 
-def this_run(device: torch.device, workers: int) -> dict[str, Any]:
-    """Where and with what this process trains."""
+def this_process(device: torch.device, workers: int) -> dict[str, Any]:
+    """Describe where and with what this process trains."""
     return {
         "host": socket.gethostname(),
         "device": device_name(device),
@@ -35,15 +35,15 @@ def this_run(device: torch.device, workers: int) -> dict[str, Any]:
 
 
 def changes_between(before: Sequence[dict[str, Any]], now: dict[str, Any]) -> str:
-    """What a training that goes on does with other means than before; empty if nothing that changes sums."""
-    changed = [
+    """Describe what has changed for a run that continues; empty if nothing that changes sums."""
+    changes = [
         f"{name} {run[name]} → {now[name]}" for run in before for name in _DECISIVE if run.get(name) != now.get(name)
     ]
-    return f"goes on with {', '.join(changed)}; not bit for bit what it would have been" if changed else ""
+    return f"goes on with {', '.join(changes)}; not bit for bit what it would have been" if changes else ""
 
 
 def environment() -> dict[str, Any]:
-    """Versions, platform, and the commit of a git checkout."""
+    """Return versions, platform, and the commit of a git checkout."""
     return {
         "packages": {name: version for name in _PACKAGES if (version := _version_of(name))},
         "python": platform.python_version(),
@@ -53,7 +53,7 @@ def environment() -> dict[str, Any]:
 
 
 def device_name(device: torch.device) -> str:
-    """Name of a GPU, or `cpu`."""
+    """Return the name of a GPU, or `cpu`."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
@@ -65,18 +65,19 @@ def _version_of(package: str) -> str | None:
 
 
 def _git() -> dict[str, Any] | None:
-    """Commit, and whether files that git knows differ from it; None outside of a checkout."""
+    """Return the commit, and whether tracked files differ from it; None outside a checkout."""
     if not (_SOURCES / ".git").exists():
         return None
-    commit = _said_by_git("rev-parse", "HEAD")
-    return (
-        None if commit is None else {"commit": commit, "changed": bool(_said_by_git("status", "--porcelain", "-uno"))}
-    )
+    commit = _git_output("rev-parse", "HEAD")
+    if commit is None:
+        return None
+    return {"commit": commit, "changed": bool(_git_output("status", "--porcelain", "-uno"))}
 
 
-def _said_by_git(*words: str) -> str | None:
+def _git_output(*arguments: str) -> str | None:
+    command = ["git", "-C", str(_SOURCES), *arguments]
     try:
-        done = subprocess.run(["git", "-C", str(_SOURCES), *words], capture_output=True, text=True, timeout=20)
+        finished = subprocess.run(command, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return finished.stdout.strip() if finished.returncode == 0 else None

@@ -1,4 +1,4 @@
-"""What a training leaves: the last state, the best one, and `encoder.json`, which is written last."""
+"""Write what a training run leaves: the last state, the best one, and finally `encoder.json`."""
 
 import logging
 from pathlib import Path
@@ -12,49 +12,49 @@ from cytonet_pipeline.learning.folder import EncoderFolder
 from cytonet_pipeline.learning.training.checkpoints import backbone_at
 from cytonet_pipeline.learning.training.chunking import pieces
 from cytonet_pipeline.learning.training.provenance import device_name, environment
-from cytonet_pipeline.learning.training.result import Outcome
+from cytonet_pipeline.learning.training.result import TrainingResult
 from cytonet_pipeline.settings import WITHOUT_WEIGHTS
 from cytonet_pipeline.store import write_record
 
 _log = logging.getLogger(__name__)
 
 
-def keep_control(folder: EncoderFolder) -> None:
-    """Finish a control that has no weights."""
-    _finish(folder, {"figures": {"distinct patches": 0}})
+def record_control(folder: EncoderFolder) -> None:
+    """Record a control that has no weights."""
+    _write_record(folder, {"figures": {"distinct patches": 0}})
 
 
-def keep_random(folder: EncoderFolder, encoder: Encoder, seconds: float) -> None:
-    """Finish the control with random weights."""
+def record_random(folder: EncoderFolder, encoder: Encoder, seconds: float) -> None:
+    """Save and record the control with random weights."""
     _save(folder, folder.weights, encoder)
-    _finish(folder, {"figures": {**_size(encoder), "steps": 0, "seconds": round(seconds, 1)}})
+    _write_record(folder, {"figures": {**_size(encoder), "steps": 0, "seconds": round(seconds, 1)}})
 
 
-def keep_trained(folder: EncoderFolder, outcome: Outcome, device: torch.device) -> None:
-    """Finish a training: its last state, the best by k-NN, the classifier of `scratch`, and the record."""
-    _save(folder, folder.weights, outcome.encoder)
-    outcome.objective.save(folder.classifier)
-    best = _keep_best(folder, outcome)
-    for problem in outcome.problems:
+def record_trained(folder: EncoderFolder, result: TrainingResult, device: torch.device) -> None:
+    """Save the last state, the best by k-NN and the classifier of `scratch`, and record the training run."""
+    _save(folder, folder.weights, result.encoder)
+    result.objective.save(folder.classifier)
+    best = _save_best(folder, result)
+    for problem in result.problems:
         _log.error("%s: %s", folder.name, problem)
-    used = {"device": device_name(device), "torch": torch.__version__}
-    _finish(
+    machine = {"device": device_name(device), "torch": torch.__version__}
+    _write_record(
         folder,
         {
-            "figures": {**outcome.figures, **_size(outcome.encoder), **used},
-            "problems": list(outcome.problems),
-            "warnings": list(outcome.warnings),
+            "figures": {**result.figures, **_size(result.encoder), **machine},
+            "problems": list(result.problems),
+            "warnings": list(result.warnings),
             "best": best,
-            "runs": outcome.runs,
-            "fitting": _fitting(folder, outcome),
+            "runs": result.runs,
+            "fitting": _fitting(folder, result),
             "loading": _loading(folder),
         },
     )
 
 
-def _keep_best(folder: EncoderFolder, outcome: Outcome) -> dict[str, Any] | None:
+def _save_best(folder: EncoderFolder, result: TrainingResult) -> dict[str, Any] | None:
     """Write `best.safetensors` from the checkpoint that was kept for it."""
-    best, last = outcome.best, outcome.encoder
+    best, last = result.best, result.encoder
     if best.step is None:
         return None
     weights = backbone_at(folder.checkpoints, best.step)
@@ -81,14 +81,14 @@ def _save(folder: EncoderFolder, path: Path, encoder: Encoder, **more: Any) -> N
     save_encoder(path, encoder, metadata)
 
 
-def _fitting(folder: EncoderFolder, outcome: Outcome) -> dict[str, Any]:
-    """How a step went through the network, and what batch normalisation saw of it."""
+def _fitting(folder: EncoderFolder, result: TrainingResult) -> dict[str, Any]:
+    """Return how a step passed through the network, and how much of it batch normalisation saw."""
     block = folder.block
-    seen = block.batch_size // len(pieces(block.batch_size, outcome.figures["ranks"], 0, block.chunk_size))
+    samples = block.batch_size // len(pieces(block.batch_size, result.figures["ranks"], 0, block.chunk_size))
     return {
         "activation_checkpointing": block.activation_checkpointing,
         "chunk_size": block.chunk_size,
-        "batch_norm_samples": seen,
+        "batch_norm_samples": samples,
         "precision": block.precision,
         "compile": block.compile,
     }
@@ -100,7 +100,7 @@ def _loading(folder: EncoderFolder) -> dict[str, Any]:
     return {"from": block.loading, **mixed}
 
 
-def _finish(folder: EncoderFolder, found: dict[str, Any]) -> None:
+def _write_record(folder: EncoderFolder, content: dict[str, Any]) -> None:
     block = folder.block
     record: dict[str, Any] = {
         "encoder": folder.name,
@@ -117,7 +117,7 @@ def _finish(folder: EncoderFolder, found: dict[str, Any]) -> None:
         "problems": [],
         "warnings": [],
     }
-    write_record(folder.record, {**record, **found})
+    write_record(folder.record, {**record, **content})
 
 
 def _size(encoder: Encoder) -> dict[str, int]:

@@ -1,43 +1,55 @@
-"""One run of `python -m cytonet_pipeline.learning`: from an encoder's folder to its weights and record.
+"""Run `python -m cytonet_pipeline.learning`: from an encoder's folder to its weights and record.
 
-What kind of encoder it is decides what is done: trained, random, or without weights. The record `encoder.json` is
+The method of the encoder decides what is done: it is trained, random, or without weights. The record `encoder.json` is
 written last: a folder that has it is finished.
 """
 
 import logging
+import os
+import signal
+import socket
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import torch
 
 from cytonet_pipeline.errors import CytonetError, TrainingError
 from cytonet_pipeline.learning.backbones.initial_weights import random_control
 from cytonet_pipeline.learning.data.augmentation import margin_px
-from cytonet_pipeline.learning.data.from_scans import SectionPatches
 from cytonet_pipeline.learning.data.packing import open_pack, pack
-from cytonet_pipeline.learning.data.sources import PatchSource
+from cytonet_pipeline.learning.data.sources import PatchSource, SectionPatches
 from cytonet_pipeline.learning.folder import EncoderFolder
-from cytonet_pipeline.learning.freed_memory import freed_memory_kept
-from cytonet_pipeline.learning.parallel.distributed import highest, local_rank, process_group, rank
-from cytonet_pipeline.learning.training.interrupts import Stopped, StopRequest, stop_on_signals
+from cytonet_pipeline.learning.parallel.distributed import (
+    highest,
+    local_rank,
+    lost_ranks_explained,
+    process_group,
+    rank,
+)
 from cytonet_pipeline.learning.training.loop import Training
-from cytonet_pipeline.learning.training.progress_file import ProgressFile
-from cytonet_pipeline.learning.training.record import keep_control, keep_random, keep_trained
+from cytonet_pipeline.learning.training.record import record_control, record_random, record_trained
 from cytonet_pipeline.settings import WITHOUT_WEIGHTS
-from cytonet_pipeline.store import lock
+from cytonet_pipeline.store import lock, write_json
 
 DONE = 0
 CONTINUE = 75
 FAILED = 1
-# A node that died leaves its lock; it counts as abandoned after two minutes without heartbeat.
+# SIGTERM from a user or a daemon, SIGUSR1 from a batch system before the time limit.
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+# A node that died leaves its lock, which counts as abandoned after two minutes without heartbeat.
 _LOCK_WAIT_S = 180.0
+_PROGRESS_EVERY_S = 2.0
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Means:
-    """What a run works with.
+class RunOptions:
+    """Where a run finds its data and what it computes on.
 
     Attributes
     ----------
@@ -56,12 +68,14 @@ class Means:
 
 
 def run(path: Path, data: Path, device: torch.device, packs: Path | None = None, *, workers: int | None = None) -> int:
-    """Make the encoder of a folder, going on where an earlier run was stopped; see `Means` for the parameters.
+    """Make the encoder of a folder, continuing where an earlier run was stopped.
 
     Parameters
     ----------
     path : Path
         `encoders/<encoder>/<version>`, laid out by `prepare`.
+    data, device, packs, workers
+        See `RunOptions`.
 
     Returns
     -------
@@ -71,78 +85,134 @@ def run(path: Path, data: Path, device: torch.device, packs: Path | None = None,
     Raises
     ------
     CytonetError
-        The training cannot start or must not go on.
+        The training run cannot start or must not continue.
     """
-    folder, means = EncoderFolder(path), Means(data, device, packs, workers)
+    folder, options = EncoderFolder(path), RunOptions(data, device, packs, workers)
     if folder.record.exists():
         _log.info("%s: finished already", folder.path)
         return DONE
-    with freed_memory_kept(device), process_group(device), stop_on_signals() as stop:
-        first = rank() == 0
-        progress = ProgressFile(folder.progress, silent=not first)
-        progress.say("starting", steps=folder.block.steps)
+    with process_group(device), stop_on_signals() as stop:
+        progress = ProgressFile(folder.progress, silent=rank() != 0)
+        progress.update("starting", steps=folder.block.steps)
         try:
-            if not first:
-                code = _make(folder, means, progress, stop)
-            else:
-                with lock(folder.path / ".training.lock", f"training {folder.name}", wait_s=_LOCK_WAIT_S):
-                    code = _make(folder, means, progress, stop)
+            with lost_ranks_explained(), ExitStack() as held:
+                if rank() == 0:
+                    mine = lock(folder.path / ".training.lock", f"training {folder.name}", wait_s=_LOCK_WAIT_S)
+                    held.enter_context(mine)
+                code = _make(folder, options, progress, stop)
         except Stopped:
             code = CONTINUE
         except Exception as error:
-            progress.say("failed", error=error.what if isinstance(error, CytonetError) else repr(error))
+            progress.update("failed", error=error.what if isinstance(error, CytonetError) else repr(error))
             raise
-        progress.say("done" if code == DONE else "interrupted")
+        progress.update("done" if code == DONE else "interrupted")
         return code
 
 
-def _make(folder: EncoderFolder, means: Means, progress: ProgressFile, stop: StopRequest) -> int:
+def _make(folder: EncoderFolder, options: RunOptions, progress: "ProgressFile", stop: "StopRequest") -> int:
     method = folder.block.method
     if method in WITHOUT_WEIGHTS:
         if rank() == 0:
-            keep_control(folder)
+            record_control(folder)
         return DONE
-    source = _source(folder, means, progress, stop)
+    source = _source(folder, options, progress, stop)
     if method == "random":
         if rank() == 0:
             began = time.monotonic()
-            keep_random(folder, random_control(folder, source, means.device), time.monotonic() - began)
+            record_random(folder, random_control(folder, source, options.device), time.monotonic() - began)
         return DONE
-    progress.say("training")
-    training = Training(folder, source, means.device, means.workers)
-    outcome = training.run(stop, lambda **figures: progress.say("training", **figures))
-    if not outcome.finished:
+    progress.update("training")
+    training = Training(folder, source, options.device, options.workers)
+    result = training.run(stop, lambda **figures: progress.update("training", **figures))
+    if not result.finished:
         _log.info("stopped by %s; run again to continue", stop.name or "another rank")
         return CONTINUE
     if rank() == 0:
-        keep_trained(folder, outcome, means.device)
+        record_trained(folder, result, options.device)
     return DONE
 
 
-def _source(folder: EncoderFolder, means: Means, progress: ProgressFile, stop: StopRequest) -> PatchSource:
+def _source(folder: EncoderFolder, options: RunOptions, progress: "ProgressFile", stop: "StopRequest") -> PatchSource:
     if folder.block.loading == "scans":
-        return SectionPatches(folder, means.data, margin_px(folder.work_px, folder.block.augmentation))
-    _pack_on_every_node(folder, means, progress, stop)
-    return open_pack(folder, means.data, means.packs)
+        return SectionPatches(folder, options.data, margin_px(folder.work_px, folder.block.augmentation))
+    _pack_on_every_node(folder, options, progress, stop)
+    return open_pack(folder, options.data, options.packs)
 
 
-def _pack_on_every_node(folder: EncoderFolder, means: Means, progress: ProgressFile, stop: StopRequest) -> None:
-    """The first rank of every node packs while the others wait; whatever ends it on one rank ends it on all."""
+def _pack_on_every_node(
+    folder: EncoderFolder, options: RunOptions, progress: "ProgressFile", stop: "StopRequest"
+) -> None:
+    """Pack on the first rank of every node while the others wait; what ends it on one rank ends it on all."""
 
     def report(done: int, total: int) -> None:
-        stop.raise_if_set()
-        progress.say("packing", packed=done, patches=total)
+        if stop:
+            raise Stopped(stop.name)
+        progress.update("packing", packed=done, patches=total)
 
-    fault: Exception | None = None
+    error: Exception | None = None
     try:
         if local_rank() == 0:
-            pack(folder, means.data, means.packs, report)
+            pack(folder, options.data, options.packs, report)
     except (Stopped, CytonetError) as raised:
-        fault = raised
-    worst = highest(0 if fault is None else 1 if isinstance(fault, Stopped) else 2, means.device)
-    if fault is not None:
-        raise fault
+        error = raised
+    worst = highest(0 if error is None else 1 if isinstance(error, Stopped) else 2, options.device)
+    if error is not None:
+        raise error
     if worst == 1:
         raise Stopped("another rank")
     if worst == 2:
         raise TrainingError(f"{folder.name}: packing failed on another node; its part of the log says why.")
+
+
+class Stopped(Exception):
+    """A stop was requested where there is no checkpoint to write."""
+
+
+class StopRequest:
+    """True from the first stop signal on, whose name it keeps."""
+
+    def __init__(self) -> None:
+        self.name = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.name)
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Turn SIGTERM and SIGUSR1 into a request while the block runs; main thread only."""
+    request = StopRequest()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        request.name = signal.Signals(number).name
+
+    before = {number: signal.signal(number, handle) for number in STOP_SIGNALS}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class ProgressFile:
+    """`progress.json`, from which other processes read how far the training run is.
+
+    Replaced atomically, at most every two seconds and at every change of state. It holds `state` (starting, packing,
+    training, done, interrupted, failed), `step`, `steps`, the headline figures of the history's last row, `host`, `pid`
+    and `updated` (seconds since 1970).
+    """
+
+    def __init__(self, path: Path, *, silent: bool = False) -> None:
+        self._path, self._silent = path, silent
+        self._content: dict[str, Any] = {"host": socket.gethostname(), "pid": os.getpid(), "step": 0, "steps": 0}
+        self._written = 0.0
+
+    def update(self, state: str, **figures: Any) -> None:
+        """Set the state and some figures; others stay as they were."""
+        changed = state != self._content.get("state")
+        self._content |= {"state": state, **figures}
+        now = time.time()
+        if self._silent or (not changed and now - self._written < _PROGRESS_EVERY_S):
+            return
+        self._written = now
+        write_json(self._path, {**self._content, "updated": now})

@@ -8,7 +8,7 @@ from torch import nn
 
 from cytonet_pipeline.learning.backbones.encoders import new_encoder
 from cytonet_pipeline.learning.backbones.recomputation import checkpoint_activations, frozen_statistics
-from cytonet_pipeline.learning.parallel.synced_batchnorm import synchronised
+from cytonet_pipeline.learning.parallel.synced_batchnorm import synchronize_batch_norms
 from cytonet_pipeline.learning.training.run import run
 
 CPU = torch.device("cpu")
@@ -34,7 +34,7 @@ def test_gradients_and_buffers_are_those_of_the_plain_computation(backbone, norm
     """A plain recomputation would update the running statistics twice, and count every batch twice."""
     plain = new_encoder(backbone, 0.5, 0.2, 0)
     if normalisation == "synchronised":
-        synchronised(plain, CPU)
+        synchronize_batch_norms(plain, CPU)
     if normalisation == "cumulative":
         for layer in plain.modules():
             if isinstance(layer, nn.BatchNorm2d):

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from cytonet_pipeline.errors import ScanError
-from cytonet_pipeline.learning.data.batches import Plan, bytes_held, load_batches
-from cytonet_pipeline.learning.data.from_scans import SectionPatches
+from cytonet_pipeline.learning.data.batches import bytes_held, load_batches
 from cytonet_pipeline.learning.data.packing import pack
 from cytonet_pipeline.learning.data.sampling import BLOCK, BatchSampler, Shuffle, blocks_of
+from cytonet_pipeline.learning.data.sources import SectionPatches
 from cytonet_pipeline.learning.folder import EncoderFolder
 from cytonet_pipeline.learning.prepare import finish
 from cytonet_pipeline.learning.training.run import run
@@ -61,13 +61,17 @@ def test_a_section_may_be_read_in_parts(tiny, folder):
 @pytest.mark.parametrize(("start", "rank", "world_size"), [(0, 0, 1), (5, 1, 3)])
 def test_batches_are_the_same_whatever_reads_them(tiny, folder, workers, start, rank, world_size):
     packed = pack(folder, tiny.data)
-    plan = Plan(sampler_of(folder), start, 9, rank, world_size)
+    sampler, steps = sampler_of(folder), range(start, 9)
+
+    def part(step):
+        return sampler.batch(step).of_rank(rank, world_size)
+
     for source in (packed, SectionPatches(folder, tiny.data, packed.edge_px)):
-        batches = list(load_batches(source, plan, workers=workers, buffer_steps=4, device=CPU))
+        batches = list(load_batches(source, part, steps, workers=workers, buffer_steps=4, device=CPU))
 
         assert [loaded.batch.step for loaded in batches] == list(range(start, 9))
         for loaded in batches:
-            assert (loaded.batch.rows == plan.batch(loaded.batch.step).rows).all()
+            assert (loaded.batch.rows == part(loaded.batch.step).rows).all()
             assert (loaded.patches.numpy() == packed.read(loaded.batch.rows)).all()
 
 
@@ -76,9 +80,7 @@ def test_no_more_than_two_buffers_are_read_ahead(tiny, folder):
     read = []
     once = source.read_part
     source.read_part = lambda part, out: read.append(len(part.rows)) or once(part, out)
-    batches = load_batches(
-        source, Plan(sampler_of(folder, steps=40), 0, 40, 0, 1), workers=2, buffer_steps=4, device=CPU
-    )
+    batches = load_batches(source, sampler_of(folder, steps=40).batch, range(40), workers=2, buffer_steps=4, device=CPU)
 
     next(batches)
     batches.close()
@@ -88,23 +90,23 @@ def test_no_more_than_two_buffers_are_read_ahead(tiny, folder):
 
 @pytest.mark.parametrize("workers", [0, 2, 4])
 @pytest.mark.parametrize("buffer_steps", [0, 4])
-def test_a_rank_holds_as_many_patches_as_plans_say(tiny, folder, workers, buffer_steps):
+def test_a_rank_holds_as_many_bytes_as_bytes_held_says(tiny, folder, workers, buffer_steps):
     """Where nothing is computed between two batches, so that reading is always behind."""
     source = SectionPatches(folder, tiny.data, 201)
     source.read = lambda rows: np.zeros((len(rows), 201, 201), dtype=np.uint8)
     source.read_part = lambda part, out: out[part.first :][: len(part.rows)].fill(1) or len(part.rows)
-    plan = Plan(sampler_of(folder, steps=40), 0, 40, 0, 1)
-    plan.batch(39)
+    sampler = sampler_of(folder, steps=40)
+    sampler.batch(39)
     buffered = source if buffer_steps else SimpleNamespace(read=source.read)
 
     tracemalloc.start()
-    for _ in load_batches(buffered, plan, workers=workers, buffer_steps=buffer_steps, device=CPU):
+    for _ in load_batches(buffered, sampler.batch, range(40), workers=workers, buffer_steps=buffer_steps, device=CPU):
         pass
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
-    said = bytes_held(32 * 201**2, workers, buffer_steps, locked=False)
-    assert 0.7 * said < peak < 1.05 * said
+    expected = bytes_held(32 * 201**2, workers, buffer_steps, locked=False)
+    assert 0.7 * expected < peak < 1.05 * expected
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -114,7 +116,7 @@ def test_a_scan_that_goes_away_is_named(tiny, workers):
     source = SectionPatches(folder, tiny.data, 25)
 
     with pytest.raises(ScanError, match=r"gone\.tif"):
-        list(load_batches(source, Plan(sampler_of(folder), 0, 9, 0, 1), workers=workers, buffer_steps=4, device=CPU))
+        list(load_batches(source, sampler_of(folder).batch, range(9), workers=workers, buffer_steps=4, device=CPU))
 
 
 @pytest.mark.parametrize("loading", ["packed", "scans"])
@@ -127,7 +129,7 @@ def test_the_training_does_not_wait_for_pages_to_be_locked(tiny, folder, loading
     second_gpu = torch.device("cuda", 1)
 
     batches = list(
-        load_batches(source, Plan(sampler_of(folder), 0, 9, 0, 1), workers=2, buffer_steps=4, device=second_gpu)
+        load_batches(source, sampler_of(folder).batch, range(9), workers=2, buffer_steps=4, device=second_gpu)
     )
 
     assert len(batches) == len(locked) == 9

@@ -10,9 +10,9 @@ import pytest
 
 from cytonet_pipeline.errors import ScanError, StoreError, TrainingError
 from cytonet_pipeline.histology import open_scan
-from cytonet_pipeline.learning.data.from_scans import SectionPatches
 from cytonet_pipeline.learning.data.packing import open_pack, pack
 from cytonet_pipeline.learning.data.scans import SectionScans, read_by_section
+from cytonet_pipeline.learning.data.sources import SectionPatches
 from cytonet_pipeline.learning.folder import EncoderFolder
 
 

@@ -1,4 +1,4 @@
-"""Several ranks against one process: the same loss, the same gradient, the same batch statistics."""
+"""Several ranks on the CPU against one process: the same loss, gradient and batch statistics."""
 
 import os
 import socket
@@ -17,10 +17,15 @@ from cytonet_pipeline.errors import TrainingError
 from cytonet_pipeline.learning.backbones.encoders import new_encoder
 from cytonet_pipeline.learning.backbones.recomputation import checkpoint_activations
 from cytonet_pipeline.learning.losses.contrastive import DistanceWeightedContrastiveLoss, SupervisedContrastiveLoss
-from cytonet_pipeline.learning.parallel import distributed, same_machine
-from cytonet_pipeline.learning.parallel.distributed import data_parallel, process_group, summed
-from cytonet_pipeline.learning.parallel.exchange import Exchange, Gloo
-from cytonet_pipeline.learning.parallel.synced_batchnorm import SyncedBatchNorm, synchronised
+from cytonet_pipeline.learning.parallel.distributed import (
+    any_rank,
+    data_parallel,
+    lost_ranks_explained,
+    process_group,
+    same_on_all,
+    summed,
+)
+from cytonet_pipeline.learning.parallel.synced_batchnorm import SyncedBatchNorm, synchronize_batch_norms
 from cytonet_pipeline.learning.training.chunking import chunked_backward, pieces
 
 # On one worker of pytest-xdist: each would start the same processes.
@@ -28,7 +33,7 @@ pytestmark = pytest.mark.xdist_group("ranks")
 CPU = torch.device("cpu")
 FITTED = 16
 
-# On ranks of unequal numbers.
+# Ranks hold unequal numbers of them.
 SAMPLES = 9
 
 
@@ -69,29 +74,28 @@ def gradients(model, name, images, positions, brains):
     }
 
 
-def join(folder, rank, size, ranks_a_machine):
-    """Environment of a rank as torchrun sets it."""
+def join(folder, rank, size):
+    """Join the process group with the environment that torchrun would set."""
     os.environ |= {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": (folder / "port").read_text(),
         "RANK": str(rank),
         "WORLD_SIZE": str(size),
-        "LOCAL_WORLD_SIZE": str(ranks_a_machine),
     }
     torch.set_num_threads(1)
     return process_group(CPU)
 
 
-def rank_of(rank, folder, sizes, ranks_a_machine):
-    with join(folder, rank, len(sizes), ranks_a_machine):
+def compute_as_rank(rank, folder, sizes):
+    with join(folder, rank, len(sizes)):
         start = sum(sizes[:rank])
         own = slice(start, start + sizes[rank])
         images, positions, brains = batch()
         for name in losses():
-            model = data_parallel(synchronised(network(), CPU))
+            model = data_parallel(synchronize_batch_norms(network(), CPU))
             result = gradients(model, name, images[own], positions[own], brains[own])
             torch.save(result, f"{folder}/{name}-{rank}.pt")
-        torch.save(summed_gradient(rank), f"{folder}/summed-{rank}.pt")
+        torch.save(agreed(rank), f"{folder}/agreed-{rank}.pt")
         torch.save(fitted(rank, len(sizes)), f"{folder}/fitted-{rank}.pt")
         torch.save(narrow(), f"{folder}/narrow-{rank}.pt")
         torch.save(largest_tensors(len(sizes)), f"{folder}/largest-{rank}.pt")
@@ -102,18 +106,13 @@ def free_port(folder):
         (folder / "port").write_text(str(server.getsockname()[1]))
 
 
-@pytest.fixture(
-    scope="module",
-    params=[((5, 4), 2), ((2, 3, 2, 2), 4), ((2, 3, 2, 2), 2)],
-    ids=["two ranks", "four ranks", "four ranks on two machines"],
-)
+@pytest.fixture(scope="module", params=[(5, 4), (2, 3, 2, 2)], ids=["two ranks", "four ranks"])
 def ranks(request, tmp_path_factory):
-    """On several machines ranks use gloo alone."""
-    sizes, ranks_a_machine = request.param
+    """Results of every rank in a folder, and the number of ranks."""
     folder = tmp_path_factory.mktemp("ranks")
     free_port(folder)
-    mp.spawn(rank_of, args=(folder, sizes, ranks_a_machine), nprocs=len(sizes))
-    return folder, len(sizes)
+    mp.spawn(compute_as_rank, args=(folder, request.param), nprocs=len(request.param))
+    return folder, len(request.param)
 
 
 @pytest.mark.parametrize("name", ["k", "i", "supcon"])
@@ -135,50 +134,29 @@ def float32_values(rank):
     return torch.rand(10_001, generator=torch.Generator().manual_seed(rank)) ** 9
 
 
-def summed_gradient(rank):
-    """What DDP's averaging makes of a gradient, times the number of ranks."""
-    values = float32_values(rank)
-    few = values[:3].clone()
-    return distributed._exchange.sum_(values), distributed._exchange.sum_(few)
+def agreed(rank):
+    """A sum over ranks, and answers that every rank must get alike."""
+    answers = same_on_all(7, CPU), same_on_all(rank, CPU), any_rank(rank == 1, CPU), any_rank(False, CPU)
+    return summed(float32_values(rank)), answers
 
 
-def test_sums_are_taken_in_order_of_rank(ranks):
-    """So that a training on several machines is that of one, to the last bit."""
+def test_every_rank_gets_the_same_sums_and_answers(ranks):
+    """To the last bit: a decision on a sum must be the same everywhere, or ranks would wait for each other."""
     folder, count = ranks
-    expected = float32_values(0)
-    for rank in range(1, count):
-        expected = expected + float32_values(rank)
+    exact = sum(float32_values(rank).double() for rank in range(count))
+    first, _ = torch.load(f"{folder}/agreed-0.pt", weights_only=True)
 
+    torch.testing.assert_close(first.double(), exact, rtol=1e-6, atol=0)
     for rank in range(count):
-        values, few = torch.load(f"{folder}/summed-{rank}.pt", weights_only=True)
-        assert torch.equal(values, expected)
-        assert torch.equal(few, expected[:3])
-
-
-class Heard(Exchange):
-    """What a rank among many hears, without the others."""
-
-    def _with_others(self, to_each, from_each):
-        for rank, values in enumerate(from_each):
-            values.copy_(float32_values(rank))
-
-    def close(self):
-        raise AssertionError("nothing to close")
-
-
-def test_many_ranks_are_summed_in_order_too():
-    """`torch.sum` does so for up to four."""
-    expected = float32_values(0)
-    for rank in range(1, 9):
-        expected = expected + float32_values(rank)
-
-    assert torch.equal(Heard(0, 9).sum_of_own([float32_values(0)] * 9), expected)
+        values, answers = torch.load(f"{folder}/agreed-{rank}.pt", weights_only=True)
+        assert torch.equal(values, first)
+        assert answers == (True, False, True, False)
 
 
 def fitted(rank, world_size):
     """Loss, gradients and buffers of an encoder that recomputes its activations and takes its batch in two pieces."""
     encoder = new_encoder("small", 0.5, 0.2, 0).double()
-    synchronised(encoder, CPU)
+    synchronize_batch_norms(encoder, CPU)
     checkpoint_activations(encoder)
     model = data_parallel(encoder)
     images, positions = fitted_batch()
@@ -191,7 +169,7 @@ def fitted(rank, world_size):
         lambda output: loss(functional.normalize(output.double(), dim=1), places, torch.zeros(len(places)).long()),
         nullcontext(),
     )
-    return told(loss, encoder)
+    return results_of(loss, encoder)
 
 
 def fitted_batch():
@@ -199,7 +177,7 @@ def fitted_batch():
     return torch.rand(FITTED, 1, 16, 16).double(), torch.rand(FITTED, 3).double() * 20
 
 
-def told(loss, encoder):
+def results_of(loss, encoder):
     gradient = {name: p.grad.clone() for name, p in encoder.named_parameters()}
     return {"loss": loss.logged, **gradient, **{name: b.clone() for name, b in encoder.named_buffers()}}
 
@@ -214,7 +192,7 @@ def test_recomputation_and_pieces_across_ranks_are_those_of_one_process(ranks):
     output = torch.cat([encoder(images[of_piece == piece]) for piece in (0, 1)])
     loss = losses()["i"]
     loss(functional.normalize(output, dim=1), positions[order], torch.zeros(FITTED).long()).backward()
-    alone = told(loss, encoder)
+    alone = results_of(loss, encoder)
 
     for rank in range(count):
         together = torch.load(f"{folder}/fitted-{rank}.pt", weights_only=True)
@@ -226,7 +204,7 @@ def test_recomputation_and_pieces_across_ranks_are_those_of_one_process(ranks):
 
 
 def narrow():
-    """A normalisation of bf16 values far from 0: the mean must not eat the variance."""
+    """Normalise bf16 values far from 0, where the mean could cancel the variance."""
     layer = SyncedBatchNorm(3)
     values = (1000 + torch.arange(24.0).reshape(4, 3, 2) % 5).bfloat16().requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -241,16 +219,16 @@ def test_values_of_low_precision_far_from_zero_are_normalised(ranks):
     expected = functional.batch_norm(values.float(), None, None, training=True)
 
     for rank in range(count):
-        found = torch.load(f"{folder}/narrow-{rank}.pt", weights_only=True)
-        assert found["output"].dtype == torch.bfloat16
-        torch.testing.assert_close(found["output"].float(), expected, atol=0.01, rtol=0.01)
+        output = torch.load(f"{folder}/narrow-{rank}.pt", weights_only=True)["output"]
+        assert output.dtype == torch.bfloat16
+        torch.testing.assert_close(output.float(), expected, atol=0.01, rtol=0.01)
 
 
 BATCH = 128
 
 
 class Largest(TorchDispatchMode):
-    """Notes the largest tensor that is made, on the way back too."""
+    """Notes the size of the largest tensor that is made, in the backward pass too."""
 
     def __init__(self):
         super().__init__()
@@ -264,17 +242,17 @@ class Largest(TorchDispatchMode):
 
 
 def largest_tensors(world_size):
-    """Of a loss of BATCH samples, forward and backward; in numbers."""
+    """Number of elements of the largest tensor per loss of BATCH samples, forward and backward."""
     own = BATCH // world_size
     z = functional.normalize(torch.rand(own, 4), dim=1).requires_grad_()
-    found = {}
+    sizes = {}
     for name, loss in losses().items():
         with Largest() as largest:
             brains = torch.arange(own) % 3
             value = loss(z, brains + 1) if name == "supcon" else loss(z, torch.rand(own, 3) * 20, brains)
             value.backward()
-        found[name] = largest.numel
-    return found
+        sizes[name] = largest.numel
+    return sizes
 
 
 def test_no_rank_holds_more_of_a_matrix_than_its_own_rows(ranks):
@@ -286,36 +264,20 @@ def test_no_rank_holds_more_of_a_matrix_than_its_own_rows(ranks):
             assert largest == BATCH * BATCH // count, name
 
 
-def left_alone(rank, folder, ranks_a_machine, raised):
-    with join(folder, rank, 2, ranks_a_machine):
+def left_alone(rank, folder, messages):
+    with join(folder, rank, 2):
         if rank == 0:
             try:
-                summed(torch.ones(3))
+                with lost_ranks_explained():
+                    summed(torch.ones(3))
             except TrainingError as error:
-                raised.put(str(error))
+                messages.put(str(error))
 
 
-@pytest.mark.parametrize("ranks_a_machine", [2, 1])
-def test_a_rank_whose_other_has_ended_says_so(tmp_path, ranks_a_machine):
-    """It does not wait for ever, and names the rank whose log has the reason."""
+def test_a_rank_whose_other_has_ended_says_so(tmp_path):
+    """It does not wait for ever, and points to the log that has the reason."""
     free_port(tmp_path)
-    raised = mp.get_context("spawn").SimpleQueue()
-    mp.spawn(left_alone, args=(tmp_path, ranks_a_machine, raised), nprocs=2)
-    assert not raised.empty()
-    assert "rank 1 of this training ended" in raised.get()
-
-
-def without_a_socket(rank, folder, found):
-    if rank == 1:
-        same_machine._FOLDER = str(folder / "none")
-    with join(folder, rank, 2, 2):
-        told = (distributed.same_on_all(7, CPU), distributed.same_on_all(rank, CPU))
-        found.put((type(distributed._exchange), summed(torch.ones(3)).tolist(), told))
-
-
-def test_where_one_rank_can_have_no_socket_all_take_gloo(tmp_path):
-    """A machine may forbid /tmp; ranks that did not agree on the way would wait for each other."""
-    free_port(tmp_path)
-    found = mp.get_context("spawn").SimpleQueue()
-    mp.spawn(without_a_socket, args=(tmp_path, found), nprocs=2)
-    assert [found.get(), found.get()] == [(Gloo, [2.0, 2.0, 2.0], (True, False))] * 2
+    messages = mp.get_context("spawn").SimpleQueue()
+    mp.spawn(left_alone, args=(tmp_path, messages), nprocs=2)
+    assert not messages.empty()
+    assert "rank 0 has lost another rank" in messages.get()

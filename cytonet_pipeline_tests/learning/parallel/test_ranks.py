@@ -20,7 +20,7 @@ from cytonet_pipeline.learning.training.run import DONE, run
 from cytonet_pipeline.store import read_table
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
-# torchrun passes on only the signals that it is told of.
+# torchrun forwards only the signals that are named here.
 STEPS = 20_000
 ENVIRONMENT = {
     **os.environ,
@@ -66,7 +66,7 @@ def test_two_ranks_stop_at_a_signal_and_one_process_goes_on(tiny, number, caplog
 
     caplog.set_level(logging.INFO)
     training = Training(EncoderFolder(folder), pack(EncoderFolder(folder), tiny.data), torch.device("cpu"))
-    outcome = training.run(stop=True, told=lambda **_: None)
+    outcome = training.run(stop=True, report=lambda **_: None)
 
     assert f"after step {done}: goes on with ranks 2 → 1" in caplog.text
     assert any(f"after step {done}: goes on with ranks 2 → 1" in warning for warning in outcome.warnings)
@@ -84,24 +84,24 @@ def test_two_ranks_train_what_one_process_trains(tiny):
 
     one, other = (load_file(folder / "encoder.safetensors") for folder in (alone, together))
     for name, value in one.items():
-        told = f"{name}: {(other[name] - value).abs().max():g} apart"
-        torch.testing.assert_close(other[name], value, rtol=1e-4, atol=1e-5, msg=told)
+        message = f"{name}: {(other[name] - value).abs().max():g} apart"
+        torch.testing.assert_close(other[name], value, rtol=1e-4, atol=1e-5, msg=message)
     rows = [read_table(folder / "history.parquet", "history").iloc[-1] for folder in (alone, together)]
     for column in ("loss", "gradient_norm", "effective_positives", "effective_rank", "alignment", "uniformity"):
         assert rows[1][column] == pytest.approx(rows[0][column], rel=1e-3), column
 
 
-# As `python -m cytonet_pipeline.learning`, but the last rank dies before the step that it is told of.
+# As `python -m cytonet_pipeline.learning`, but the last rank dies before a given step.
 KILLED = """
 import os, signal, sys
 from cytonet_pipeline.learning.__main__ import main
 from cytonet_pipeline.learning.training.loop import Training
-step = Training._step
+step = Training.step
 def killed(self, loaded):
     if loaded.batch.step == int(sys.argv[-1]) and os.environ["RANK"] == "2":
         os.kill(os.getpid(), signal.SIGKILL)
     return step(self, loaded)
-Training._step = killed
+Training.step = killed
 sys.exit(main(sys.argv[1:-1]))
 """
 
@@ -122,7 +122,7 @@ def test_ranks_of_which_one_was_killed_go_on_bit_for_bit(tiny, tmp_path):
 
     ended = train_on_three(killed, tiny, script, killed_at=5)
     assert ended.returncode != DONE
-    assert "rank 2 of this training ended" in ended.stdout + ended.stderr
+    assert "has lost another rank of this training run" in ended.stdout + ended.stderr
     assert not (killed / "encoder.json").exists()
     assert train_on_three(killed, tiny, script).returncode == DONE
 

@@ -18,7 +18,6 @@ from cytonet_pipeline.learning.prepare import finish
 from cytonet_pipeline.learning.training.chunking import chunked_backward, pieces
 from cytonet_pipeline.learning.training.loop import Training
 from cytonet_pipeline.learning.training.run import run
-from cytonet_pipeline.learning.training.stepping import Stepper
 
 CPU = torch.device("cpu")
 B = 24
@@ -115,23 +114,23 @@ def test_every_piece_has_samples_of_all_brains(tiny):
 
     for step in range(3):
         rows = training.sampler.batch(step).rows
-        assert all(len(set(brains[rows[piece]])) == 3 for piece in training.stepper.pieces)
+        assert all(len(set(brains[rows[piece]])) == 3 for piece in training.pieces)
 
 
 def test_both_passes_see_the_same_augmented_images(tiny, monkeypatch):
     folder = EncoderFolder(tiny.folder(chunk_size=16))
     training = Training(folder, pack(folder, tiny.data), CPU)
     seen = []
-    images_of = Stepper._images
+    images_of = Training.images
 
     def watched(*given):
         images = images_of(*given)
         seen.append(images.clone())
         return images
 
-    monkeypatch.setattr(Stepper, "_images", watched)
+    monkeypatch.setattr(Training, "images", watched)
     loaded = training.sampler.batch(0)
-    training.stepper.step(LoadedBatch(loaded, torch.from_numpy(training.source.read(loaded.rows)), 0.0), 0.0)
+    training.step(LoadedBatch(loaded, torch.from_numpy(training.source.read(loaded.rows)), 0.0))
 
     assert len(seen) == 4
     assert torch.equal(seen[0], seen[2])
@@ -144,7 +143,7 @@ def test_running_statistics_count_every_piece_once(tiny):
     training = Training(folder, pack(folder, tiny.data), CPU)
     before = copy.deepcopy(training.model.encoder.state_dict())
 
-    training.run(stop=False, told=lambda **_: None)
+    training.run(stop=False, report=lambda **_: None)
 
     after = training.model.encoder.state_dict()
     counted = [after[name] - before[name] for name in after if name.endswith("num_batches_tracked")]
@@ -171,4 +170,4 @@ def test_a_loss_that_is_not_finite_is_named_in_pieces_too(tiny):
         training.model.head[-1].weight[0] = torch.inf
 
     with pytest.raises(TrainingError, match=r"loss is not finite in step 1; patches \d+"):
-        training.run(stop=False, told=lambda **_: None)
+        training.run(stop=False, report=lambda **_: None)

@@ -18,16 +18,15 @@ from cytonet_pipeline.learning.__main__ import main
 from cytonet_pipeline.learning.backbones.encoders import read_metadata
 from cytonet_pipeline.learning.backbones.small import SmallBackbone
 from cytonet_pipeline.learning.data.batches import load_batches
-from cytonet_pipeline.learning.data.from_scans import SectionPatches
 from cytonet_pipeline.learning.data.packing import pack
+from cytonet_pipeline.learning.data.sources import SectionPatches
 from cytonet_pipeline.learning.folder import EncoderFolder
 from cytonet_pipeline.learning.prepare import finish
 from cytonet_pipeline.learning.training import loop
 from cytonet_pipeline.learning.training import run as run_of_one_rank
 from cytonet_pipeline.learning.training.loop import Training
-from cytonet_pipeline.learning.training.progress_file import ProgressFile
-from cytonet_pipeline.learning.training.run import CONTINUE, DONE, FAILED, run
-from cytonet_pipeline.learning.training.validation_monitor import Watch
+from cytonet_pipeline.learning.training.run import CONTINUE, DONE, FAILED, ProgressFile, run
+from cytonet_pipeline.learning.training.validation_monitor import ValidationMonitor
 from cytonet_pipeline.store import read_record, read_table, write_record, write_table
 
 CPU = torch.device("cpu")
@@ -141,12 +140,12 @@ KILLED = """
 import sys, os, signal
 from cytonet_pipeline.learning import __main__
 from cytonet_pipeline.learning.training.loop import Training
-step, last = Training._step, int(sys.argv.pop())
+step, last = Training.step, int(sys.argv.pop())
 def killed(self, loaded):
     if loaded.batch.step == last:
         os.kill(os.getpid(), signal.SIGKILL)
     return step(self, loaded)
-Training._step = killed
+Training.step = killed
 sys.exit(__main__.main(sys.argv[1:]))
 """
 
@@ -186,7 +185,7 @@ def test_a_signal_ends_the_step_and_asks_to_be_continued(tiny):
     train(whole, tiny)
     training = Training(EncoderFolder(stopped), source_of(stopped, tiny), CPU)
 
-    outcome = training.run(stop=True, told=lambda **_: None)
+    outcome = training.run(stop=True, report=lambda **_: None)
 
     assert not outcome.finished
     assert [p.stem for p in (stopped / "checkpoints").glob("step-*")] == ["step-00000001"]
@@ -197,14 +196,14 @@ def test_a_signal_ends_the_step_and_asks_to_be_continued(tiny):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_makes_the_run_exit_with_75(tiny, monkeypatch, number):
     folder = tiny.folder()
-    step = Training._step
+    step = Training.step
 
     def interrupted(self, loaded):
         if loaded.batch.step == 5:
             os.kill(os.getpid(), number)
         return step(self, loaded)
 
-    monkeypatch.setattr(Training, "_step", interrupted)
+    monkeypatch.setattr(Training, "step", interrupted)
 
     assert train(folder, tiny) == CONTINUE
     assert json.loads((folder / "progress.json").read_text())["state"] == "interrupted"
@@ -215,14 +214,14 @@ def test_a_signal_makes_the_run_exit_with_75(tiny, monkeypatch, number):
 
 def test_a_signal_while_packing_leaves_no_half_shard_and_asks_to_be_continued(tiny, monkeypatch):
     folder = tiny.folder()
-    said = ProgressFile.say
+    update = ProgressFile.update
 
     def interrupted(self, state, **figures):
         if state == "packing":
             os.kill(os.getpid(), signal.SIGUSR1)
-        said(self, state, **figures)
+        update(self, state, **figures)
 
-    monkeypatch.setattr(ProgressFile, "say", interrupted)
+    monkeypatch.setattr(ProgressFile, "update", interrupted)
 
     assert train(folder, tiny) == CONTINUE
     assert list((tiny.store / "packed").rglob("*shard*")) == []
@@ -260,7 +259,7 @@ def test_checkpoints_after_the_one_that_was_taken_do_not_outlive_the_next(tiny, 
         path.write_bytes(b"damaged")
 
     training = Training(EncoderFolder(folder), source_of(folder, tiny), CPU)
-    training.run(stop=True, told=lambda **_: None)
+    training.run(stop=True, report=lambda **_: None)
 
     assert [p.stem for p in (folder / "checkpoints").iterdir()] == ["step-00000001"]
 
@@ -282,9 +281,11 @@ def copied(folder, tiny):
 
 def test_the_last_two_checkpoints_and_the_best_are_kept(tiny, monkeypatch):
     folder = tiny.folder(watch_every=2)
-    look = Watch.look
+    measure = ValidationMonitor.measure
     accuracies = iter([0.1, 0.9, 0.3, 0.2, 0.9, 0.4])
-    monkeypatch.setattr(Watch, "look", lambda *given: {**look(*given), "knn_accuracy": next(accuracies)})
+    monkeypatch.setattr(
+        ValidationMonitor, "measure", lambda *given: {**measure(*given), "knn_accuracy": next(accuracies)}
+    )
     train(folder, tiny)
 
     kept = [p.stem for p in sorted((folder / "checkpoints").iterdir())]
@@ -297,18 +298,18 @@ def test_the_last_two_checkpoints_and_the_best_are_kept(tiny, monkeypatch):
 def test_the_best_state_is_that_of_its_step_also_after_a_kill(tiny, monkeypatch):
     """A look after the last checkpoint is forgotten by the kill, and done again."""
     folder, short = tiny.folder(watch_every=2), tiny.folder("short", watch_every=2)
-    look = Watch.look
+    measure = ValidationMonitor.measure
     seen = []
 
-    def looked(*given):
+    def measured(*given):
         seen.append(0.9 if len(seen) == 1 else 0.1)
-        return {**look(*given), "knn_accuracy": seen[-1]}
+        return {**measure(*given), "knn_accuracy": seen[-1]}
 
-    monkeypatch.setattr(Watch, "look", looked)
+    monkeypatch.setattr(ValidationMonitor, "measure", measured)
     train(folder, tiny)
     training = Training(EncoderFolder(short), source_of(short, tiny), CPU)
     seen.clear()
-    training.run(After(4), told=lambda **_: None)
+    training.run(After(4), report=lambda **_: None)
 
     at_step_4 = {f"model.encoder.backbone.{k}": v for k, v in load_file(folder / "best.safetensors").items()}
     kept = load_file(sorted((short / "checkpoints").iterdir())[-1])
@@ -339,7 +340,7 @@ def test_a_training_set_that_changed_under_a_checkpoint_is_refused(tiny, trained
 
 def test_another_number_of_threads_is_allowed_and_reported(tiny, caplog):
     folder = tiny.folder()
-    Training(EncoderFolder(folder), source_of(folder, tiny), CPU).run(stop=True, told=lambda **_: None)
+    Training(EncoderFolder(folder), source_of(folder, tiny), CPU).run(stop=True, report=lambda **_: None)
     torch.set_num_threads(2)
 
     assert train(folder, tiny) == DONE
@@ -353,7 +354,7 @@ def test_another_number_of_threads_is_allowed_and_reported(tiny, caplog):
 def test_another_number_of_workers_changes_nothing_and_is_no_warning(tiny):
     whole, folder = tiny.folder("whole"), tiny.folder("other", workers=0)
     train(whole, tiny)
-    Training(EncoderFolder(folder), source_of(folder, tiny), CPU).run(stop=True, told=lambda **_: None)
+    Training(EncoderFolder(folder), source_of(folder, tiny), CPU).run(stop=True, report=lambda **_: None)
 
     assert run(folder, tiny.data, CPU, workers=3) == DONE
 
@@ -375,7 +376,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(tiny):
 
 def test_a_loss_that_is_not_finite_names_step_and_patches_and_keeps_the_last_checkpoint(tiny, monkeypatch):
     folder = tiny.folder(checkpoint_every=2)
-    step = Training._step
+    step = Training.step
 
     def poisoned(self, loaded):
         if loaded.batch.step == 5:
@@ -383,7 +384,7 @@ def test_a_loss_that_is_not_finite_names_step_and_patches_and_keeps_the_last_che
                 self.model.encoder.backbone.layers[0].weight[0] = torch.nan
         return step(self, loaded)
 
-    monkeypatch.setattr(Training, "_step", poisoned)
+    monkeypatch.setattr(Training, "step", poisoned)
 
     with pytest.raises(TrainingError, match=r"step 6; patches \d+, "):
         train(folder, tiny)
@@ -414,10 +415,10 @@ def test_a_training_killed_after_its_last_checkpoint_is_finished_by_the_next_run
 
 
 def test_a_step_that_memory_does_not_suffice_for_says_what_to_switch_on(tiny, monkeypatch):
-    def step(self, loaded, rate):
+    def forward(self, images):
         raise torch.OutOfMemoryError("tried to allocate 3 GiB")
 
-    monkeypatch.setattr(loop.Stepper, "step", step)
+    monkeypatch.setattr(loop.Model, "forward", forward)
     folder = tiny.folder()
 
     with pytest.raises(TrainingError, match="more memory than cpu has") as raised:
@@ -442,10 +443,10 @@ def test_a_fault_ends_the_reading(tiny, monkeypatch):
 
     folder = EncoderFolder(tiny.folder(loading="scans", shuffle_buffer=64))
     monkeypatch.setattr(loop, "load_batches", watched)
-    monkeypatch.setattr(Training, "_step", broken)
+    monkeypatch.setattr(Training, "step", broken)
 
     with pytest.raises(RuntimeError, match="the cable is out") as caught:
-        Training(folder, SectionPatches(folder, tiny.data, 31), CPU).run(stop=False, told=lambda **_: None)
+        Training(folder, SectionPatches(folder, tiny.data, 31), CPU).run(stop=False, report=lambda **_: None)
 
     assert ended
     assert caught.tb is not None
@@ -487,7 +488,7 @@ def test_optimiser_state_comes_back_in_the_layout_of_its_parameters(tiny):
     first = Training(EncoderFolder(folder), source_of(folder, tiny), CPU)
     first.run(After(4), lambda **_: None)
     again = Training(EncoderFolder(folder), source_of(folder, tiny), CPU)
-    again._restored()
+    again.restore()
 
     for before, after in zip(first.model.parameters(), again.model.parameters(), strict=True):
         for key in ("exp_avg", "exp_avg_sq"):

@@ -1,4 +1,4 @@
-"""One step: precision, clipping, compilation, memory layout."""
+"""One training step: precision, clipping, compilation, memory layout."""
 
 import shutil
 
@@ -20,9 +20,9 @@ def training(tiny, name="tiny", **block):
     return Training(folder, pack(folder, tiny.data), CPU)
 
 
-def step(training, rate=0.01):
+def step(training):
     batch = training.sampler.batch(0)
-    return training.stepper.step(LoadedBatch(batch, torch.from_numpy(training.source.read(batch.rows)), 0.0), rate)
+    return training.step(LoadedBatch(batch, torch.from_numpy(training.source.read(batch.rows)), 0.0))
 
 
 def weights(training):
@@ -34,7 +34,7 @@ def test_bf16_ends_before_the_normalisation(tiny, monkeypatch):
     seen = {}
     loss = ContrastiveObjective.loss
 
-    def watched(self, output, rows):
+    def recorded(self, output, rows):
         seen["head"] = output.dtype
         once = self._loss.forward
         self._loss.forward = lambda z, *given: seen.update(z=z.dtype, length=z.norm(dim=1)) or once(z, *given)
@@ -42,7 +42,7 @@ def test_bf16_ends_before_the_normalisation(tiny, monkeypatch):
         seen["loss"] = value.dtype
         return value
 
-    monkeypatch.setattr(ContrastiveObjective, "loss", watched)
+    monkeypatch.setattr(ContrastiveObjective, "loss", recorded)
     bf16 = training(tiny, precision="bf16")
     step(bf16)
 
@@ -75,9 +75,9 @@ def test_bf16_does_not_round_where_pixels_lie(tiny, monkeypatch):
 
 
 def test_clipping_shortens_the_gradient_and_the_history_keeps_its_length(tiny):
-    options = {"optimizer": {"name": "lars", "weight_decay": 0}, "batch_size": 32}
-    free, clipped = training(tiny, "free", **options), training(tiny, "clipped", **options)
-    clipped.stepper._clip_norm = 1e-3
+    optimizer = {"name": "lars", "weight_decay": 0}
+    free = training(tiny, "free", optimizer=optimizer)
+    clipped = training(tiny, "clipped", optimizer={**optimizer, "clip_norm": 1e-3})
 
     assert step(free)["gradient_norm"] == step(clipped)["gradient_norm"] > 0.01
     norm = torch.cat([p.grad.flatten() for p in clipped.model.parameters()]).norm()
@@ -87,7 +87,7 @@ def test_clipping_shortens_the_gradient_and_the_history_keeps_its_length(tiny):
 def test_images_and_filters_lie_channels_last(tiny):
     made = training(tiny, backbone="resnet50")
     batch = made.sampler.batch(0)
-    images = made.stepper._images(LoadedBatch(batch, torch.from_numpy(made.source.read(batch.rows)), 0.0), None)
+    images = made.images(torch.from_numpy(made.source.read(batch.rows)), batch.sample_keys)
 
     assert images.is_contiguous(memory_format=torch.channels_last)
     assert made.model.encoder.backbone.layer1[0].conv2.weight.is_contiguous(memory_format=torch.channels_last)
@@ -98,8 +98,8 @@ def test_images_and_filters_lie_channels_last(tiny):
 def test_a_compiled_model_takes_the_same_step(tiny):
     eager, compiled = training(tiny, "eager"), training(tiny, "compiled", compile=True)
 
-    said, other = step(eager), step(compiled)
+    expected, actual = step(eager), step(compiled)
 
-    assert other["loss"] == pytest.approx(said["loss"], rel=1e-5)
-    assert other["gradient_norm"] == pytest.approx(said["gradient_norm"], rel=1e-3)
+    assert actual["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+    assert actual["gradient_norm"] == pytest.approx(expected["gradient_norm"], rel=1e-3)
     assert compiled.model.state_dict().keys() == eager.model.state_dict().keys()
