@@ -1,8 +1,8 @@
-"""The tables and the picture of docs/results.md, from the metrics of one or several stores.
+"""Print the tables of docs/results.md and draw its learning curves, from the metrics of one or several stores.
 
     cytonet bench results store --curves docs/pictures/learning-curves.png
 
-Nothing is measured here: the figures are those that the pipeline left in the stores.
+Nothing is measured here: the numbers are those that the pipeline wrote to the stores.
 """
 
 import argparse
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from cytonet_pipeline.scores import SCORES
 from cytonet_pipeline.store import Store, read_record, read_table
 
 _SPLITS = {"seen_brains": "seen brains", "unseen_brain": "unseen brain"}
@@ -19,19 +20,19 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     arguments.add_argument("store", type=Path, nargs="+", help="stores whose metrics are shown")
     arguments.add_argument("--curves", type=Path, help="PNG of the learning curves of the first store, to be written")
-    given = arguments.parse_args()
-    for root in given.store:
+    options = arguments.parse_args()
+    for root in options.store:
         metrics = metrics_of(Store(root))
         print(f"\n## {metrics['dataset'].iloc[0]}\n\n{scored(metrics)}\n")
         print(markdown(every_protocol(metrics)), end="\n\n")
         print(markdown(over_seeds(metrics)), end="\n\n")
         print(markdown(loss_options(metrics, Store(root))))
-    if given.curves:
-        draw_curves(Store(given.store[0]), given.curves)
+    if options.curves:
+        draw_curves(Store(options.store[0]), options.curves)
 
 
 def metrics_of(store: Store) -> pd.DataFrame:
-    """Rows of all encoders in the store: of every experiments file, where the table of results has those of one."""
+    """Return the rows of all encoders in the store, of every experiments file."""
     folders = (store.linear_probes(name, store.current_version(name) or "") for name in store.encoders())
     return pd.concat(
         [read_table(f / "metrics.parquet", "metrics") for f in folders if (f / "metrics.parquet").exists()]
@@ -39,69 +40,69 @@ def metrics_of(store: Store) -> pd.DataFrame:
 
 
 def scored(metrics: pd.DataFrame) -> str:
-    """On how much the figures rest."""
+    """Return how many patches, sections, brains and areas were scored."""
     rows = metrics.drop_duplicates("split").set_index("split")
     return "; ".join(
         f"{name}: {row.n_patches} test patches, {row.n_sections} sections, brains: {row.n_brains}, {row.n_areas} areas"
-        for name, row in ((said, rows.loc[split]) for split, said in _SPLITS.items())
+        for name, row in ((name, rows.loc[split]) for split, name in _SPLITS.items())
     )
 
 
 def every_protocol(metrics: pd.DataFrame) -> pd.DataFrame:
-    """One row an encoder of seed 0 and a protocol with all labels."""
+    """Return one row per encoder of seed 0 and protocol with all labels."""
     whole = metrics[(metrics["labels_per_area"] == 0) & (metrics["seed"] == 0)]
     whole = whole[~whole["encoder"].isin(studied(metrics))]
     wide = whole.pivot_table(["macro_f1", "accuracy", "top5_accuracy"], ["method", "protocol"], "split", sort=False)
     columns = [(score, split) for score in ("macro_f1", "accuracy", "top5_accuracy") for split in _SPLITS]
     wide = wide[columns]
-    wide.columns = [f"{score.replace('_', ' ')}, {_SPLITS[split]}" for score, split in columns]
+    wide.columns = [f"{SCORES[score].title}, {_SPLITS[split]}" for score, split in columns]
     return wide.reset_index()
 
 
 def over_seeds(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Macro F1 on the unseen brain with few and all labels: median over seeds, and the range. Draws are averaged first.
+    """Return macro F1 on the unseen brain with few and all labels: the median over seeds, and the range.
 
-    Logistic regression on features; of positions the nearest neighbours.
+    Draws are averaged first. Features are classified by logistic regression, positions by nearest neighbours.
     """
     rows = metrics[(metrics["split"] == "unseen_brain") & ~metrics["encoder"].isin(studied(metrics))]
     rows = rows[(rows["protocol"] == "logistic") | ((rows["method"] == "position") & (rows["protocol"] == "knn"))]
     drawn = rows.groupby(["method", "labels_per_area", "seed"])["macro_f1"].mean().reset_index()
-    told = drawn.groupby(["method", "labels_per_area"])["macro_f1"].agg(_spread).unstack()
-    told = told[[*[labels for labels in told.columns if labels], 0]]
-    told.columns = [f"{labels} labels an area" if labels else "all labels" for labels in told.columns]
-    told.insert(0, "seeds", drawn.groupby("method")["seed"].nunique())
-    return told.reset_index()
+    by_labels = drawn.groupby(["method", "labels_per_area"])["macro_f1"].agg(_spread).unstack()
+    by_labels = by_labels[[*[labels for labels in by_labels.columns if labels], 0]]
+    by_labels.columns = [f"{labels} labels per area" if labels else "all labels" for labels in by_labels.columns]
+    by_labels.insert(0, "seeds", drawn.groupby("method")["seed"].nunique())
+    return by_labels.reset_index()
 
 
 def loss_options(metrics: pd.DataFrame, store: Store) -> pd.DataFrame:
-    """Macro F1 on the unseen brain (linear_E30, seed 0) by the options of the loss."""
+    """Return macro F1 (linear_E30, seed 0) by the options of the loss."""
     rows = metrics[(metrics["protocol"] == "linear_E30") & (metrics["method"] == "cytonet") & (metrics["seed"] == 0)]
-    told = []
+    records = []
     for encoder, group in rows.groupby("encoder"):
         folder = store.current_encoder(str(encoder))
         loss = read_record(folder / "config.json")["block"]["loss"]
-        seen = read_table(folder / "history.parquet", "history").dropna(subset=["effective_rank"]).iloc[-1]
+        last = read_table(folder / "history.parquet", "history").dropna(subset=["effective_rank"]).iloc[-1]
         scores = group.set_index("split")["macro_f1"]
-        told.append(
+        records.append(
             {
                 "λ (mm)": loss["length_mm"],
                 "τ": loss["temperature"],
                 "self term": "on" if loss["self_term"] else "off",
-                "effective positives": round(float(seen["effective_positives"]), 1),
-                "effective rank": round(float(seen["effective_rank"]), 1),
-                **{f"macro F1, {said}": scores[split] for split, said in _SPLITS.items()},
+                "effective positives": round(float(last["effective_positives"]), 1),
+                "effective rank": round(float(last["effective_rank"]), 1),
+                **{f"macro F1, {name}": scores[split] for split, name in _SPLITS.items()},
             }
         )
-    return pd.DataFrame(told).sort_values(["self term", "τ", "λ (mm)"])
+    return pd.DataFrame(records).sort_values(["self term", "τ", "λ (mm)"])
 
 
 def studied(metrics: pd.DataFrame) -> set[str]:
-    """Encoders of the study of the loss."""
+    """Return the encoders of the study of loss options."""
     return {name for name in metrics["encoder"].unique() if name.startswith(("demo_length", "demo_temp", "demo_self"))}
 
 
 def draw_curves(store: Store, path: Path) -> None:
-    """Loss, k-NN accuracy and effective rank of the three trained methods, seed 0."""
+    """Draw loss, k-NN accuracy and effective rank of the three trained methods, seed 0."""
     from cytonet_pipeline.reporting.style import PALETTE, new_figure, panels, save
 
     shown = {"loss": "training loss", "knn_accuracy": "k-NN accuracy, validation", "effective_rank": "effective rank"}
@@ -118,7 +119,7 @@ def draw_curves(store: Store, path: Path) -> None:
 
 
 def markdown(frame: pd.DataFrame) -> str:
-    """The frame as a table of a Markdown document."""
+    """Format a frame as a Markdown table."""
     numeric = [pd.api.types.is_numeric_dtype(frame[column]) for column in frame]
     lines = [
         "| " + " | ".join(map(str, frame.columns)) + " |",

@@ -1,6 +1,6 @@
-"""A small store as the earlier rooms leave it: three brains with an index, an encoder, and features of its patches.
+"""A small store as the earlier stages leave it: three brains with an index, an encoder, and features of its patches.
 
-Features are Gaussian classes, so that what a probe should find is known.
+Features are Gaussian classes, so that the correct result of a probe is known.
 """
 
 import shutil
@@ -20,13 +20,13 @@ from cytonet_pipeline.store import Store, read_table, table, write_record, write
 
 ENCODER, VERSION = "made_up", "0123456789abcdef"
 AREAS = {1: "4a", 2: "4p", 3: "3b", 7: "hOc1", 8: "only in B20"}
-SECTIONS, SPACING_MM, PATCHES_A_SECTION = 40, 1.5, 20
+SECTIONS, SPACING_MM, PATCHES_PER_SECTION = 40, 1.5, 20
 
 
 def index_of(brain, random):
     """A brain's index: sections along y, areas 1, 2, 3 and 7 (and 8 in B20), a tenth without annotation."""
-    n = SECTIONS * PATCHES_A_SECTION
-    section = np.repeat(np.arange(SECTIONS), PATCHES_A_SECTION)
+    n = SECTIONS * PATCHES_PER_SECTION
+    section = np.repeat(np.arange(SECTIONS), PATCHES_PER_SECTION)
     x_px, y_px = random.permutation(5000)[:n], random.integers(0, 5000, n)
     areas = random.choice([0, 1, 2, 3, 7] + ([8] if brain == "B20" else []), n)
     frame = pd.DataFrame({"brain": brain, "sample": [f"{s:04d}" for s in section], "section": section})
@@ -61,7 +61,7 @@ def sections_of(brain):
     )
     frame = pd.DataFrame({"brain": brain, "sample": [f"{s:04d}" for s in number], "section": number})
     frame["role"] = "unseen_brain" if brain == "B20" else role
-    frame["n_patches"], frame["n_training_patches"] = PATCHES_A_SECTION, np.where(frame["role"] == "train", 20, 0)
+    frame["n_patches"], frame["n_training_patches"] = PATCHES_PER_SECTION, np.where(frame["role"] == "train", 20, 0)
     frame["path"] = [f"sub-{brain}/micr/{s}.tif" for s in frame["sample"]]
     frame["pixel_um"], frame["window_low"], frame["window_high"] = 64.0, np.nan, np.nan
     for name in ("digest", "mask_digest", "annotation_digest", "transform_digest", "patches_digest"):
@@ -83,7 +83,7 @@ def _made_once(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def _probed_once(_made_once, tmp_path_factory):
-    """Distances in the reference have their own tests in `registration`: the folder of the reference is empty here."""
+    """Distances in the reference have their own tests in `registration`; the reference folder is empty here."""
     probed = copied(_made_once, tmp_path_factory.mktemp("probed"))
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(runner, "medoid_distances_mm", lambda folder, store: DISTANCES_MM)
@@ -93,7 +93,7 @@ def _probed_once(_made_once, tmp_path_factory):
 
 @pytest.fixture
 def made(_made_once, tmp_path):
-    """A store, its settings, and the index rows of all brains; a copy that a test may spoil."""
+    """A store, its settings, and the index rows of all brains; a copy that a test may change."""
     return copied(_made_once, tmp_path)
 
 

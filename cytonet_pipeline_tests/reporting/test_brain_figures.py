@@ -61,7 +61,7 @@ def test_colours_do_not_follow_a_few_extreme_vertices():
     assert high == pytest.approx(0.98, abs=0.01)
 
 
-def test_points_are_given_to_the_section_that_they_were_cut_with(small_brains):
+def test_points_are_assigned_to_their_own_section(small_brains):
     block = DatasetBlock(density_per_mm3=0.02, held_out="B20")
     chain = resolve_chain(Dataset(small_brains / "brains", block).brain("B02"))
     samples = list(chain.sections)

@@ -1,4 +1,4 @@
-"""All sections of a brain at a glance."""
+"""The contact sheet of a brain."""
 
 import io
 
@@ -50,7 +50,7 @@ def test_every_section_has_its_place_on_a_page_of_bounded_size(count):
 
 
 @pytest.mark.parametrize("status", ["flagged", "rejected", "withdrawn"])
-def test_the_outline_tells_the_status(status):
+def test_the_outline_shows_the_status(status):
     page = draw_contact_sheet([tile(1), tile(2, status), tile(3)], "sub-B01")
     layout = lay_out(3, 2 / 3)
 
@@ -58,7 +58,7 @@ def test_the_outline_tells_the_status(status):
 
 
 def test_statuses_differ_without_colour():
-    """A line for flagged, dashes and a cross for rejected: colour alone would not reach everybody."""
+    """A line for flagged, dashes and a cross for rejected: colour alone is not visible to everybody."""
     layout = lay_out(2, 2 / 3)
     page = draw_contact_sheet([tile(1, "flagged"), tile(2, "rejected")], "sub-B01")
 
@@ -89,7 +89,7 @@ def test_a_scan_that_cannot_be_opened_still_has_its_tile():
 
 
 def test_a_dark_section_stays_darker_than_the_others():
-    """One scale of grey for all: each stretched by itself would hide what is overstained."""
+    """All share one grey scale: stretching each section separately would hide overstained ones."""
     dark = Tile("0009", 9, "ok", "", np.where(tile(1).image < 200, 40, 230).astype(np.uint8))
     tiles = [*(tile(n) for n in range(5)), dark]
     page, layout = draw_contact_sheet(tiles, "sub-B01"), lay_out(6, 2 / 3)
@@ -111,7 +111,7 @@ def test_of_thousands_of_sections_all_faulty_ones_are_shown():
 
 
 def test_a_page_of_noise_still_fits_onto_an_asset_page(tmp_path):
-    """Noise is what a PNG can shorten least."""
+    """Noise is what PNG compresses least."""
     rng = np.random.default_rng(0)
     tiles = [Tile(str(n), n, "ok", "", rng.integers(60, 240, (128, 160), dtype=np.uint8)) for n in range(460)]
     path = tmp_path / "sheet.png"
@@ -143,7 +143,7 @@ def test_the_sheet_of_a_brain_shows_its_scans(small_brains, tmp_path):
     assert np.asarray(Image.open(path).convert("L")).std() > 5
 
 
-def test_thumbnails_at_hand_are_used_and_no_scan_is_opened(small_brains, monkeypatch):
+def test_given_thumbnails_are_used_and_no_scan_is_opened(small_brains, monkeypatch):
     block = DatasetBlock(density_per_mm3=0.02, held_out="B20")
     brain = Dataset(small_brains / "brains", block).brain("B01")
     inventory = take_inventory(brain, block)

@@ -1,4 +1,4 @@
-"""Pictures and tables where only text is shown."""
+"""Pictures and tables as Markdown."""
 
 import base64
 import io
@@ -28,7 +28,7 @@ def noisy(tmp_path):
 
 @pytest.mark.parametrize("limit", [200_000, 30_000])
 def test_a_picture_shrinks_until_its_text_fits(noisy, limit):
-    """Dagster cuts longer metadata off, and half a picture shows as none."""
+    """Dagster cuts off longer metadata, and half a picture is not shown at all."""
     markdown = picture(noisy, max_bytes=limit)
     name, image = decoded(markdown)
 

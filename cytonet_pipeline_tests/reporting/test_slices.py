@@ -1,4 +1,4 @@
-"""Cuts through volumes: where things are, and on which side."""
+"""Slices through volumes: positions and sides."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_superior_is_up(plane):
 
 
 def test_a_volume_stored_from_right_to_left_looks_the_same():
-    """The affine decides, never the index."""
+    """The affine decides, not the index."""
     flipped = RAS.copy()
     flipped[0] = [-1, 0, 0, 9.5]
 
@@ -62,7 +62,7 @@ def test_a_frame_around_a_mask_holds_it_with_its_margin():
 
 
 @pytest.mark.parametrize(("plane", "ends"), [("coronal", "LRIS"), ("axial", "LRPA"), ("sagittal", "PAIS")])
-def test_the_ends_are_named(plane, ends):
+def test_the_edges_are_labelled(plane, ends):
     axes = panels(new_figure("x", 3, 3), 1, 1)[0]
     name_ends(axes, plane)
 
@@ -89,7 +89,7 @@ def test_a_plane_beside_the_surface_cuts_nothing():
 
 
 def octahedral_sphere(splits):
-    """A unit sphere of triangles: an octahedron whose faces are split so many times."""
+    """A unit sphere of triangles: an octahedron whose faces are split `splits` times."""
     vertices = np.array([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]])
     faces = [[x, y, z] for x in (0, 1) for y in (2, 3) for z in (4, 5)]
     triangles = vertices[faces]

@@ -56,7 +56,7 @@ def test_a_second_call_computes_nothing(projected, monkeypatch):
     assert UMAP_PLOTS.is_current(projected.settings, ENCODER)
 
 
-def test_numbers_say_what_was_done(projected):
+def test_figures_record_what_was_done(projected):
     figures = read_record(projected.folder / "figures.json")
 
     assert figures["n_patches"] == sum(figures["n_patches_by_brain"].values())
@@ -76,7 +76,7 @@ def test_the_surface_map_has_a_value_per_vertex_of_the_white_surface(projected, 
 
 
 def test_no_warning_of_umap_reaches_the_user(projected):
-    """It warns of a missing search index, and of threads, on every fit."""
+    """UMAP warns about a missing search index and about threads at every fit."""
     assert not [w for w in projected.warned if "knn_search_index" in str(w.message) or "n_jobs" in str(w.message)]
 
 

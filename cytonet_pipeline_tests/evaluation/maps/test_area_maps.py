@@ -1,4 +1,4 @@
-"""Predicted areas: the grid on sections, the volume in the reference, and how both agree with what is known."""
+"""Predicted areas: the grid on sections, the volume in the reference, and agreement with annotations and atlas."""
 
 import nibabel
 import numpy as np
@@ -37,7 +37,7 @@ def grid(small_brains, reference):
 
 
 def perfect(reference, every=7):
-    """Predictions that are the atlas itself, at every so-many-th labelled voxel."""
+    """Predictions that are the atlas itself, at every nth labelled voxel."""
     atlas, affine = reference.atlas()
     table = reference.atlas_labels.set_index("index")
     voxels = np.argwhere(np.isin(atlas, table.index[table["kind"] == "area"]))[::every]
@@ -138,7 +138,7 @@ def test_grid_points_know_their_annotation(grid, reference):
     assert (areas[areas > 0] == annotated["annotated_area"][areas > 0]).mean() > 0.6
 
 
-def test_agreement_is_counted_apart_for_each_role():
+def test_agreement_is_counted_separately_for_each_role():
     random = np.random.default_rng(0)
     rows = pd.DataFrame({"brain": "B20", "sample": random.choice(["1", "2"], 400)})
     rows["annotated_area"] = random.choice([0, 1, 2, 3], 400)

@@ -53,7 +53,7 @@ def test_sections_of_one_run_are_never_split_between_blocks(predictions):
 
 
 def test_each_brain_keeps_its_number_of_blocks():
-    """Otherwise the interval would also hold the luck of which brains were drawn, of which there are few."""
+    """Otherwise the interval would also include the choice of brains, of which there are few."""
     times = draw_blocks(np.array([0, 0, 0, 1, 1]), 50, seed=0)
 
     assert (times[:, :3].sum(axis=1) == 3).all()
@@ -74,7 +74,7 @@ def test_intervals_equal_those_of_a_loop_over_resampled_patches(predictions):
         assert [low, high] == pytest.approx(expected[name].tolist()), name
 
 
-def test_intervals_hold_the_score(predictions):
+def test_intervals_contain_the_score(predictions):
     low, high = intervals(predictions, 1.0, 500, seed=0)["macro_f1"]
 
     assert low < scores(predictions)["macro_f1"] < high
@@ -91,7 +91,7 @@ def test_an_encoder_equals_itself(predictions):
     assert result["p"] == 1.0
 
 
-def test_a_better_encoder_is_told_from_a_worse(predictions):
+def test_a_better_encoder_is_distinguished_from_a_worse_one(predictions):
     better = predictions.assign(predicted_area=predictions["area"])
 
     result = compare_pair(better, predictions, 1.0, 200, seed=0)

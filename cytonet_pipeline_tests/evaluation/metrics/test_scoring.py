@@ -41,7 +41,7 @@ def test_scores_are_those_of_scikit_learn(predictions):
 
 
 def test_areas_that_do_not_occur_are_not_averaged_over(predictions):
-    """scikit-learn's default would count them as zeros, and punish a classifier for areas nobody scored."""
+    """scikit-learn's default would count them as zeros, and penalise a classifier for areas that were not scored."""
     with_absent = f1_score(predictions["area"], predictions["predicted_area"], average="macro", zero_division=0)
 
     assert scores(predictions)["macro_f1"] > with_absent
@@ -92,7 +92,7 @@ def test_no_predictions_have_no_scores():
     assert tuple(scores(nothing)) == tuple(SCORES)
 
 
-def test_confusion_holds_every_patch_once(predictions):
+def test_confusion_contains_every_patch_once(predictions):
     table = confusion(predictions)
 
     matrix = confusion_matrix(predictions["area"], predictions["predicted_area"], labels=range(1, 10))
@@ -108,7 +108,7 @@ def test_area_scores_average_to_the_macro_f1(predictions):
     assert table.set_index("area").loc[[1, 2], "name"].tolist() == ["4a", "area 2"]
 
 
-def test_thirds_of_obliquity_hold_every_patch_once():
+def test_thirds_of_obliquity_contain_every_patch_once():
     random = np.random.default_rng(0)
     angles = np.where(random.random(900) < 0.1, np.nan, random.uniform(0, 90, 900))
     area = random.integers(1, 5, 900)

@@ -14,7 +14,7 @@ RATES = (0.01, 0.03, 0.1, 0.3, 1.0)
 
 
 def blobs(n, seed, *, spread=1.0, width=16, n_classes=5):
-    """Gaussian classes with features of very different scale, as float16; area numbers have holes."""
+    """Gaussian classes with features of very different scale, as float16; area numbers have gaps."""
     centres = np.random.default_rng(0).normal(size=(n_classes, width)) * 2
     random = np.random.default_rng(seed)
     target = random.integers(0, n_classes, n)
@@ -55,7 +55,7 @@ def test_logistic_is_scikit_learns_regression():
 
 
 def test_two_areas_are_a_softmax_too():
-    """scikit-learn keeps one row of weights for two classes; our heads keep one a class."""
+    """scikit-learn keeps one row of weights for two classes; our heads keep one per class."""
     train, test = blobs(400, 1, n_classes=2), blobs(200, 2, n_classes=2)
 
     head, _ = fit_logistic(train, test, [1.0])
@@ -88,7 +88,7 @@ def test_scaling_is_scikit_learns_and_leaves_constant_features_alone():
 
 
 def test_each_head_of_a_pass_is_what_it_would_be_alone():
-    """All candidate rates share one pass over the data; they must not feel each other."""
+    """All candidate rates share one pass over the data; they must not affect each other."""
     train, choose = blobs(600, 1, spread=2), blobs(200, 2, spread=2)
     _, together = fit_linear(train, choose, Schedule(5, RATES, 128))
 

@@ -8,7 +8,7 @@ from cytonet_pipeline.errors import DataFault, StoreError
 from cytonet_pipeline.evaluation.features.embedding_store import write_embeddings
 from cytonet_pipeline.evaluation.probes.probe_data import draw_order, labels_of_draw, probe_data, split_for_training
 from cytonet_pipeline.patches import write_index
-from cytonet_pipeline_tests.evaluation.conftest import ENCODER, PATCHES_A_SECTION, VERSION
+from cytonet_pipeline_tests.evaluation.conftest import ENCODER, PATCHES_PER_SECTION, VERSION
 
 
 def test_hyperparameters_are_chosen_on_validation_sections(made):
@@ -65,8 +65,8 @@ def test_one_area_alone_cannot_be_classified(made):
 def test_missing_features_are_counted(made):
     index = made.indices["B20"]
     part = made.store.patch_embeddings(ENCODER, VERSION, "B20") / "part-0.parquet"
-    write_embeddings(part, index["patch_id"].to_numpy()[:-PATCHES_A_SECTION], np.zeros((780, 12)), ENCODER, VERSION)
-    annotated = int((index["annotated_area"][-PATCHES_A_SECTION:] > 0).sum())
+    write_embeddings(part, index["patch_id"].to_numpy()[:-PATCHES_PER_SECTION], np.zeros((780, 12)), ENCODER, VERSION)
+    annotated = int((index["annotated_area"][-PATCHES_PER_SECTION:] > 0).sum())
 
     with pytest.raises(StoreError, match=f"{annotated} patches of the evaluation have no features"):
         probe_data(made.store, ENCODER, VERSION, made.settings.experiments.evaluation)
@@ -98,7 +98,7 @@ def test_ten_labels_lie_within_a_hundred_of_the_same_draw(rows, draw):
 
 
 def test_labels_come_from_all_brains_and_many_sections(rows):
-    """Ten labels of the largest brain's one section would measure that section."""
+    """Ten labels from one section of the largest brain would measure that section."""
     ten = rows[labels_of_draw(rows, 10, 1)]
 
     for _, of_area in ten.groupby("annotated_area"):
@@ -118,7 +118,7 @@ def test_a_draw_does_not_depend_on_the_order_of_rows(rows):
     assert set(rows["order"][labels_of_draw(rows, 10, 2)]) == set(shuffled["order"][labels_of_draw(shuffled, 10, 2)])
 
 
-def test_an_area_with_fewer_labels_gives_all_it_has(rows):
+def test_an_area_with_fewer_labels_contributes_all_of_them(rows):
     few = rows[(rows["annotated_area"] != 4) | (rows.groupby("annotated_area").cumcount() < 3)]
 
     assert labels_of_draw(few, 10, 0).sum() == 33

@@ -51,7 +51,7 @@ def test_the_table_is_empty_before_the_first_probe(made):
     assert probed_encoders(made.settings, made.store).missing == (ENCODER, "not_yet")
 
 
-def test_synthetic_data_are_called_so_before_the_first_number(probed):
+def test_synthetic_data_are_named_as_such_before_the_first_number(probed):
     description = probed.settings.data / "dataset_description.json"
     description.write_text(json.dumps({"Name": "Made up", "Synthetic": True}))
 
