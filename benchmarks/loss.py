@@ -1,6 +1,6 @@
 """Loss of a batch of 2048, forward and backward, against InfoNCE on a matrix of the same size; and its peak memory.
 
-Memory is the growth of a child process' resident set over what it held with the inputs and a small batch done.
+Memory is the growth of a child process's resident set beyond what it held after a small batch.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def fast(options: argparse.Namespace) -> list[bool]:
-    """Forward and backward in turns with InfoNCE."""
+    """Time forward and backward passes, alternating with InfoNCE."""
     work = steps(options.batch, options.dim)
     alternate(3, **work)
     seconds = alternate(options.rounds, **work)
@@ -50,7 +50,7 @@ def fast(options: argparse.Namespace) -> list[bool]:
 
 
 def small(options: argparse.Namespace) -> bool:
-    """Peak memory in matrices of B x B."""
+    """Measure the peak memory in matrices of B x B."""
     matrix = 4 * options.batch**2
     peaks = {name: measured_peak(name, options) / matrix for name in ("ours", "info_nce")}
     print(f"a matrix has {matrix / 2**20:.0f} MiB; InfoNCE needs {peaks['info_nce']:.1f} of them")
@@ -58,14 +58,14 @@ def small(options: argparse.Namespace) -> bool:
 
 
 def measured_peak(name: str, options: argparse.Namespace) -> int:
-    """Growth in bytes, of a process of its own: the peak of a process never falls."""
+    """Measure the growth in bytes in a process of its own, because the peak of a process never falls."""
     command = [sys.executable, __file__, "--peak-of", name, "--batch", str(options.batch), "--dim", str(options.dim)]
     return int(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
 
 
 def peak_growth_bytes(name: str, batch: int, dim: int) -> int:
-    """How much forward and backward add to the peak of this process."""
-    # What libraries allocate once is not the loss'.
+    """Return what forward and backward pass add to the peak of this process."""
+    # What libraries allocate once does not belong to the loss.
     steps(64, dim)[name]()
     work = steps(batch, dim)[name]
     before = peak_bytes()
@@ -74,7 +74,7 @@ def peak_growth_bytes(name: str, batch: int, dim: int) -> int:
 
 
 def peak_bytes() -> int:
-    """Largest resident set of this process so far."""
+    """Return the largest resident set of this process so far."""
     if sys.platform == "linux":
         with open("/proc/self/status", encoding="utf-8") as lines:
             return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
@@ -84,7 +84,7 @@ def peak_bytes() -> int:
 
 
 def steps(batch: int, dim: int) -> dict[str, Callable[[], object]]:
-    """Forward and backward of each loss on the same embeddings."""
+    """Make the forward and backward pass of each loss, on the same embeddings."""
     generator = torch.Generator().manual_seed(0)
     z = functional.normalize(torch.randn(batch, dim, generator=generator), dim=1).requires_grad_()
     # As wide as a brain; eight brains.

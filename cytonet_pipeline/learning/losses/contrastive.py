@@ -76,8 +76,8 @@ class DistanceWeightedContrastiveLoss(ContrastiveLoss):
 
     Notes
     -----
-    Not published and chosen here: g, τ, the options, and that duplicates of a sample in a batch are positives of
-    weight g(0).
+    The poster does not publish g, τ or these options; they are chosen here, as is that duplicates of a sample in a
+    batch are positives of weight g(0).
     """
 
     def __init__(

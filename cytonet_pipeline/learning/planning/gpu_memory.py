@@ -1,4 +1,4 @@
-"""Memory that a training step needs, of one GPU and of its node, and the changes that make it fit.
+"""Memory that a training step needs on one GPU and on its node, and the changes that make it fit.
 
 What the network keeps comes from a walk through it (`pass_cost`). What a process needs beside its tensors is a stated
 assumption; nothing is measured here.
@@ -116,7 +116,7 @@ def uses_bf16(block: EncoderBlock) -> bool:
 
 
 def _loss_bytes(block: EncoderBlock, own: int) -> int:
-    """Count the weights of a rank's anchors and up to seven blocks as large; all embeddings, and their gradients."""
+    """Count the bytes of a rank's weights and up to seven blocks as large, of all embeddings and their gradients."""
     return 4 * (8 * own * block.batch_size + 4 * block.batch_size * block.projection_dim)
 
 
