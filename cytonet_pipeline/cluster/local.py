@@ -20,7 +20,7 @@ from typing import Any
 from cytonet_pipeline.cluster.attempt import CONTINUE, Attempt, last_attempt, read_json, reserve
 from cytonet_pipeline.cluster.backend import Notify
 from cytonet_pipeline.errors import TrainingError
-from cytonet_pipeline.learning import training_command
+from cytonet_pipeline.learning import training_command, training_environment
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.store import write_json
 from cytonet_pipeline.store.processes import birth_of, is_alive
@@ -148,7 +148,7 @@ class LocalLauncher:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "OMP_NUM_THREADS": str(self.threads), **_TORCHRUN, **(environment or {})},
+                env={**os.environ, **training_environment(self.threads), **_TORCHRUN, **(environment or {})},
                 # A group of its own: Ctrl-C and the end of the caller do not reach it.
                 start_new_session=True,
             )

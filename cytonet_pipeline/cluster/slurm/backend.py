@@ -12,7 +12,7 @@ from cytonet_pipeline.cluster.slurm.checkup import check_up
 from cytonet_pipeline.cluster.slurm.profile import ClusterProfile, read_profile
 from cytonet_pipeline.cluster.slurm.queue import queue_of
 from cytonet_pipeline.cluster.slurm.script import render
-from cytonet_pipeline.learning import training_command
+from cytonet_pipeline.learning import MALLOC_ENVIRONMENT, training_command, training_environment
 from cytonet_pipeline.settings import Settings
 
 # Ops in this pool only wait for the cluster, so that it can be longer than one of this machine.
@@ -36,7 +36,7 @@ class SlurmBackend:
         def arguments(folder: Path) -> list[str]:
             return training_command(folder, settings.data, threads=threads, packs=profile.packs)
 
-        environment = {"OMP_NUM_THREADS": str(threads)}
+        environment = training_environment(threads)
         return slurm_launcher(profile, arguments, ranks=ranks, environment=environment, notify=notify)
 
     def step_launcher(
@@ -47,7 +47,7 @@ class SlurmBackend:
         if not profile.sends(step):
             return None
         # A node does everything itself.
-        environment = {**settings.environment(), "CYTONET_CLUSTER": LOCAL}
+        environment = {**settings.environment(), **MALLOC_ENVIRONMENT, "CYTONET_CLUSTER": LOCAL}
         return slurm_launcher(profile, lambda folder: arguments, step=step, environment=environment, notify=notify)
 
     def waiting_pool(self, step: str) -> str | None:
