@@ -6,7 +6,7 @@ Scans are opened by `histology` and not here.
 from cytonet_pipeline.dataset.areas import Areas
 from cytonet_pipeline.dataset.brain import Brain, Section
 from cytonet_pipeline.dataset.data import Dataset
-from cytonet_pipeline.dataset.files import read_json_value, sidecar_pixel_um
+from cytonet_pipeline.dataset.files import read_json_value, sidecar_pixel_um, size_and_time
 from cytonet_pipeline.dataset.names import SCAN_FORMATS
 from cytonet_pipeline.dataset.reading import SIZE_TOLERANCE
 from cytonet_pipeline.dataset.series import positions_mm
@@ -21,4 +21,5 @@ __all__ = [
     "positions_mm",
     "read_json_value",
     "sidecar_pixel_um",
+    "size_and_time",
 ]

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from cytonet_pipeline.dataset.areas import Areas
+from cytonet_pipeline.dataset.files import size_and_time
 from cytonet_pipeline.store import digest_file, digest_of
 
 Status = Literal["ok", "withdrawn", "rejected"]
@@ -82,7 +83,7 @@ class Brain:
         images = {p for s in self.sections for p in (s.scan, s.mask, s.annotation) if p is not None}
         return digest_of(
             {
-                "images": [(self.written(path), *_size_and_time(path)) for path in sorted(images)],
+                "images": [(self.written(path), *size_and_time(path)) for path in sorted(images)],
                 "sources": [(self.written(path), _content(path)) for path in sorted(set(self.sources))],
                 "sections": [(s.sample, s.section, s.pixel_um, s.status, s.reason) for s in self.sections],
                 "problems": self.problems,
@@ -99,18 +100,6 @@ def written_path(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
 
 
-def _size_and_time(path: Path) -> tuple[int, int]:
-    """Return size and modification time (ns) of a file, or of all files in a folder such as OME-Zarr; -1 if absent."""
-    try:
-        if path.is_dir():
-            states = [entry.stat() for entry in path.rglob("*") if entry.is_file()]
-            return sum(s.st_size for s in states), max((s.st_mtime_ns for s in states), default=-1)
-        state = path.stat()
-    except OSError:
-        return -1, -1
-    return state.st_size, state.st_mtime_ns
-
-
 # Sensors request fingerprints every minute, and a displacement field has hundreds of megabytes: bytes are read again
 # only where size or modification time differ.
 _known_contents: dict[tuple[str, int, int], str] = {}
@@ -118,7 +107,7 @@ _known_lock = threading.Lock()
 
 
 def _content(path: Path) -> str:
-    size, mtime_ns = _size_and_time(path)
+    size, mtime_ns = size_and_time(path)
     if size < 0:
         return "missing"
     key = (str(path), size, mtime_ns)

@@ -153,6 +153,24 @@ def find_named_file(text: str, beside: Path, roots: Sequence[Path], *, named_in:
     return path
 
 
+def size_and_time(path: Path, *, with_folder: bool = False) -> tuple[int, int]:
+    """Return size and modification time (ns) of a file, or of all files in a folder such as OME-Zarr; -1 if absent.
+
+    Parameters
+    ----------
+    with_folder : bool
+        Whether a folder's own entry counts as well.
+    """
+    try:
+        states = [path.stat()]
+        if path.is_dir():
+            below = [entry.stat() for entry in path.rglob("*") if entry.is_file()]
+            states = states + below if with_folder else below
+    except OSError:
+        return -1, -1
+    return sum(s.st_size for s in states), max((s.st_mtime_ns for s in states), default=-1)
+
+
 def _cell(text: str) -> str | None:
     return None if text.strip() in ("", "n/a", "N/A") else text.strip()
 

@@ -1,4 +1,4 @@
-"""Scans: opened without trusting them, read patch by patch, judged by their quality."""
+"""Scans of sections: opened without trusting the file, read patch by patch, checked for quality."""
 
 from cytonet_pipeline.histology.annotations.labels import LabelImage
 from cytonet_pipeline.histology.annotations.reading import open_annotation, read_annotation, read_mask

@@ -1,4 +1,4 @@
-"""A scan of a section: patches of it at any coarser pixel size, without ever reading it whole.
+"""A scan of a section: patches at any coarser pixel size, without ever reading the whole scan.
 
 Coordinates are full-resolution pixels with the origin at the outer corner of the top-left pixel. Pixels are grey values
 of 8 bit, dark on light, whatever the file holds.
@@ -27,7 +27,7 @@ _ANISOTROPY = 1e-3
 _ROUNDING = 1e-6
 _REGION_BYTES = 24 << 20
 _BACKGROUND_PX = 512
-# Fewer patches of a section, taken along the curve of the index, lie closer together than bands are wide.
+# Fewer patches of a section, in the order of the index, lie closer together than bands are wide.
 _BANDS_FROM = 1024
 
 
@@ -37,7 +37,7 @@ def open_scan(path: Path | str, pixel_um: float | None = None, window: tuple[int
     Parameters
     ----------
     pixel_um : float, optional
-        Edge of a full-resolution pixel. Default: what the sidecar beside the scan says, else OME metadata, else the
+        Edge of a full-resolution pixel. Default: by the sidecar beside the scan, else OME metadata, else the
         resolution tags.
     window : (low, high), optional
         Grey values that become 0 and 255; default: the full range of the scan's bits.
@@ -45,7 +45,7 @@ def open_scan(path: Path | str, pixel_um: float | None = None, window: tuple[int
     Raises
     ------
     ScanError
-        The file cannot be read, or nothing says how large its pixels are.
+        The file cannot be read, or nothing gives its pixel size.
     """
     path = Path(path)
     reader = open_reader(path)
@@ -53,7 +53,7 @@ def open_scan(path: Path | str, pixel_um: float | None = None, window: tuple[int
 
 
 class Scan:
-    """An open scan. Safe between threads; can be sent to other processes, which open the file themselves."""
+    """An open scan. Thread-safe; can be sent to other processes, which open the file themselves."""
 
     def __init__(self, reader: Reader, pixel_um: float, grey: Greyscale, window: tuple[int, int] | None = None) -> None:
         self.path = reader.path
@@ -129,10 +129,10 @@ class Scan:
     def read_patches(
         self, xy_px: np.ndarray, size_px: int, pixel_um: float, out: np.ndarray | None = None
     ) -> np.ndarray:
-        """Read many patches; many at once in an order in which neighbours share tiles, few in the order given.
+        """Read several patches; if they are many, in an order in which neighbours share tiles.
 
-        Of a whole section, patches of 2048 px, each tile is decoded about 1.1 times; in the order of the patch index
-        one by one 1.2 times.
+        For all patches of 2048 px of a section each tile is decoded about 1.1 times; one by one in the order of the
+        patch index 1.2 times.
 
         Parameters
         ----------
@@ -156,13 +156,13 @@ class Scan:
         return out
 
     def thumbnail(self, width_px: int) -> np.ndarray:
-        """The whole scan, about `width_px` wide and of its proportions, read band by band; never enlarged.
+        """Read the whole scan, about `width_px` wide and of its proportions, band by band; never enlarged.
 
         Returns
         -------
         (height, width) uint8 array
         """
-        # A scan of absurd proportions must not give a picture of absurd height.
+        # A scan of absurd proportions must not become a picture of absurd height.
         step = max(1.0, self.width_px / width_px, self.height_px / (16 * width_px))
         height, width = (max(1, round(edge / step)) for edge in (self.height_px, self.width_px))
         level = self._coarsest(min(self.height_px / height, self.width_px / width))
@@ -184,12 +184,12 @@ class Scan:
         return int(np.median(light))
 
     def verify(self) -> None:
-        """Look whether the scan is whole: no tile beyond the end of the file; the first, middle and last decode.
+        """Check that the scan is complete: no tile beyond the end of the file; the first, middle and last decode.
 
         Raises
         ------
         ScanError
-            It is truncated or damaged; says how much of it.
+            It is truncated or damaged; the message gives the extent.
         """
         for level in self._levels:
             if beyond := level.beyond():
@@ -219,7 +219,7 @@ class Scan:
         return f"<Scan {self.path.name}: {self.width_px} × {self.height_px} px of {self.pixel_um:g} µm>"
 
     def _level_for(self, pixel_um: float) -> tuple[Level, float]:
-        """The level to read from, and how many of its pixels one output pixel covers along an edge."""
+        """Choose the level to read from; return also how many of its pixels one output pixel covers along an edge."""
         ratio = pixel_um / self.pixel_um
         if not ratio >= 1 - _ROUNDING:
             raise ScanError(
@@ -248,15 +248,15 @@ class Scan:
 
 
 def _in_bands(xy: np.ndarray, edge: float) -> np.ndarray:
-    """An order of patches of `edge` px round `xy`: up and down in bands so wide that one row of patches stays kept."""
-    # Part of the room, because patches of a row do not begin at one height.
+    """Order patches of `edge` px around `xy`: up and down in bands so narrow that one row of patches stays cached."""
+    # A part of the budget, because patches of a row do not begin at one height.
     width = max(edge, 0.6 * (tile_cache().budget_bytes / edge - edge))
     band = xy[:, 0] // width
     return np.lexsort((np.where(band % 2, -xy[:, 1], xy[:, 1]), band))
 
 
 def _scan_pixel_um(reader: Reader) -> float:
-    """Pixel size without one given: the sidecar's, else the file's own."""
+    """Return the pixel size (µm) by the sidecar, else by the file itself."""
     try:
         beside = sidecar_pixel_um(reader.path)
     except DataFault as fault:

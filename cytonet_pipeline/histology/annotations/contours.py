@@ -1,8 +1,8 @@
 """Annotations as contours: GeoJSON polygons of areas, as QuPath writes them.
 
-A point is looked up in the polygons themselves, so an area is as exact as it was drawn; nothing is rasterised. Vertices
-are full-resolution pixels of the scan, x to the right and y down, from the outer corner of the first pixel; a member
-`"unit"` of the FeatureCollection says `px` (default), `um` or `mm`.
+Points are looked up in the polygons themselves, so areas are as exact as they were drawn; nothing is rasterised.
+Vertices are full-resolution pixels of the scan, x to the right and y down, from the outer corner of the first pixel; a
+member `"unit"` of the FeatureCollection is `px` (default), `um` or `mm`.
 """
 
 from collections.abc import Iterator
@@ -16,17 +16,18 @@ from shapely.geometry import shape
 
 from cytonet_pipeline.dataset import Areas, read_json_value
 from cytonet_pipeline.errors import DataFault, ScanError
+from cytonet_pipeline.histology.annotations.plane import PlaneLabels
 
 EXTENSIONS = (".geojson", ".json")
 _UNITS = ("px", "um", "mm")
-# Polygons may reach beyond the scan by this part of its edge: people draw over the rim.
+# Polygons may extend beyond the scan by this fraction of its edge: people draw over the rim.
 _BEYOND = 0.05
 _LARGEST = 2**31 - 1
 
 
 @dataclass(frozen=True, eq=False)
-class Contours:
-    """Areas of a scan as polygons.
+class Contours(PlaneLabels):
+    """Areas of a scan as polygons. Where they overlap the last one counts.
 
     Attributes
     ----------
@@ -52,7 +53,7 @@ class Contours:
         pixel_um : float
             Edge of a full-resolution pixel.
         areas : Areas, optional
-            What `desc-areas_dseg.tsv` lists. Without it only numbers are understood, any number.
+            Those that `desc-areas_dseg.tsv` lists. Without them an area is known by its number alone, any number.
 
         Raises
         ------
@@ -72,28 +73,20 @@ class Contours:
                 numbers.append(area)
         return cls(path, polygons, numbers, tuple(dict.fromkeys(unknown)))
 
-    def at_mm(self, x_mm: np.ndarray | float, y_mm: np.ndarray | float) -> np.ndarray:
-        """The area at points of the scan plane (mm); 0 outside of all. Where polygons overlap the last one counts.
-
-        Returns
-        -------
-        int32 array
-            Of the shape that `x_mm` and `y_mm` broadcast to.
-        """
-        x, y = np.broadcast_arrays(np.asarray(x_mm, np.float64), np.asarray(y_mm, np.float64))
-        found = np.zeros(x.shape, np.int32)
+    def _at(self, x_mm: np.ndarray, y_mm: np.ndarray) -> np.ndarray:
+        labels = np.zeros(x_mm.shape, np.int32)
         for polygon, area in zip(self.polygons, self.areas, strict=True):
             left, top, right, bottom = polygon.bounds
-            near = (x >= left) & (x <= right) & (y >= top) & (y <= bottom)
+            near = (x_mm >= left) & (x_mm <= right) & (y_mm >= top) & (y_mm <= bottom)
             if near.any():
-                within = found[near]
-                within[shapely.contains_xy(polygon, x[near], y[near])] = area
-                found[near] = within
-        return found
+                within = labels[near]
+                within[shapely.contains_xy(polygon, x_mm[near], y_mm[near])] = area
+                labels[near] = within
+        return labels
 
 
 def _features(path: Path, pixel_um: float) -> tuple[list[tuple[str, dict[str, Any]]], float]:
-    """Features with a name for messages, and the length of a unit of their coordinates (mm)."""
+    """Read the features, each with a name for messages, and the length of one unit of their coordinates (mm)."""
     try:
         content = read_json_value(path)
     except DataFault as fault:
@@ -102,13 +95,13 @@ def _features(path: Path, pixel_um: float) -> tuple[list[tuple[str, dict[str, An
     if unit not in _UNITS:
         raise ScanError(f"{path}: its unit is {unit!r}.", to_fix="write px, um or mm")
     # QuPath before 0.3 writes a bare list of features, and one feature if one is selected.
-    found = content.get("features", [content]) if isinstance(content, dict) else content
-    if not isinstance(found, list) or not all(isinstance(f, dict) and f.get("type") == "Feature" for f in found):
+    features = content.get("features", [content]) if isinstance(content, dict) else content
+    if not isinstance(features, list) or not all(isinstance(f, dict) and f.get("type") == "Feature" for f in features):
         raise ScanError(
             f"{path}: is no GeoJSON FeatureCollection.",
             to_fix="export the annotations from QuPath as GeoJSON, or give a label image",
         )
-    return [(_name(number, feature), feature) for number, feature in enumerate(found, 1)], _mm(unit, pixel_um)
+    return [(_name(number, feature), feature) for number, feature in enumerate(features, 1)], _mm(unit, pixel_um)
 
 
 def _mm(unit: str, pixel_um: float) -> float:
@@ -116,23 +109,23 @@ def _mm(unit: str, pixel_um: float) -> float:
 
 
 def _name(number: int, feature: dict[str, Any]) -> str:
-    said = next((text for text in _names(feature)), "")
-    return f"feature {number}" + (f" ({said})" if said else "")
+    area = next(_names(feature), "")
+    return f"feature {number}" + (f" ({area})" if area else "")
 
 
 def _names(feature: dict[str, Any]) -> Iterator[str]:
-    """What a feature may call its area: its classification first, then its own name."""
+    """Yield the names that a feature may give its area: its classification first, then its own name."""
     properties = feature.get("properties")
     if not isinstance(properties, dict):
         return
     classification = properties.get("classification")
-    for said in (classification.get("name") if isinstance(classification, dict) else None, properties.get("name")):
-        if isinstance(said, str) and said.strip():
-            yield said.strip()
+    for name in (classification.get("name") if isinstance(classification, dict) else None, properties.get("name")):
+        if isinstance(name, str) and name.strip():
+            yield name.strip()
 
 
 def _area(feature: dict[str, Any], areas: Areas | None, place: str) -> int | str:
-    """The number of a feature's area; a name or number as text if the table lacks it."""
+    """Return the number of a feature's area; its name or number as text if the table lacks it."""
     properties = feature.get("properties")
     index = properties.get("index") if isinstance(properties, dict) else None
     if index is not None:

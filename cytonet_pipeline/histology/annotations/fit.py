@@ -1,21 +1,20 @@
-"""Whether a mask or annotation is this section's: it lies on tissue, and its border follows the tissue's edge.
+"""Whether a mask or annotation belongs to a section: it lies on tissue, and its border follows the tissue's edge.
 
-Two figures from a thumbnail, because neither is enough: a neighbouring section's mask may lie on tissue by nine tenths,
-and the border of a right mask runs within the tissue where it leaves the pial surface.
+Two figures from a thumbnail, because neither is enough: nine tenths of a neighbouring section's mask may lie on tissue,
+and the border of the right mask runs through tissue where it leaves the pial surface.
 
-Measured by giving every section every other one's mask of the same brain. Anatomy of Colin-27, 12.7 mm between
-sections (396 pairs): 99 % of the wrong masks refused, the rest doubted. Synthetic brains (528 pairs): 87 % refused, the
-rest doubted. No right mask was refused or doubted (on tissue at least 0.99, border at the edge at least 0.26).
+Measured by giving every section the masks of all other sections of its brain. Anatomy of Colin-27, 12.7 mm between
+sections (396 pairs): 99 % of the wrong masks refused, the others flagged. Synthetic brains (528 pairs): 87 % refused,
+the others flagged. No right mask was refused or flagged (on tissue at least 0.99, border at the edge at least 0.26).
 """
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from scipy import ndimage
 
 from cytonet_pipeline.errors import ScanError
+from cytonet_pipeline.histology.annotations.plane import PlaneLabels
 from cytonet_pipeline.histology.quality.overview import Overview
 from cytonet_pipeline.histology.scan import Scan
 
@@ -26,35 +25,22 @@ _RIGHT_ABOVE = 0.95
 _WRONG_BORDER_BELOW, _DOUBTFUL_BORDER_BELOW = 0.3, 0.2
 
 
-class Placed(Protocol):
-    """Numbers over the plane of a scan: a label image, or contours."""
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-        ...
-
-    def at_mm(self, x_mm: np.ndarray | float, y_mm: np.ndarray | float) -> np.ndarray:
-        """The number at points of the scan plane (mm); 0 is nothing."""
-        ...
-
-
 @dataclass(frozen=True)
 class Fit:
-    """How well labels lie on a scan: share of them on tissue, share of their border at the tissue's edge; 0 to 1."""
+    """How labels lie on a scan: share of them on tissue, and share of their border at the tissue's edge; 0 to 1."""
 
     on_tissue: float
     border_at_edge: float
 
     @property
     def wrong(self) -> bool:
-        """Whether the labels are another section's, as far as that can be told."""
+        """Whether the labels clearly belong to another section."""
         off_tissue = self.on_tissue < _RIGHT_ABOVE and self.border_at_edge < _WRONG_BORDER_BELOW
         return self.on_tissue < _CERTAINLY_WRONG_BELOW or off_tissue
 
     @property
     def doubtful(self) -> bool:
-        """Whether somebody should look."""
+        """Whether a person should check."""
         return self.wrong or self.on_tissue < _RIGHT_ABOVE or self.border_at_edge < _DOUBTFUL_BORDER_BELOW
 
     def __str__(self) -> str:
@@ -63,20 +49,20 @@ class Fit:
         )
 
 
-def fit_of(image: Placed, scan: Scan, overview: Overview | None = None) -> Fit:
+def fit_of(labels: PlaneLabels, scan: Scan, overview: Overview | None = None) -> Fit:
     """Measure how labels lie on the tissue of a scan; a perfect fit where there is nothing to compare.
 
     Parameters
     ----------
     overview : Overview, optional
-        The scan from afar, 320 px wide, where it is at hand.
+        Overview of the scan, 320 px wide, if there is one already.
     """
     overview = overview or Overview.of(scan, FIT_PX)
     tissue = overview.tissue
     height, width = tissue.shape
     x_mm = (np.arange(width) + 0.5) * (overview.width_mm / width)
     y_mm = (np.arange(height) + 0.5) * (overview.height_mm / height)
-    labelled = image.at_mm(x_mm[None, :], y_mm[:, None]) > 0
+    labelled = labels.at_mm(x_mm[None, :], y_mm[:, None]) > 0
     if not labelled.any():
         return Fit(1.0, 1.0)
     border = labelled & ~ndimage.binary_erosion(labelled, border_value=1)
@@ -87,18 +73,18 @@ def fit_of(image: Placed, scan: Scan, overview: Overview | None = None) -> Fit:
     return Fit(float(tissue[labelled].mean()), at_edge)
 
 
-def require_fit(image: Placed, scan: Scan, overview: Overview | None = None) -> Fit:
-    """Measure how labels lie on a scan.
+def require_fit(labels: PlaneLabels, scan: Scan, overview: Overview | None = None) -> Fit:
+    """Measure how labels lie on a scan, and refuse those of another section.
 
     Raises
     ------
     ScanError
-        They are another section's.
+        The labels belong to another section.
     """
-    fit = fit_of(image, scan, overview)
+    fit = fit_of(labels, scan, overview)
     if fit.wrong:
         raise ScanError(
-            f"{image.path}: {fit}; it belongs to another section than {scan.path.name}.",
+            f"{labels.path}: {fit}; it belongs to another section than {scan.path.name}.",
             to_fix="give this section its own image, not mirrored and over the whole field of view",
         )
     return fit

@@ -1,6 +1,6 @@
-"""Masks and annotations: one whole number a pixel, over the field of view of a scan, at any resolution of their own.
+"""Masks and annotations as images: one whole number per pixel over the field of view of a scan, at any resolution.
 
-Numbers are never averaged. Where an image is too large to be held it is thinned, every n-th pixel taken as it is.
+Numbers are never averaged. An image that is too large for memory is thinned to every nth pixel.
 """
 
 import math
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from cytonet_pipeline.errors import ScanError
+from cytonet_pipeline.histology.annotations.plane import PlaneLabels
 from cytonet_pipeline.histology.formats.levels import Level
 from cytonet_pipeline.histology.formats.reader import Reader
 from cytonet_pipeline.histology.formats.registry import open_reader
@@ -18,13 +19,13 @@ from cytonet_pipeline.histology.formats.registry import open_reader
 # Held at most, as int32: 256 MiB. A mask of 20 µm over a whole section has 4000 × 5000.
 LARGEST_LABEL_PX = 1 << 26
 _COUNTED_BELOW = 1 << 20
-# The image may be off the scan's proportions by a pixel of its own, or by as much as rounding to whole mm does.
+# The proportions may differ from the scan's by one pixel of the image, or by what rounding to whole mm costs.
 _PROPORTION = 0.01
 
 
 @dataclass(frozen=True, eq=False)
-class LabelImage:
-    """Numbers over the plane of a scan.
+class LabelImage(PlaneLabels):
+    """Labels over the plane of a scan as an image.
 
     Attributes
     ----------
@@ -60,7 +61,7 @@ class LabelImage:
         return cls(Path(path), labels, pixel_mm)
 
     def only(self, known: Collection[int]) -> "LabelImage":
-        """The image with 0 for every number that is not `known`; those found are listed in `unknown`."""
+        """Return the image with 0 for every number that is not `known`; what was removed is listed in `unknown`."""
         present = _numbers_in(self.labels)
         unknown = [number for number in present if number not in known]
         if not unknown:
@@ -68,25 +69,17 @@ class LabelImage:
         labels = np.where(np.isin(self.labels, unknown), 0, self.labels).astype(np.int32)
         return LabelImage(self.path, labels, self.pixel_mm, tuple(str(number) for number in unknown))
 
-    def at_mm(self, x_mm: np.ndarray | float, y_mm: np.ndarray | float) -> np.ndarray:
-        """The label at points of the scan plane, in mm from the outer corner of its first pixel; 0 outside.
-
-        Returns
-        -------
-        int32 array
-            Of the shape that `x_mm` and `y_mm` broadcast to.
-        """
-        x, y = np.broadcast_arrays(np.asarray(x_mm, np.float64), np.asarray(y_mm, np.float64))
+    def _at(self, x_mm: np.ndarray, y_mm: np.ndarray) -> np.ndarray:
         height, width = self.labels.shape
-        column, row = np.floor(x / self.pixel_mm[0]), np.floor(y / self.pixel_mm[1])
+        column, row = np.floor(x_mm / self.pixel_mm[0]), np.floor(y_mm / self.pixel_mm[1])
         inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-        found = np.zeros(x.shape, np.int32)
-        found[inside] = self.labels[row[inside].astype(np.intp), column[inside].astype(np.intp)]
-        return found
+        labels = np.zeros(x_mm.shape, np.int32)
+        labels[inside] = self.labels[row[inside].astype(np.intp), column[inside].astype(np.intp)]
+        return labels
 
 
 def _numbers_in(labels: np.ndarray) -> list[int]:
-    """The numbers that occur, ascending, without 0."""
+    """List the numbers that occur, in ascending order and without 0."""
     largest = int(labels.max(initial=0))
     if largest < _COUNTED_BELOW:
         # A table is many times faster than sorting 20 million pixels.
@@ -96,12 +89,12 @@ def _numbers_in(labels: np.ndarray) -> list[int]:
     return [int(number) for number in np.unique(labels) if number]
 
 
-def _require_proportions(reader: Reader, wanted: float) -> None:
+def _require_proportions(reader: Reader, ratio: float) -> None:
     height, width = reader.levels[0].height, reader.levels[0].width
     allowed = (max(1.0, _PROPORTION * width), max(1.0, _PROPORTION * height))
-    if abs(width - height * wanted) > allowed[0] and abs(height - width / wanted) > allowed[1]:
+    if abs(width - height * ratio) > allowed[0] and abs(height - width / ratio) > allowed[1]:
         raise ScanError(
-            f"{reader.path}: {width} × {height} px do not have the proportions of the scan ({wanted:.3f} : 1); "
+            f"{reader.path}: {width} × {height} px do not have the proportions of the scan ({ratio:.3f} : 1); "
             "it belongs to another section or shows only a part.",
             to_fix="give the image of this section; it must cover the whole field of view of the scan",
         )
@@ -127,7 +120,7 @@ def _thinned(level: Level, step: int, name: str) -> np.ndarray:
 
 
 def _taken(start: int, length: int, step: int, limit: int) -> tuple[slice, slice]:
-    """Which pixels of a chunk that begins at `start` are taken, and where they go."""
+    """Return which pixels of a chunk that begins at `start` are taken, and where they go."""
     first = max(0, -((step // 2 - start) // step))
     last = min(limit, (start + length - 1 - step // 2) // step + 1)
     begin = first * step + step // 2 - start

@@ -1,4 +1,4 @@
-"""The mask and the annotation of a section: read, and refused where they are another section's."""
+"""Reading the mask and the annotation of a section, and refusing those of another one."""
 
 from pathlib import Path
 
@@ -13,12 +13,12 @@ from cytonet_pipeline.store import digest_file, digest_of
 
 
 def read_mask(section: Section, scan: Scan) -> LabelImage:
-    """The cortex mask of a section: not 0 in the cortex.
+    """Read the cortex mask of a section: not 0 in the cortex.
 
     Raises
     ------
     ScanError
-        There is none, it cannot be read, is empty, or is another section's by its proportions or by where it lies.
+        There is none, it cannot be read, is empty, or belongs to another section by its proportions or its place.
     """
     mask = open_mask(section, *_plane_mm(scan))
     require_fit(mask, scan)
@@ -26,12 +26,12 @@ def read_mask(section: Section, scan: Scan) -> LabelImage:
 
 
 def read_annotation(section: Section, scan: Scan) -> LabelImage | Contours:
-    """The annotated areas of a section: index in `desc-areas_dseg.tsv`, 0 where nothing is annotated.
+    """Read the annotated areas of a section: index in `desc-areas_dseg.tsv`, 0 where nothing is annotated.
 
     Raises
     ------
     ScanError
-        There is none, it cannot be read, or is another section's by its proportions or by where it lies.
+        There is none, it cannot be read, or belongs to another section by its proportions or its place.
     """
     annotation = open_annotation(section, *_plane_mm(scan), scan.pixel_um)
     require_fit(annotation, scan)
@@ -39,7 +39,7 @@ def read_annotation(section: Section, scan: Scan) -> LabelImage | Contours:
 
 
 def open_mask(section: Section, width_mm: float, height_mm: float) -> LabelImage:
-    """The cortex mask of a section, without looking whether it lies on the tissue.
+    """Read the cortex mask of a section without checking that it lies on the tissue.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def open_mask(section: Section, width_mm: float, height_mm: float) -> LabelImage
 
 
 def open_annotation(section: Section, width_mm: float, height_mm: float, pixel_um: float) -> LabelImage | Contours:
-    """The annotated areas of a section, without looking whether they lie on the tissue.
+    """Read the annotated areas of a section without checking that they lie on the tissue.
 
     Areas that `desc-areas_dseg.tsv` lacks read as 0; the survey names them.
 
@@ -75,13 +75,13 @@ def open_annotation(section: Section, width_mm: float, height_mm: float, pixel_u
 
 
 def annotation_digest(annotation: LabelImage | Contours) -> str:
-    """Digest of what an annotation says: of its bytes, and of what `desc-areas_dseg.tsv` makes of them.
+    """Return the digest of an annotation: of its bytes, and of what `desc-areas_dseg.tsv` makes of them.
 
-    With another table the same file may name other areas. Areas that it does not name do not count.
+    With another table the same file may name other areas. Areas that it does not name have no influence.
     """
-    by_table = [*(annotation.areas if isinstance(annotation, Contours) else ()), *annotation.unknown]
+    from_table = [*(annotation.areas if isinstance(annotation, Contours) else ()), *annotation.unknown]
     written = digest_file(annotation.path)
-    return digest_of([written, by_table]) if by_table else written
+    return digest_of([written, from_table]) if from_table else written
 
 
 def _path(path: Path | None, what: str, section: Section) -> Path:

@@ -1,6 +1,6 @@
-"""The few files that one process keeps open for all its scans.
+"""The limited number of files that one process keeps open for all its scans.
 
-Files are read by position (`pread`), so that no thread and no forked worker moves another's place in a file.
+Files are read by position (`pread`), so that no thread or forked worker moves the position of another one.
 """
 
 import os
@@ -15,7 +15,7 @@ OPEN_FILES = 64
 
 
 class FileState(NamedTuple):
-    """A file as it was when its header was read; another state is another file."""
+    """A file as it was when its header was read; in another state it is another file."""
 
     path: Path
     size: int
@@ -23,7 +23,7 @@ class FileState(NamedTuple):
 
     @classmethod
     def of(cls, path: Path) -> "FileState":
-        """State of a file now."""
+        """Return the present state of a file."""
         state = os.stat(path)
         return cls(path, state.st_size, state.st_mtime_ns)
 
@@ -69,14 +69,14 @@ class _OpenFiles:
 _files = _OpenFiles()
 
 
-def _start_afresh() -> None:
-    # A thread of the parent may have held the lock in the moment of the fork.
+def _reset_after_fork() -> None:
+    # A thread of the parent may have held the lock at the moment of the fork.
     global _files
     _files = _OpenFiles()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_afresh)
+    os.register_at_fork(after_in_child=_reset_after_fork)
 
 
 def read_bytes(state: FileState, offset: int, count: int) -> bytes:
@@ -88,7 +88,7 @@ def read_bytes(state: FileState, offset: int, count: int) -> bytes:
         The file has changed since its header was read.
     """
     descriptor = _files.descriptor(state)
-    # What a damaged header announces is not allocated before the file is known to hold it.
+    # Nothing that a damaged header announces is allocated before the file is known to hold it.
     count = min(count, state.size - offset) if 0 <= offset < state.size else 0
     parts = []
     while count > 0 and (part := os.pread(descriptor.number, count, offset)):
@@ -98,7 +98,7 @@ def read_bytes(state: FileState, offset: int, count: int) -> bytes:
 
 
 def read_into(state: FileState, offset: int, buffer: memoryview) -> int:
-    """Read into a buffer as many bytes as it holds, fewer at the end of the file; gives their number.
+    """Fill a buffer with bytes from `offset` on, fewer at the end of the file; return their number.
 
     Raises
     ------

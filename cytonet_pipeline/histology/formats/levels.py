@@ -1,7 +1,7 @@
 """One level of a scan's pyramid: a grid of chunks (tiles, strips, or the chunks of a Zarr array), and their pixels.
 
-What all file formats have in common. A chunk is fetched as it is stored, then decoded: neighbours are fetched together,
-and the bytes of a fetch are good until the same thread fetches again.
+Common to all file formats. A chunk is fetched as it is stored, then decoded: neighbours are fetched together, and the
+fetched bytes are valid until the same thread fetches again.
 """
 
 import math
@@ -21,7 +21,7 @@ _KEPT_SCRATCH = 24 << 20
 _LARGE_PAGES_FROM = 8 << 20
 
 Stored = Sequence[memoryview | bytes]
-"""The bytes of one chunk as stored, one piece a plane of samples."""
+"""The bytes of one chunk as stored, one piece per plane of samples."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +33,8 @@ class Level(ABC):
     path : Path
         The file, for messages.
     into : callable, optional
-        Decodes a whole chunk of one sample of 8 bit a pixel straight into chunk_height · chunk_width bytes of uint8;
-        raises whatever it likes. None where chunks are stored in other ways.
+        Decodes a whole chunk of one 8-bit sample per pixel straight into chunk_height · chunk_width bytes of uint8; may
+        raise anything. None if chunks are stored in other ways.
     """
 
     path: Path
@@ -68,7 +68,7 @@ class Level(ABC):
         return None if stored is None else self.decode(row, column, stored)
 
     def decode(self, row: int, column: int, stored: Stored) -> np.ndarray:
-        """Decode a fetched chunk, cropped to the image: (height, width, samples) of its own memory.
+        """Decode a fetched chunk, cropped to the image: (height, width, samples), in memory of its own.
 
         Raises
         ------
@@ -79,7 +79,7 @@ class Level(ABC):
             pixels = self._decoded(row, column, stored)
         except ScanError as error:
             raise self._damaged(row, column, error.what) from error
-        except Exception as error:  # codecs raise whatever they like
+        except Exception as error:  # codecs may raise anything
             raise self._damaged(row, column, f"cannot be decoded ({type(error).__name__}: {error!s:.120}).") from error
         height = min(self.chunk_height, self.height - row * self.chunk_height)
         width = min(self.chunk_width, self.width - column * self.chunk_width)
@@ -99,7 +99,7 @@ class Level(ABC):
         Yields
         ------
         list of (column, stored)
-            Good until the next ones are asked for.
+            Valid until the next ones are requested.
 
         Raises
         ------
@@ -109,11 +109,11 @@ class Level(ABC):
 
     @abstractmethod
     def beyond(self) -> int:
-        """How many chunks end beyond the end of the file."""
+        """Count the chunks that end beyond the end of the file."""
 
     @abstractmethod
     def _decoded(self, row: int, column: int, stored: Stored) -> np.ndarray:
-        """Decode a chunk; not cropped, and of its own memory."""
+        """Decode a chunk; not cropped, in memory of its own."""
 
     @property
     def _kind(self) -> str:
@@ -125,10 +125,10 @@ class Level(ABC):
 
 
 def whole_factor(full: tuple[int, int], part: tuple[int, int]) -> int:
-    """By which whole number, 2 or more, a picture (height, width) is the reduced full one; 0 if it is not.
+    """Return the whole number, 2 or more, by which a picture (height, width) is the reduced full one; 0 if it is not.
 
-    Labels, macro photographs and thumbnails of arbitrary size stand among the pictures of slide scanners: only one
-    whose both edges are the same whole part of the full ones, rounded up or down, is a level.
+    Slide scanners also store labels, macro photographs and thumbnails of arbitrary size: only a picture both of whose
+    edges are the same whole fraction of the full ones, rounded up or down, is a level.
     """
     factor = round(full[1] / part[1])
     if factor < 2:
@@ -138,7 +138,7 @@ def whole_factor(full: tuple[int, int], part: tuple[int, int]) -> int:
 
 
 class _Scratch(threading.local):
-    """Memory that a thread uses again: it stays in the processor's cache, and no pages are asked for."""
+    """Memory that a thread reuses: it stays in the processor's cache, and no pages are requested."""
 
     def __init__(self) -> None:
         self.buffers: dict[str, np.ndarray] = {}
@@ -148,10 +148,10 @@ _scratch = _Scratch()
 
 
 def scratch(use: str, count: int) -> np.ndarray:
-    """`count` bytes of uint8 for one use in this thread, overwritten by the next call for the same use."""
+    """Return `count` bytes of uint8 for one use in this thread, overwritten by the next call for the same use."""
     held = _scratch.buffers.get(use)
     if held is None or held.size < count:
-        # From 4 MiB on numpy asks the system for large memory pages, which are a tenth faster here.
+        # From 4 MiB on NumPy requests large memory pages, which are a tenth faster here.
         held = np.empty(max(count, _LARGE_PAGES_FROM), np.uint8)
         if count <= _KEPT_SCRATCH:
             _scratch.buffers[use] = held

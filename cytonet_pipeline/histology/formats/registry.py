@@ -47,9 +47,9 @@ def open_reader(path: Path) -> Reader:
         # Its reader says what is wrong with it.
         if path.name.lower().endswith(extensions):
             return READERS[name].open(path)
-    found = f"it begins with {head[:4]!r}" if path.is_file() else "it is a folder"
+    content = f"it begins with {head[:4]!r}" if path.is_file() else "it is a folder"
     raise ScanError(
-        f"{path}: is in no format that is read ({found}); {', '.join(SCAN_FORMATS)} are.",
+        f"{path}: is in no format that is read ({content}); {', '.join(SCAN_FORMATS)} are.",
         to_fix="copy it again from its source, or convert it to OME-TIFF",
     )
 

@@ -1,14 +1,15 @@
-"""Which sections of a brain differ from the others: outliers, and scans that were taken in twice.
+"""Which sections of a brain differ from the others: outliers, and scans that occur twice.
 
-Each figure is compared with what the neighbours in the series lead to expect (a robust line through the six nearest),
-and those that do not follow anatomy with the brain's median as well. The distance is measured in robust standard
-deviations (1.4826 × the median absolute deviation; Rousseeuw and Croux 1993). A section is named where it is 5 of them
-away and the difference also matters by itself: in an even series everything would be an outlier otherwise.
+Each figure is compared with what the neighbours in the series lead to expect (a robust line through the six nearest);
+figures that do not follow anatomy are also compared with the brain's median. Differences are measured in robust
+standard deviations (1.4826 × the median absolute deviation; Rousseeuw and Croux 1993). A section is named if it is more
+than 5 of them away and the difference is relevant by itself: otherwise everything in an even series would be an
+outlier.
 
-Not judged this way are brains of fewer than `FEWEST` sections, and sections with little tissue, where anatomy changes
-from one to the next: towards the poles they are all cortex, and then nothing.
+Brains of fewer than `FEWEST` sections are not judged this way, nor are sections with little tissue, where anatomy
+changes from one to the next: towards the poles they are all cortex, and then empty.
 
-Caveat: the thresholds were set on the series on which the tests then try them, 67 mouse sections and three brains with
+Caveat: the thresholds were set on the same series that the tests use, 67 mouse sections and three brains with
 the anatomy of Colin-27; on other stains and scanners they are a start.
 """
 
@@ -24,7 +25,8 @@ FEWEST = 8
 _NEIGHBOURS = 6
 _LIMIT = 5.0
 _MAD_TO_SIGMA = 1.4826
-# Tissue, in parts of the brain's median: below the first a section is not judged, below the second only by neighbours.
+# Tissue, as a fraction of the brain's median: below the first a section is not judged, below the second only by
+# its neighbours.
 _LITTLE, _ENOUGH = 0.25, 0.5
 # Copies of one scan, recompressed, shifted or brightened, differ in at most 0.03 of the bits; sections of a mouse brain
 # that are 20 µm apart in 0.043 and more.
@@ -42,15 +44,15 @@ class Rule:
     column : str
         The figure.
     sign : int
-        +1 if too much is wrong, -1 if too little is.
+        +1 if too large a value is wrong, -1 if too small a one is.
     least : float
         Smallest difference that matters, a factor if `ratio`.
     ratio : bool
-        Whether factors count, not differences.
+        Whether factors are compared, not differences.
     anatomy : bool
         Whether the figure follows anatomy, so that only neighbours can be compared.
     text : str
-        What to say of it, with `{value}`, `{expected}` and what to do.
+        The message, with `{value}`, `{expected}` and the remedy.
     """
 
     finding: str
@@ -169,45 +171,45 @@ RULES = (
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing that is odd about one section: its name, and a sentence with what to do."""
+class SectionFinding:
+    """Something odd about one section: its name, and a sentence with the remedy."""
 
     name: str
     text: str
 
 
-def compare(sections: pd.DataFrame, positions: np.ndarray) -> list[list[Finding]]:
-    """Findings of each section, in the order of the rows.
+def compare(sections: pd.DataFrame, positions: np.ndarray) -> list[list[SectionFinding]]:
+    """Find what is odd about each section, in the order of the rows.
 
     Parameters
     ----------
     sections : DataFrame
         Rows of `section_scans` of one brain that were opened and measured.
     positions : (N,) array
-        Where each lies in the series, in any unit.
+        Position of each in the series, in any unit.
     """
-    findings: list[list[Finding]] = [[] for _ in range(len(sections))]
+    findings: list[list[SectionFinding]] = [[] for _ in range(len(sections))]
     area = sections["width_px"] * sections["height_px"] * sections["pixel_um"] ** 2 / 1e6
     figures = sections.assign(tissue_mm2=area * sections["tissue_fraction"])
     tissue = figures["tissue_mm2"].to_numpy(np.float64) / max(float(figures["tissue_mm2"].median()), 1e-9)
     for rule in RULES if len(sections) >= FEWEST else ():
         for row, value, expected in _outliers(rule, figures[rule.column].to_numpy(np.float64), positions, tissue):
-            findings[row].append(Finding(rule.finding, rule.text.format(value=value, expected=expected)))
+            findings[row].append(SectionFinding(rule.finding, rule.text.format(value=value, expected=expected)))
     for row, text in _duplicates(sections):
-        findings[row].append(Finding("duplicate", text))
+        findings[row].append(SectionFinding("duplicate", text))
     return findings
 
 
 def _outliers(
     rule: Rule, values: np.ndarray, positions: np.ndarray, tissue: np.ndarray
 ) -> Iterator[tuple[int, float, float]]:
-    """Row, value and expectation of each outlier; `tissue` is its area in parts of the brain's median."""
+    """Yield row, value and expectation of each outlier; `tissue` is the area as a fraction of the brain's median."""
     known = np.flatnonzero(np.isfinite(values) & ((values > 0) | (not rule.ratio)))
     if known.size < FEWEST:
         return
     figures = np.log(values[known]) if rule.ratio else values[known]
     least = np.log(rule.least) if rule.ratio else rule.least
-    # By the tissue of its neighbours: a section that lacks tissue must not stay unjudged for just that.
+    # By the tissue of the neighbours: a section that lacks tissue must not go unjudged for that very reason.
     near_tissue = tissue_around(tissue[known], positions[known])
     expectations = [(expected_from_neighbours(figures, positions[known]), near_tissue > _LITTLE)]
     if not rule.anatomy:
@@ -225,19 +227,19 @@ def _spread(differences: np.ndarray) -> float:
 
 
 def tissue_around(tissue: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """The least of a section's own nearest neighbours on both sides, (N,); its own does not count."""
+    """Return the smaller of the nearest neighbours' tissue on both sides, (N,); the section's own is left out."""
     order = np.argsort(positions, kind="stable")
     sorted_tissue = np.pad(tissue[order], 1, mode="edge")
-    found = np.empty_like(tissue)
-    found[order] = np.minimum(sorted_tissue[:-2], sorted_tissue[2:])
-    return found
+    smaller = np.empty_like(tissue)
+    smaller[order] = np.minimum(sorted_tissue[:-2], sorted_tissue[2:])
+    return smaller
 
 
 def expected_from_neighbours(figures: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """What the neighbours in the series lead to expect of each section, (N,).
+    """Return the value that the neighbours in the series lead to expect of each section, (N,).
 
-    The line of Theil (1950) and Sen (1968) through the nearest six: the median of the slopes between each two, and of
-    what it leaves; one or two bad neighbours do not bend it.
+    The line of Theil (1950) and Sen (1968) through the nearest six: the median of the slopes between all pairs, and the
+    median of the remainders; one or two bad neighbours do not bend it.
     """
     expected = np.empty(len(figures))
     for at in range(len(figures)):
@@ -252,7 +254,7 @@ def expected_from_neighbours(figures: np.ndarray, positions: np.ndarray) -> np.n
 
 
 def _duplicates(sections: pd.DataFrame) -> Iterator[tuple[int, str]]:
-    """Rows that show the same as another one: the same file, or nearly the same picture."""
+    """Yield rows that show the same as another one: the same file, or nearly the same picture."""
     samples, digests = sections["sample"].to_list(), sections["digest"].to_numpy()
     hashed = np.flatnonzero(sections["picture_hash"].notna())
     near = np.zeros((len(sections), len(sections)), bool)

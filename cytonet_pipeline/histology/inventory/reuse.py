@@ -1,10 +1,9 @@
-"""What need not be looked at again: rows and thumbnails of sections whose files have not changed since.
+"""Reuse of the last inventory: rows and thumbnails of sections whose files have not changed since.
 
-A brain has hundreds of sections of gigabytes each. The last inventory is kept beside a digest of everything that each
-row was made from, and a section is opened again only where that differs.
+A brain has hundreds of sections of gigabytes each. The inventory stores with each row a digest of everything that it
+was made from, and a section is opened again only if that differs.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,13 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cytonet_pipeline.dataset import Brain, Section
+from cytonet_pipeline.dataset import Brain, Section, size_and_time
 from cytonet_pipeline.dataset.transforms import follow_warp
 from cytonet_pipeline.errors import StoreError
 from cytonet_pipeline.settings import DatasetBlock
 from cytonet_pipeline.store import atomic_file, beside, digest_array, digest_of, read_table
 
-# Raised by hand when the code of the survey gives other rows.
+# To be increased when the code of the survey gives other rows.
 _CODE = 1
 _PICTURES = "thumbnails.npz"
 
@@ -40,9 +39,9 @@ class Inventory:
     pictures: dict[str, np.ndarray] = field(default_factory=dict)
 
     def known(self) -> dict[str, tuple[dict[str, Any], np.ndarray]]:
-        """By digest of the inputs, the row and thumbnail of every section that was opened and is sound.
+        """Return row and thumbnail of every section that was opened and is sound, by the digest of its inputs.
 
-        What was rejected is looked at again: the reason may have been the disk.
+        Rejected sections are opened again: the reason may have been the disk.
         """
         if "inputs" not in self.rows:
             return {}
@@ -62,7 +61,7 @@ def write_pictures(folder: Path, pictures: Mapping[str, np.ndarray]) -> None:
 
 
 def read_inventory(folder: Path) -> Inventory | None:
-    """The last inventory of a brain; None if there is none that can be used again."""
+    """Read the last inventory of a brain; None if there is none that can be reused."""
     try:
         rows = read_table(folder / "sections.parquet", "section_scans")
         with np.load(beside(folder, _PICTURES), allow_pickle=False) as stored:
@@ -72,7 +71,7 @@ def read_inventory(folder: Path) -> Inventory | None:
 
 
 def inputs_digest(section: Section, brain: Brain, block: DatasetBlock) -> str:
-    """Digest of everything that a section's row is made from: files by name, size and time of change, and settings."""
+    """Return the digest of all that a section's row is made from: files by name, size and time of change, settings."""
     files = [path for path in (section.scan, section.mask, section.annotation) if path is not None]
     if section.warp is not None:
         files += follow_warp(section.warp, (brain.root, *block.allowed_roots)).sources
@@ -81,7 +80,7 @@ def inputs_digest(section: Section, brain: Brain, block: DatasetBlock) -> str:
         {
             "code": _CODE,
             "section": [section.brain, section.sample, section.section, section.status, section.reason],
-            "files": [(str(path), *_state(path)) for path in files],
+            "files": [(str(path), *size_and_time(path, with_folder=True)) for path in files],
             "pixel_um": section.pixel_um,
             "window": block.window_of(section.brain),
             "matrix": None if section.matrix is None else digest_array(section.matrix),
@@ -89,14 +88,3 @@ def inputs_digest(section: Section, brain: Brain, block: DatasetBlock) -> str:
             "areas": None if areas is None else [sorted(areas.numbers), sorted(areas.by_name.items())],
         }
     )
-
-
-def _state(path: Path) -> tuple[int, int]:
-    """Size and time of change (ns), of an OME-Zarr of its folder and metadata; -1 if it is not there."""
-    try:
-        states = [os.stat(path)]
-        if path.is_dir():
-            states += [entry.stat() for entry in path.rglob("*") if entry.is_file()]
-    except OSError:
-        return -1, -1
-    return sum(s.st_size for s in states), max(s.st_mtime_ns for s in states)

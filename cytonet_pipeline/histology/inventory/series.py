@@ -1,4 +1,4 @@
-"""What a section is among the others of its brain: its status, its findings, and the gap before it in the series."""
+"""Sections in the series of their brain: the status and findings of each, and the gap before it."""
 
 import numpy as np
 import pandas as pd
@@ -12,19 +12,19 @@ _MAD_TO_SIGMA = 1.4826
 _FEWEST_FOR_GAPS = 4
 
 
-def judged(rows: pd.DataFrame, brain: Brain) -> pd.DataFrame:
-    """Rows with what follows from all of them together: `status`, `reason`, `findings`, `gap_mm`.
+def judge(rows: pd.DataFrame, brain: Brain) -> pd.DataFrame:
+    """Add to the rows what follows from all of them together: `status`, `reason`, `findings`, `gap_mm`.
 
     Parameters
     ----------
     rows : DataFrame
-        `section_scans` as each section's own files give them; also with earlier findings, which do not count.
+        `section_scans` as each section's own files give them; earlier findings in them are ignored.
     """
     rows = rows.assign(gap_mm=np.nan, findings="")
-    open_to_use = rows.index[rows["status"].isin(["ok", "flagged"])]
-    if open_to_use.empty:
+    usable_rows = rows.index[rows["status"].isin(["ok", "flagged"])]
+    if usable_rows.empty:
         return rows
-    usable = rows.loc[open_to_use]
+    usable = rows.loc[usable_rows]
     along_mm = _positions(usable, brain)
     order = np.argsort(along_mm, kind="stable")
     if np.isfinite(along_mm).all():
@@ -40,7 +40,7 @@ def judged(rows: pd.DataFrame, brain: Brain) -> pd.DataFrame:
 
 
 def gaps(rows: pd.DataFrame) -> list[str]:
-    """Sentences on the gaps in a series.
+    """Describe the gaps in a series, one sentence each.
 
     A gap is more than 1.75 times the median distance of neighbours, and five robust standard deviations above it.
     """
@@ -58,11 +58,11 @@ def gaps(rows: pd.DataFrame) -> list[str]:
 
 
 def _positions(usable: pd.DataFrame, brain: Brain) -> np.ndarray:
-    """Where each row lies along the series (brain mm); NaN for all if one has no matrix."""
+    """Return the place of each row along the series (brain mm); NaN for all if one has no matrix."""
     matrices = {section.sample: section.matrix for section in brain.sections}
-    found = [matrices.get(sample) for sample in usable["sample"]]
-    placed = [matrix for matrix in found if matrix is not None]
-    if len(placed) < len(found):
-        return np.full(len(found), np.nan)
+    of_rows = [matrices.get(sample) for sample in usable["sample"]]
+    placed = [matrix for matrix in of_rows if matrix is not None]
+    if len(placed) < len(of_rows):
+        return np.full(len(of_rows), np.nan)
     mm = usable["pixel_um"].to_numpy(np.float64)[:, None] / 1000
     return positions_mm(placed, usable[["width_px", "height_px"]].to_numpy(np.float64) * mm / 2)

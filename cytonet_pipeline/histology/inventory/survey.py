@@ -1,4 +1,4 @@
-"""The inventory of a brain: every section with its quality, or with the reason why it takes no part."""
+"""The inventory of a brain: every section with its quality, or with the reason why it is left out."""
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,9 +13,10 @@ from cytonet_pipeline.dataset import SIZE_TOLERANCE, Brain, Section
 from cytonet_pipeline.dataset.transforms import follow_warp
 from cytonet_pipeline.errors import DataFault
 from cytonet_pipeline.histology.annotations.fit import FIT_PX, require_fit
+from cytonet_pipeline.histology.annotations.plane import PlaneLabels
 from cytonet_pipeline.histology.annotations.reading import annotation_digest, open_annotation, open_mask
 from cytonet_pipeline.histology.inventory.reuse import Inventory, inputs_digest
-from cytonet_pipeline.histology.inventory.series import judged
+from cytonet_pipeline.histology.inventory.series import judge
 from cytonet_pipeline.histology.quality.measures import measure_quality
 from cytonet_pipeline.histology.quality.overview import Overview
 from cytonet_pipeline.histology.scan import Scan, open_scan
@@ -31,24 +32,24 @@ _Opened = tuple[dict[str, Any], np.ndarray | None]
 
 
 def survey(brain: Brain, block: DatasetBlock) -> pd.DataFrame:
-    """Open every section of a brain and say whether it can take part.
+    """Open every section of a brain and decide whether it can take part.
 
     Returns
     -------
     DataFrame
-        Table `section_scans`, one row a section in the brain's order. Sections that cannot be opened have 0 where a
+        Table `section_scans`, one row per section in the brain's order. Sections that cannot be opened have 0 where a
         number is required, and their reason; a bad section never raises.
     """
     return take_inventory(brain, block).rows
 
 
 def take_inventory(brain: Brain, block: DatasetBlock, earlier: Inventory | None = None) -> Inventory:
-    """The inventory of a brain, with thumbnails.
+    """Take the inventory of a brain, with thumbnails.
 
     Parameters
     ----------
     earlier : Inventory, optional
-        The last one: sections whose files and settings are what they were are taken from it and not opened.
+        The last one: sections whose files and settings are unchanged are taken from it and not opened.
     """
     contract = table("section_scans")
     known = earlier.known() if earlier is not None else {}
@@ -57,7 +58,7 @@ def take_inventory(brain: Brain, block: DatasetBlock, earlier: Inventory | None 
         return Inventory(contract.empty())
     rows = pd.DataFrame([row for row, _ in opened], columns=[column.name for column in contract.columns])
     pictures = {row["sample"]: picture for row, picture in opened if picture is not None}
-    return Inventory(contract.validate(judged(rows, brain)), pictures)
+    return Inventory(contract.validate(judge(rows, brain)), pictures)
 
 
 def _opened(brain: Brain, block: DatasetBlock, known: _Known) -> Iterator[_Opened]:
@@ -66,7 +67,7 @@ def _opened(brain: Brain, block: DatasetBlock, known: _Known) -> Iterator[_Opene
 
 
 def _row(section: Section, brain: Brain, block: DatasetBlock, known: _Known) -> _Opened:
-    """A section's row by its own files alone, and its thumbnail if it could be opened."""
+    """Make a section's row from its own files alone, and its thumbnail if it can be opened."""
     row = _unopened(section, brain)
     try:
         inputs = inputs_digest(section, brain, block)
@@ -104,7 +105,7 @@ def _small(picture: np.ndarray) -> np.ndarray:
 
 
 def _unopened(section: Section, brain: Brain) -> dict[str, Any]:
-    """The row of a section as far as it is known without opening anything."""
+    """Make the row of a section as far as it is known without opening anything."""
     numbers = dict.fromkeys(("width_px", "height_px", "levels", "bits"), 0)
     return {
         "brain": section.brain,
@@ -124,7 +125,7 @@ def _unopened(section: Section, brain: Brain) -> dict[str, Any]:
 
 
 def _described(row: dict[str, Any], scan: Scan, overview: Overview) -> list[str]:
-    """Fill in what the scan says of itself; what somebody should look at."""
+    """Fill in size, quality and digest of the scan, and return what a person should check."""
     quality = measure_quality(scan, overview)
     row |= {
         "digest": scan.reader.digest(),
@@ -156,7 +157,7 @@ def _size_doubt(scan: Scan) -> str:
 
 
 def _labelled(row: dict[str, Any], section: Section, scan: Scan) -> list[str]:
-    """Fill in mask and annotation; what somebody should look at."""
+    """Fill in mask and annotation, and return what a person should check."""
     if section.mask is None and section.annotation is None:
         return []
     doubts = []
@@ -177,17 +178,17 @@ def _labelled(row: dict[str, Any], section: Section, scan: Scan) -> list[str]:
     return doubts
 
 
-def _misfit(image: Any, scan: Scan, overview: Overview) -> str:
-    fit = require_fit(image, scan, overview)
-    return f"{image.path.name}: {fit}; look whether it is this section's." if fit.doubtful else ""
+def _misfit(labels: PlaneLabels, scan: Scan, overview: Overview) -> str:
+    fit = require_fit(labels, scan, overview)
+    return f"{labels.path.name}: {fit}; look whether it is this section's." if fit.doubtful else ""
 
 
 def placement_digest(section: Section, brain: Brain, block: DatasetBlock) -> str | None:
-    """Digest of what places a section in its brain: matrix, warp with all its files, origin; None without a matrix."""
+    """Return the digest of a section's place in its brain: matrix, warp with its files, origin; None if it has none."""
     if section.matrix is None:
         return None
     warp = follow_warp(section.warp, (brain.root, *block.allowed_roots)).sources if section.warp else []
-    # The third column is ignored when points are mapped, so it says nothing here either.
+    # The third column is ignored when points are mapped, so it is left out here as well.
     used = section.matrix[:, [0, 1, 3]]
     return digest_of([digest_array(used), section.warp_origin, [digest_file(path) for path in warp]])
 

@@ -1,11 +1,11 @@
-"""Area averages: what a coarser grid sees of a finer one, each output pixel the mean of the box that it covers."""
+"""Area averages: a finer grid resampled to a coarser one, each output pixel the mean of the box that it covers."""
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
 
-# Coordinates this close to a pixel's edge are meant to lie on it (px).
+# Coordinates this close to a pixel's edge are taken to lie on it (px).
 _SNAP = 1e-6
 _MOST_SLICES = 32
 
@@ -20,17 +20,17 @@ class Boxes:
 
     @classmethod
     def snapped(cls, start: float, step: float, count: int) -> "Boxes":
-        """Boxes whose start and step are whole numbers where only rounding kept them from it."""
+        """Make boxes whose start and step are rounded to whole numbers where they differ by rounding errors only."""
         return cls(_snap(start, 1), _snap(step, step), count)
 
     @property
     def first(self) -> int:
-        """First source pixel that is touched."""
+        """The first source pixel that is touched."""
         return math.floor(self.start)
 
     @property
     def last(self) -> int:
-        """First source pixel after the last one that is touched."""
+        """The source pixel after the last one that is touched."""
         return math.ceil(_snap(self.start + self.step * self.count, 1))
 
     @property
@@ -39,7 +39,7 @@ class Boxes:
         return float(self.start).is_integer() and float(self.step).is_integer()
 
     def part(self, begin: int, end: int) -> "Boxes":
-        """Boxes `begin` to `end`."""
+        """Return boxes `begin` to `end`."""
         return Boxes.snapped(self.start + begin * self.step, self.step, end - begin)
 
 
@@ -54,7 +54,7 @@ def average(source: np.ndarray, down: Boxes, right: Boxes) -> np.ndarray:
     Returns
     -------
     (down.count, right.count) uint8 array
-        Means, rounded half up. Pixels that a box covers in part count by that part.
+        Means, rounded half up. Pixels that a box covers in part are weighted by that part.
     """
     if down.whole and right.whole and down.step == right.step and down.step <= 4096:
         return _average_whole(source, int(down.step))
@@ -83,7 +83,7 @@ def _average_whole(source: np.ndarray, step: int) -> np.ndarray:
 
 
 def _sums(source: np.ndarray, boxes: Boxes) -> np.ndarray:
-    """Sums over boxes along the first axis: whole pixels by `reduceat`, the two cut ones by their parts."""
+    """Sum over boxes along the first axis: whole pixels by `reduceat`, the two cut ones by their parts."""
     edges = boxes.start - boxes.first + boxes.step * np.arange(boxes.count + 1)
     nearest = np.rint(edges)
     edges = np.where(np.abs(edges - nearest) < _SNAP, nearest, edges)
@@ -103,7 +103,7 @@ def _snap(value: float, scale: float) -> float:
 
 
 def averaged(picture: np.ndarray, step: int) -> np.ndarray:
-    """Average a picture over step × step pixels, or all of a smaller one; what is left over at its end is left out."""
+    """Average a picture over step × step pixels, or all of a smaller one; a remainder at its end is left out."""
     step = min(step, *picture.shape)
     rows, columns = (edge // step for edge in picture.shape)
     region = picture[: rows * step, : columns * step]

@@ -1,4 +1,4 @@
-"""From stored samples to grey values of 8 bit: luminance, one intensity window, dark on light."""
+"""Stored samples turned into grey values of 8 bit: luminance, one intensity window, dark on light."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ _ROWS_AT_ONCE_PX = 1 << 20
 
 
 class Greyscale:
-    """Turns the samples of one scan into grey values.
+    """Conversion of the samples of one scan to grey values.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class Greyscale:
 
 
 def luminance(colour: np.ndarray) -> np.ndarray:
-    """Luminance (ITU-R BT.601) of (H, W, 3) unsigned samples, rounded, in their own type."""
+    """Compute the luminance (ITU-R BT.601) of (H, W, 3) unsigned samples, rounded, in their own type."""
     height, width, _ = colour.shape
     grey = np.empty((height, width), colour.dtype)
     step = max(1, _ROWS_AT_ONCE_PX // max(1, width))

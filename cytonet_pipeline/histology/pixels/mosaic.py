@@ -1,6 +1,6 @@
-"""The levels of a scan as pictures without seams: regions put together from tiles, with slide around them.
+"""The levels of a scan as seamless pictures: regions assembled from tiles, with slide around them.
 
-Tiles are turned into grey values once and kept as long as that is worth it (`tiles`).
+Tiles are converted to grey values once and cached as long as that pays (`tiles`).
 """
 
 import itertools
@@ -23,12 +23,12 @@ class Mosaic:
     Parameters
     ----------
     name : str
-        Names the scan and its state: two scans of one name share their tiles.
+        Identifies the scan and its state: two scans of one name share their tiles.
     full_size : (height, width)
         Pixels at full resolution.
     background : callable
-        Gives the grey value of the bare slide; asked only when a region reaches outside, or over a tile that the file
-        leaves out.
+        Returns the grey value of the bare slide; called only if a region extends beyond the scan, or over a tile that
+        the file leaves out.
     """
 
     def __init__(self, name: str, full_size: tuple[int, int], grey: Greyscale, background: Callable[[], int]) -> None:
@@ -39,7 +39,7 @@ class Mosaic:
         self._first_keys: dict[int, int] = {}
 
     def region(self, level: Level, top: int, left: int, out: np.ndarray) -> None:
-        """Put the pixels of a level from row `top` and column `left` on into `out`; they may reach outside."""
+        """Copy the pixels of a level from row `top` and column `left` on into `out`; they may lie outside."""
         bottom, right = top + out.shape[0], left + out.shape[1]
         if top >= 0 and left >= 0 and bottom <= level.height and right <= level.width:
             self._inside(level, top, left, out)
@@ -64,7 +64,7 @@ class Mosaic:
         shown[:] = np.pad(picture, ((0, more[0]), (0, more[1])), "edge")
 
     def sampled_chunks(self, level: Level) -> list[np.ndarray]:
-        """Up to 64 of the tiles that the file has, spread evenly over the level."""
+        """Read up to 64 of the tiles that the file has, spread evenly over the level."""
         down, right = (
             sorted(set(np.linspace(0, edge - 1, _SAMPLED_EACH_WAY).astype(int).tolist())) for edge in level.grid
         )
@@ -72,7 +72,7 @@ class Mosaic:
         return [self._grey(chunk) for chunk in samples if chunk is not None]
 
     def _covered(self, level: Level) -> tuple[int, int]:
-        """Rows and columns that the level would have if it had been rounded up."""
+        """Return the rows and columns that the level would have if it had been rounded up."""
         return math.ceil(self._height / level.factor), math.ceil(self._width / level.factor)
 
     def _inside(self, level: Level, top: int, left: int, out: np.ndarray) -> None:
@@ -80,10 +80,10 @@ class Mosaic:
         first, across, count = self._first_key(level), level.grid[1], len(columns)
         cache = tile_cache()
         rows = _spans(top, out.shape[0], level.chunk_height)
-        found = cache.find([first + row * across + column for row, *_ in rows for column, *_ in columns])
+        cached = cache.find([first + row * across + column for row, *_ in rows for column, *_ in columns])
         left_out: list[np.ndarray] = []
         for index, (row, to_row, from_row) in enumerate(rows):
-            strip, here = out[to_row], found[index * count : (index + 1) * count]
+            strip, here = out[to_row], cached[index * count : (index + 1) * count]
             missing = []
             for span, tile in zip(columns, here, strict=True):
                 if tile is None:
@@ -93,9 +93,9 @@ class Mosaic:
             if not missing:
                 continue
             if cache.worth_keeping:
-                left_out += self._kept(level, row, missing, from_row, strip, cache, first + row * across)
+                left_out += self._decode_and_keep(level, row, missing, from_row, strip, cache, first + row * across)
                 continue
-            left_out += self._passed(level, row, missing, from_row, strip)
+            left_out += self._decode(level, row, missing, from_row, strip)
             cache.pass_by(
                 [first + row * across + column for column, *_ in missing], level.chunk_height * level.chunk_width
             )
@@ -103,7 +103,7 @@ class Mosaic:
             # Slide scanners leave out tiles where there is nothing on the glass.
             place[:] = self._background()
 
-    def _kept(
+    def _decode_and_keep(
         self,
         level: Level,
         row: int,
@@ -113,7 +113,7 @@ class Mosaic:
         cache: TileCache,
         first: int,
     ) -> list[np.ndarray]:
-        """Decode tiles of one row into a strip and keep them; the places of those that the file leaves out."""
+        """Decode tiles of one row into a strip and cache them; return the places of those that the file leaves out."""
         left_out = []
         spans_of = {span[0]: span for span in spans}
         for column, stored in itertools.chain.from_iterable(level.fetch(row, list(spans_of))):
@@ -126,10 +126,10 @@ class Mosaic:
             cache.keep(first + column, tile)
         return left_out
 
-    def _passed(
+    def _decode(
         self, level: Level, row: int, spans: "list[_Span]", from_row: slice, strip: np.ndarray
     ) -> list[np.ndarray]:
-        """Decode tiles of one row into a strip; the places of those that the file leaves out."""
+        """Decode tiles of one row into a strip; return the places of those that the file leaves out."""
         left_out, tile_bytes = [], level.chunk_height * level.chunk_width
         # A few tiles side by side, so that the strip is written line by line and not tile by tile.
         together = max(1, min(len(spans), _SIDE_BY_SIDE_BYTES // tile_bytes))
@@ -145,24 +145,24 @@ class Mosaic:
                 continue
             try:
                 into(stored[0], places[len(waiting)])  # type: ignore[misc]
-            except Exception:  # no way into a place, or odd data: `_tile` knows more, or says what is wrong
+            except Exception:  # no decoder into memory, or odd data: the slower way knows more, or names the fault
                 strip[:, span[1]] = self._grey(level.decode(row, column, stored))[from_row, span[2]]
                 continue
             waiting.append(span)
             if len(waiting) == together:
-                _lay(tiles, waiting, strip)
+                _place(tiles, waiting, strip)
                 waiting = []
-        _lay(tiles, waiting, strip)
+        _place(tiles, waiting, strip)
         return left_out
 
     def _tile(self, level: Level, row: int, column: int, stored: Stored) -> np.ndarray:
-        """Grey values of a chunk, of their own memory."""
+        """Decode a chunk to grey values, in memory of their own."""
         if level.into is not None and self._grey.plain:
             tile = np.empty((level.chunk_height, level.chunk_width), np.uint8)
             try:
                 level.into(stored[0], tile.reshape(-1))
                 return tile
-            except Exception:  # odd data: the slower way knows more about them, or says what is wrong
+            except Exception:  # odd data: the slower way knows more about them, or names the fault
                 pass
         return self._grey(level.decode(row, column, stored))
 
@@ -178,7 +178,7 @@ _Span = tuple[int, slice, slice]
 
 
 def _spans(begin: int, count: int, chunk: int) -> list[_Span]:
-    """The chunks along one axis that `count` pixels from `begin` on touch."""
+    """List the chunks along one axis that `count` pixels from `begin` on touch."""
     spans = []
     for number in range(begin // chunk, (begin + count - 1) // chunk + 1):
         first, last = max(begin, number * chunk), min(begin + count, (number + 1) * chunk)
@@ -187,8 +187,8 @@ def _spans(begin: int, count: int, chunk: int) -> list[_Span]:
     return spans
 
 
-def _lay(tiles: np.ndarray, spans: list[_Span], strip: np.ndarray) -> None:
-    """Put tiles (count, height, width) into a strip; whole ones that are neighbours at once."""
+def _place(tiles: np.ndarray, spans: list[_Span], strip: np.ndarray) -> None:
+    """Copy tiles (count, height, width) into a strip; whole ones that are neighbours at once."""
     width, index = tiles.shape[2], 0
     while index < len(spans):
         _, to_column, from_column = spans[index]

@@ -1,4 +1,4 @@
-"""What of a picture is tissue and what bare slide, for a stain that is dark on light."""
+"""Tissue and bare slide told apart, for a stain that is dark on light."""
 
 import numpy as np
 from scipy import ndimage
@@ -8,7 +8,7 @@ _LEAST_CONTRAST = 8.0
 
 
 def otsu_classes(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The dark and the light pixels of a picture of uint8, by the threshold of Otsu (1979); one class may be empty.
+    """Split a picture of uint8 into its dark and light pixels by the threshold of Otsu (1979); one class may be empty.
 
     A picture of one grey value is all light.
     """
@@ -17,7 +17,7 @@ def otsu_classes(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def otsu_threshold(picture: np.ndarray) -> int:
-    """The grey value up to which a pixel is dark, where the variance between both classes is greatest; -1 if none."""
+    """Return the grey value up to which a pixel is dark: the variance between classes is greatest there; -1 if none."""
     counts = np.bincount(picture.ravel(), minlength=256).astype(np.float64)
     values = np.arange(256)
     dark, total = np.cumsum(counts), counts.sum()
@@ -32,7 +32,7 @@ def otsu_threshold(picture: np.ndarray) -> int:
 
 
 def tissue_of(picture: np.ndarray, background: int) -> np.ndarray:
-    """Which pixels of a thumbnail are tissue: darker than half way between the slide and typical tissue.
+    """Find the pixels of a thumbnail that are tissue: darker than half way between the slide and typical tissue.
 
     Parameters
     ----------

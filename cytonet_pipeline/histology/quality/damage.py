@@ -1,14 +1,15 @@
-"""Folds and tears, as far as a thumbnail shows them: dark and bare straight lines in the tissue.
+"""Folds and tears as a thumbnail shows them: dark and bare straight lines in the tissue.
 
 Both come from the line operator of Dixon and Taylor (1979, Inst. Phys. Conf. Ser. 44:178): the mean density along a
 short straight line against that along two parallels, one on each side, over twelve directions. A fold is a line with
-more stain than both sides, because tissue lies two or three times there; a tear is a line of bare slide with tissue on
-both.
+more stain than both sides, because two or three layers of tissue lie there; a tear is a line of bare slide with tissue
+on both sides.
 
-What this does not tell: sulci, ventricles and dense layers of cells are lines too, so neither figure says anything
-about one section alone. It is compared with its neighbours in the series (`comparison`), of much the same anatomy. A
-fold is seen if it is about as dark as the densest tissue, so not one that merely doubles light white matter, and either
-of them if it is about a fifth of the tissue's extent long. Tissue that is missing as a whole shows in its area instead.
+Limits: sulci, ventricles and dense layers of cells are lines too, so neither figure means anything for one section
+alone. It is compared with the neighbours in the series (`inventory.outliers`), whose anatomy is similar. A fold is
+detected if it is about as dark as the densest tissue, so not one that merely doubles light white matter, and both folds
+and tears if they are at least about a fifth of the tissue's extent long. Tissue that is missing as a whole changes the
+area instead.
 """
 
 from collections.abc import Iterator
@@ -20,8 +21,8 @@ from scipy import ndimage
 from cytonet_pipeline.histology.quality.overview import Overview
 
 _DIRECTIONS = 12
-# Length of the line, and distance of its parallels, in parts of the square root of the tissue's area.
-# Further apart, a fold could not be told from the cortical ribbon.
+# Length of the line, and distance of its parallels, as fractions of the square root of the tissue's area.
+# Further apart, a fold could not be distinguished from the cortical ribbon.
 _LENGTH, _APART, _WIDER_APART = 0.2, 0.015, 0.04
 _LEAST_APART_PX = 2.0
 _DENSE_PERCENTILE = 95
@@ -42,7 +43,7 @@ class Damage:
     tears : float
         Share of the tissue's area where a straight line lacks at least 0.6 of the density of both its sides.
     wide_tears : float
-        The same with sides further apart: tears that gape, more sulci and ventricles.
+        The same with sides further apart: wide tears, but also more sulci and ventricles.
     """
 
     folds: float
@@ -51,7 +52,7 @@ class Damage:
 
 
 def measure_damage(overview: Overview) -> Damage:
-    """Look for folds and tears in an overview."""
+    """Measure folds and tears in an overview."""
     density, tissue = _reduced(overview)
     if not tissue.any():
         return Damage(0.0, 0.0, 0.0)
@@ -71,7 +72,7 @@ def measure_damage(overview: Overview) -> Damage:
 
 
 def _reduced(overview: Overview) -> tuple[np.ndarray, np.ndarray]:
-    """Density and tissue at half the size where the overview is large: lines need no more, and it takes a quarter."""
+    """Return density and tissue, of a large overview at half its size: enough for lines, in a quarter of the time."""
     density, tissue = ndimage.uniform_filter(overview.density, 3), overview.tissue
     if density.shape[1] <= _WORKING_PX:
         return density, tissue
@@ -82,7 +83,7 @@ Sides = tuple[np.ndarray, np.ndarray]
 
 
 def _lines(density: np.ndarray, across: float) -> Iterator[tuple[np.ndarray, Sides, Sides]]:
-    """For each direction the mean along the line through every pixel, and along parallels near and further away."""
+    """Yield for each direction the mean along the line through every pixel, and along near and far parallels."""
     halvings = max(2, round(np.log2(_LENGTH * across)))
     apart = [max(_LEAST_APART_PX, part * across) for part in (_APART, _WIDER_APART)]
     margin = 2**halvings
@@ -101,7 +102,7 @@ def _sides(line: np.ndarray, down: float, right: float, inside: tuple[slice, sli
 
 
 def _mean_along(values: np.ndarray, halvings: int, down: float, right: float) -> np.ndarray:
-    """Mean of 2**halvings pixels in a row in one direction, centred; each step doubles the length."""
+    """Average 2**halvings pixels in a row in one direction, centred; each step doubles the length."""
     mean, length = values, 1
     for _ in range(halvings):
         mean = (mean + np.roll(mean, (-round(down * length), -round(right * length)), (0, 1))) * np.float32(0.5)

@@ -1,4 +1,4 @@
-"""How good a scan is, from its overview and a few patches. What the numbers mean beside others is `comparison`'s."""
+"""The quality of a scan from its overview and a few patches; `inventory.outliers` compares it with other sections."""
 
 from dataclasses import dataclass
 
@@ -12,14 +12,14 @@ from cytonet_pipeline.histology.scan import Scan
 
 _PATCH_PX = 256
 _PATCHES = 8
-# Of a small scan a patch is at most this part, so that it lies within tissue.
+# A patch is at most this fraction of a small scan, so that it lies within tissue.
 _PATCH_PART = 4
 _SMALLEST_PATCH_PX = 16
 
 
 @dataclass(frozen=True)
 class Quality:
-    """What the survey says of a scan's quality.
+    """Quality figures of a scan.
 
     Attributes
     ----------
@@ -27,8 +27,8 @@ class Quality:
         Share of the field of view that is tissue.
     focus : float or None
         Variance of the Laplacian over the variance of the grey values (both at full resolution), median over patches in
-        tissue; the higher the sharper (LAPV in Pertuz et al. 2013, Pattern Recognition 46:1415, here freed from
-        contrast). It depends on the pixel size: compare within a series. None without tissue.
+        tissue; the higher the sharper (LAPV in Pertuz et al. 2013, Pattern Recognition 46:1415, here normalised
+        by contrast). It depends on the pixel size: compare within a series. None without tissue.
     background : int
         Median grey value of the bare slide.
     staining : float or None
@@ -39,7 +39,7 @@ class Quality:
     folds, tears, wide_tears : float
         See `damage`.
     picture_hash : str or None
-        See `likeness`.
+        See `picture_hash`.
     """
 
     tissue_fraction: float
@@ -54,7 +54,7 @@ class Quality:
 
 
 def measure_quality(scan: Scan, overview: Overview | None = None) -> Quality:
-    """Judge a scan by its overview of 512 px and eight patches of 256 px at full resolution.
+    """Measure a scan on its overview of 512 px and eight patches of 256 px at full resolution.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def measure_quality(scan: Scan, overview: Overview | None = None) -> Quality:
 
 
 def _patches_in(tissue: np.ndarray, scan: Scan) -> np.ndarray:
-    """Patches spread over the tissue at full resolution, (N, size, size) uint8; none without tissue."""
+    """Read patches spread over the tissue at full resolution, (N, size, size) uint8; none without tissue."""
     # Well inside the tissue: its edge is sharp in any scan.
     inner = ndimage.binary_erosion(tissue, iterations=2)
     rows, columns = np.nonzero(inner if inner.any() else tissue)

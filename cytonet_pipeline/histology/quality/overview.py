@@ -1,4 +1,4 @@
-"""A scan from far away: its thumbnail, what of it is tissue, how dark the slide is. Read once, measured many times."""
+"""The overview of a scan: thumbnail, tissue, grey value of the slide. Read once, measured many times."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -44,14 +44,14 @@ class Overview:
 
     @cached_property
     def tissue(self) -> np.ndarray:
-        """Which pixels are tissue, (H, W) bool."""
+        """Pixels that are tissue, (H, W) bool."""
         return tissue_of(self.picture, self.background)
 
     @cached_property
     def density(self) -> np.ndarray:
         """Optical density, log10(slide / grey value), (H, W) float32: proportional to the stain by Beer and Lambert.
 
-        0 where a pixel is as light as the slide or lighter. The scanner is taken to be linear.
+        0 where a pixel is as light as the slide or lighter. The scanner is assumed to be linear.
         """
         light = np.maximum(self.picture.astype(np.float32), 1.0)
         return np.maximum(np.log10(max(self.background, 1) / light), 0.0).astype(np.float32)

@@ -1,9 +1,9 @@
 """Whether two scans show the same piece of tissue: difference hashes of their thumbnails.
 
-A difference hash (dHash; N. Krawetz, "Kind of Like That", 2013) has a bit for each pair of neighbouring cells of a
+A difference hash (dHash; N. Krawetz, "Kind of Like That", 2013) has one bit for each pair of neighbouring cells of a
 coarse grid: which of the two is darker. It stays the same when brightness, contrast, compression or resolution change,
-and here also when the tissue lies elsewhere in the picture, because the grid is laid over the tissue. It does not see
-through rotation or mirroring.
+and here also when the tissue lies elsewhere in the picture, because the grid is laid over the tissue. It is not
+invariant to rotation or mirroring.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ _LEAST_DIFFERENCE = 1.0
 
 
 def picture_hash(overview: Overview) -> str | None:
-    """Difference hash of the tissue, 512 bits as 128 hex digits; None without tissue."""
+    """Compute the difference hash of the tissue, 512 bits as 128 hex digits; None without tissue."""
     rows, columns = (np.flatnonzero(overview.tissue.any(axis=axis)) for axis in (1, 0))
     if rows.size == 0:
         return None
@@ -31,7 +31,7 @@ def picture_hash(overview: Overview) -> str | None:
 
 
 def hash_distances(hashes: list[str]) -> np.ndarray:
-    """Share of bits in which each two hashes differ, (N, N), 0 to 1."""
+    """Return the share of bits in which each pair of hashes differs, (N, N), 0 to 1."""
     if not hashes:
         return np.empty((0, 0))
     packed = np.array([np.frombuffer(bytes.fromhex(text), np.uint8) for text in hashes])
@@ -42,7 +42,7 @@ def hash_distances(hashes: list[str]) -> np.ndarray:
 
 
 def _coarse(box: np.ndarray, cells: int) -> np.ndarray:
-    """Average a picture over `cells` × `cells` equal parts, interpolated so that a part need not be whole pixels."""
+    """Average a picture over `cells` × `cells` equal parts, interpolated so that parts need not be whole pixels."""
     sums = np.pad(box, ((1, 0), (1, 0))).cumsum(0, dtype=np.float64).cumsum(1)
     edges = [np.linspace(0, edge, cells + 1) for edge in box.shape]
     grid = np.meshgrid(*edges, indexing="ij")

@@ -1,9 +1,9 @@
-"""Chunks of a Zarr array, format 2 or 3, read without believing its metadata.
+"""Chunks of a Zarr array, format 2 or 3, read without trusting its metadata.
 
-The library `zarr` is not used for this: its codecs allocate what compressed data announce, and every read goes through
-an event loop. Metadata are a page of JSON, and `imagecodecs` decodes into memory of the size that a chunk must have.
-What is read: unsigned 8 or 16 bit; Blosc, Zstd, Gzip, Zlib, LZ4 or nothing; either byte order; transposed; in shards.
-Checksums (crc32c) are passed over.
+The library `zarr` is not used: its codecs allocate what compressed data announce, and every read goes through an event
+loop. Metadata are a page of JSON, and `imagecodecs` decodes into memory of the size that a chunk must have. Supported:
+unsigned 8 or 16 bit; Blosc, Zstd, Gzip, Zlib, LZ4 or nothing; either byte order; transposed; in shards.
+Checksums (crc32c) are skipped.
 """
 
 import json
@@ -30,9 +30,14 @@ _BLOSC_HEADER_BYTES = 16
 
 
 def _blosc(data: bytes, out: np.ndarray) -> int:
-    # The library believes the lengths in the header, and reads and writes beyond its memory where they are wrong.
-    said = [int.from_bytes(data[i : i + 4], "little") for i in (4, 8, 12)]
-    if len(data) < _BLOSC_HEADER_BYTES or said[0] != out.size or said[2] != len(data) or not 0 < said[1] <= out.size:
+    # The library trusts the lengths in the header, and reads and writes beyond its memory if they are wrong.
+    lengths = [int.from_bytes(data[i : i + 4], "little") for i in (4, 8, 12)]
+    if (
+        len(data) < _BLOSC_HEADER_BYTES
+        or lengths[0] != out.size
+        or lengths[2] != len(data)
+        or not 0 < lengths[1] <= out.size
+    ):
         raise ScanError("announces another size than its array or its file.")
     return len(imagecodecs.blosc_decode(data, out=out.data))
 
@@ -51,7 +56,7 @@ _CHECKSUM = "crc32c"
 class ZarrArray:
     """An array of `shape`, stored in chunks of `chunk`; with `shard`, many of these in one file.
 
-    `codecs` are what bytes went through when they were written, `order` how axes were transposed before.
+    `codecs` are those that bytes went through when they were written, `order` is how axes were transposed before.
     """
 
     folder: Path
@@ -69,11 +74,11 @@ class ZarrArray:
 
     @property
     def compression(self) -> str:
-        """What compresses the chunks, in words."""
+        """Compression of the chunks, in words."""
         return next((codec.capitalize() for codec in self.codecs if codec != _CHECKSUM), "none")
 
     def stored(self, index: tuple[int, ...]) -> bytes | None:
-        """A chunk as it is stored; None if it is left out.
+        """Read a chunk as it is stored; None if it is left out.
 
         Raises
         ------
@@ -97,12 +102,12 @@ class ZarrArray:
             return None
 
     def decode(self, stored: bytes) -> np.ndarray:
-        """Pixels of a chunk, in the axes' order.
+        """Decode a chunk to pixels, in the order of the axes.
 
         Raises
         ------
         ScanError
-            It has another size than it must have; codecs raise whatever they like.
+            It has another size than it must have; codecs may raise anything else.
         """
         size = math.prod(self.chunk) * self.dtype.itemsize
         for position in reversed(range(len(self.codecs))):
@@ -120,7 +125,7 @@ class ZarrArray:
         return written.transpose(np.argsort(self.order)).astype(self.dtype.newbyteorder("="))
 
     def _inner(self, stream: Any, index: tuple[int, ...]) -> bytes | None:
-        """A chunk out of a shard, found by the shard's index."""
+        """Read a chunk from a shard by the shard's index."""
         assert self.shard is not None
         counts = [s // c for s, c in zip(self.shard, self.chunk, strict=True)]
         number = 0
@@ -189,29 +194,29 @@ def read_array(folder: Path) -> ZarrArray:
     return array
 
 
-def _format_2(folder: Path, said: Mapping[str, Any]) -> ZarrArray:
-    if said.get("filters"):
-        raise ScanError(f"filters {said['filters']!s:.80} are not read.")
-    compressor = said.get("compressor")
+def _format_2(folder: Path, metadata: Mapping[str, Any]) -> ZarrArray:
+    if metadata.get("filters"):
+        raise ScanError(f"filters {metadata['filters']!s:.80} are not read.")
+    compressor = metadata.get("compressor")
     codecs = () if compressor is None else (_codec(compressor["id"]),)
-    shape = _edges(said["shape"])
+    shape = _edges(metadata["shape"])
     order = tuple(range(len(shape)))
-    order = order[::-1] if said.get("order") == "F" else order
-    fill = said.get("fill_value")
-    chunk = _edges(said["chunks"])
-    dtype = np.dtype(_dtype(said["dtype"]))
-    separator = said.get("dimension_separator", ".")
+    order = order[::-1] if metadata.get("order") == "F" else order
+    fill = metadata.get("fill_value")
+    chunk = _edges(metadata["chunks"])
+    dtype = np.dtype(_dtype(metadata["dtype"]))
+    separator = metadata.get("dimension_separator", ".")
     return ZarrArray(folder, shape, chunk, dtype, codecs, order, _fill(fill), None, True, 0, "", _separator(separator))
 
 
-def _format_3(folder: Path, said: Mapping[str, Any]) -> ZarrArray:
-    shape = _edges(said["shape"])
-    chunk = _edges(said["chunk_grid"]["configuration"]["chunk_shape"])
-    keys = said["chunk_key_encoding"]
+def _format_3(folder: Path, metadata: Mapping[str, Any]) -> ZarrArray:
+    shape = _edges(metadata["shape"])
+    chunk = _edges(metadata["chunk_grid"]["configuration"]["chunk_shape"])
+    keys = metadata["chunk_key_encoding"]
     options = keys.get("configuration") or {}
     default = keys["name"] == "default"
     separator = _separator(options.get("separator", "/" if default else "."))
-    codecs, shard, at_end, index_bytes = list(said["codecs"]), None, True, 0
+    codecs, shard, at_end, index_bytes = list(metadata["codecs"]), None, True, 0
     if codecs and codecs[0]["name"] == "sharding_indexed":
         sharding = codecs[0]["configuration"]
         shard, chunk = chunk, _edges(sharding["chunk_shape"])
@@ -222,14 +227,14 @@ def _format_3(folder: Path, said: Mapping[str, Any]) -> ZarrArray:
         index_bytes = 16 * math.prod(s // c for s, c in zip(shard, chunk, strict=True)) + checked
         codecs = list(sharding["codecs"])
     order, endian, names = _pipeline(codecs, len(shape))
-    dtype = np.dtype(_dtype(said["data_type"])).newbyteorder(endian)
+    dtype = np.dtype(_dtype(metadata["data_type"])).newbyteorder(endian)
     prefix = f"c{separator}" if default else ""
-    fill = _fill(said.get("fill_value"))
+    fill = _fill(metadata.get("fill_value"))
     return ZarrArray(folder, shape, chunk, dtype, names, order, fill, shard, at_end, index_bytes, prefix, separator)
 
 
 def _pipeline(codecs: list[Mapping[str, Any]], axes: int) -> tuple[tuple[int, ...], Literal["<", ">"], tuple[str, ...]]:
-    """Order of axes, byte order, and the names of what bytes go through."""
+    """Return the order of axes, the byte order, and the names of the codecs that bytes go through."""
     order, names = tuple(range(axes)), list[str]()
     endian: Literal["<", ">"] = "<"
     for codec in codecs:
@@ -257,22 +262,22 @@ def _dtype(name: Any) -> str:
     return _DTYPES[name]
 
 
-def _separator(said: Any) -> str:
-    if said not in (".", "/"):
-        raise ScanError(f"chunk names with {said!s:.10} are not read.")
-    return str(said)
+def _separator(separator: Any) -> str:
+    if separator not in (".", "/"):
+        raise ScanError(f"chunk names with {separator!s:.10} are not read.")
+    return str(separator)
 
 
-def _edges(said: Any) -> tuple[int, ...]:
-    if not isinstance(said, list) or not 2 <= len(said) <= 5:
+def _edges(shape: Any) -> tuple[int, ...]:
+    if not isinstance(shape, list) or not 2 <= len(shape) <= 5:
         raise ScanError("has a shape of fewer than 2 or more than 5 axes.")
-    if not all(isinstance(edge, int) and 0 < edge < _LARGEST_EDGE for edge in said):
-        raise ScanError(f"announces {said!s:.60} px or chunks.")
-    return tuple(said)
+    if not all(isinstance(edge, int) and 0 < edge < _LARGEST_EDGE for edge in shape):
+        raise ScanError(f"announces {shape!s:.60} px or chunks.")
+    return tuple(shape)
 
 
-def _fill(said: Any) -> int | None:
-    return int(said) if isinstance(said, int | float) and 0 <= said <= 65535 else None
+def _fill(value: Any) -> int | None:
+    return int(value) if isinstance(value, int | float) and 0 <= value <= 65535 else None
 
 
 def _require_possible(array: ZarrArray) -> None:

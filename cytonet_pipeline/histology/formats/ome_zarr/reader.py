@@ -1,4 +1,4 @@
-"""OME-Zarr scans (NGFF 0.4 on Zarr 2, 0.5 on Zarr 3): levels, pixel size and channels by the multiscales metadata."""
+"""OME-Zarr scans (NGFF 0.4 on Zarr 2, 0.5 on Zarr 3): levels, pixel size and channels from the multiscales metadata."""
 
 import math
 import os
@@ -35,20 +35,20 @@ _UM_PER_UNIT = {
 
 @dataclass(frozen=True, eq=False)
 class ZarrLevel(Level):
-    """An array of the pyramid, its axes named by `axes`, for instance `tczyx`."""
+    """An array of the pyramid; `axes` names its axes, for instance `tczyx`."""
 
     array: ZarrArray
     axes: str
 
     def fetch(self, row: int, columns: Sequence[int]) -> Iterator[list[tuple[int, Stored | None]]]:
-        """Read chunks of one row, each channel or group of channels its own piece."""
+        """Read chunks of one row, one piece per channel or group of channels."""
         for column in columns:
             planes = [self._stored(row, column, channel) for channel in range(self._pieces)]
             left_out = self.array.fill is None and None in planes
             yield [(column, None if left_out else [plane or b"" for plane in planes])]
 
     def beyond(self) -> int:
-        """Chunks are files of their own: none."""
+        """Return 0: chunks are files of their own."""
         return 0
 
     @property
@@ -74,10 +74,10 @@ class ZarrLevel(Level):
         return np.ascontiguousarray(np.moveaxis(pixels[:channels], 0, -1))
 
     def _plane(self, data: bytes) -> np.ndarray:
-        """One piece as (channels, y, x)."""
+        """Decode one piece to (channels, y, x)."""
         fill = self.array.fill or 0
         pixels = self.array.decode(data) if data else np.full(self.array.chunk, fill, self.dtype)
-        # Of time and depth there is one, whatever a chunk has room for.
+        # Time and depth have length 1, whatever a chunk has room for.
         pixels = pixels[tuple(0 if axis in "tz" else slice(None) for axis in self.axes)]
         return pixels if "c" in self.axes else pixels[None]
 
@@ -124,13 +124,13 @@ class OmeZarrReader(Reader):
     @cached_property
     def files(self) -> list[tuple[str, int]]:
         """All files below the folder, by name, with their sizes."""
-        found = []
+        files = []
         for folder, _, names in os.walk(self.path):
             with os.scandir(folder) as entries:
-                found += [
+                files += [
                     (os.path.relpath(e.path, self.path), e.stat().st_size) for e in entries if names and e.is_file()
                 ]
-        return sorted(found)
+        return sorted(files)
 
     @property
     def bytes(self) -> int:
@@ -187,7 +187,7 @@ def _beginning(path: Path, *, whole: bool) -> bytes:
 
 
 def _multiscales(path: Path) -> tuple[Path, Mapping[str, Any]]:
-    """The group that holds the image, and its first multiscales entry."""
+    """Find the group that holds the image, and its first multiscales entry."""
     # bioformats2raw puts each image of a file into a group of its own.
     for group in (path, path / "0"):
         three = read_json(group / "zarr.json").get("attributes", {}).get("ome", {})
@@ -202,7 +202,7 @@ def _multiscales(path: Path) -> tuple[Path, Mapping[str, Any]]:
 
 
 def _axes(image: Mapping[str, Any]) -> list[tuple[str, str | None]]:
-    """Names and units of the axes."""
+    """Return names and units of the axes."""
     axes = [(a, None) if isinstance(a, str) else (a["name"], a.get("unit")) for a in image.get("axes", "tczyx")]
     names = "".join(name for name, _ in axes)
     if not names.endswith("yx") or len(set(names)) != len(axes) or not set(names) <= set("tczyx"):
@@ -238,7 +238,7 @@ def _array(group: Path, name: str, axes: str) -> ZarrArray:
 
 
 def _image_pixel_um(image: Mapping[str, Any]) -> tuple[float, float] | None:
-    """Width and height of a pixel of the full resolution, in µm; None if a length or its unit is missing."""
+    """Return width and height of a full-resolution pixel in µm; None if a length or its unit is missing."""
     axes = _axes(image)
     sizes = [1.0] * len(axes)
     changes = [*image["datasets"][0].get("coordinateTransformations", ()), *image.get("coordinateTransformations", ())]

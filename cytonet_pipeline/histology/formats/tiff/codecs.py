@@ -1,7 +1,7 @@
-"""Decoding a tile straight into an array, for the ways in which large grey scans are stored.
+"""Decoding a tile straight into an array, for the compressions in which large grey scans are stored.
 
-`tifffile` decodes everything, by way of a new array a tile. Here are only the ways where that costs time: one sample of
-8 bit, no predictor. Data that these refuse are left to `tifffile`, which knows more about odd files.
+`tifffile` decodes everything, but into a new array per tile. Here are only the cases in which that costs time: one
+sample of 8 bit, no predictor. Data that these refuse are left to `tifffile`, which knows more about odd files.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ _UNSIGNED = 1
 
 
 def decoder_into(page: TiffPage) -> Into | None:
-    """A function that decodes a whole tile of a page into as many bytes as it has pixels; None if there is none."""
+    """Return a function that decodes a whole tile of a page into one byte per pixel; None if there is none."""
     plain = page.samplesperpixel == 1 and page.bitspersample == 8 and page.sampleformat == _UNSIGNED
     if not plain or not page.is_tiled or page.fillorder != 1:
         return None
@@ -29,19 +29,19 @@ def decoder_into(page: TiffPage) -> Into | None:
     if page.predictor != 1:
         return None
     if page.compression == _NONE:
-        return _copied
+        return _copy
     if page.compression in _ZSTD:
-        return _filled(imagecodecs.zstd_decode)
+        return _filling(imagecodecs.zstd_decode)
     if page.compression in (_DEFLATE, _OLD_DEFLATE):
-        return _filled(imagecodecs.deflate_decode)
-    return _filled(imagecodecs.lzw_decode) if page.compression == _LZW else None
+        return _filling(imagecodecs.deflate_decode)
+    return _filling(imagecodecs.lzw_decode) if page.compression == _LZW else None
 
 
-def _copied(stored: memoryview | bytes, place: np.ndarray) -> None:
+def _copy(stored: memoryview | bytes, place: np.ndarray) -> None:
     place[:] = np.frombuffer(stored, np.uint8, count=place.size)
 
 
-def _filled(decode: Callable[..., Any]) -> Into:
+def _filling(decode: Callable[..., Any]) -> Into:
     def into(stored: memoryview | bytes, place: np.ndarray) -> None:
         if len(decode(stored, out=place)) != place.size:
             raise ValueError("fewer pixels than a tile has")
@@ -50,13 +50,13 @@ def _filled(decode: Callable[..., Any]) -> Into:
 
 
 def _jpeg(page: TiffPage) -> Into:
-    # Its hints know of bytes only; it takes any memory.
+    # Its type hints know bytes only; it takes any memory.
     decode: Callable[..., Any] = imagecodecs.jpeg8_decode
     tables, shape = page.jpegtables, (page.tilelength, page.tilewidth)
-    colours, wanted = jpeg_decode_colorspace(page.photometric, page.planarconfig, page.extrasamples, page.is_jfif)
+    colours, out_colours = jpeg_decode_colorspace(page.photometric, page.planarconfig, page.extrasamples, page.is_jfif)
 
     def into(stored: memoryview | bytes, place: np.ndarray) -> None:
         out = place.reshape(shape)
-        decode(stored, tables=tables, colorspace=colours, outcolorspace=wanted, out=out)
+        decode(stored, tables=tables, colorspace=colours, outcolorspace=out_colours, out=out)
 
     return into

@@ -23,7 +23,7 @@ from cytonet_pipeline.histology.formats.tiff.page import chunk_entries
 _MOST_CHUNKS = 1 << 24
 _MOST_SAMPLES = 64
 _CUT_STRIPS_TO = 1 << 20
-# Chunks so near to each other are read at once, and so much in one go.
+# Chunks this close to each other are read at once, up to so many bytes.
 _GAP_BYTES = 16 << 10
 _TOGETHER_BYTES = 4 << 20
 _NONE, _JPEG = 1, 7
@@ -54,11 +54,11 @@ class ChunkTable:
     columns: int
     offsets: Numbers
     counts: Numbers
-    # Of a file that does not give the size of its only chunk.
+    # Of a file that lacks the size of its only chunk.
     only_count: int | None
 
     def part(self, plane: int, row: int, first: int, last: int) -> tuple[list[int], list[int]]:
-        """Offsets and counts of the chunks `first` to `last` of a row."""
+        """Return offsets and counts of the chunks `first` to `last` of a row."""
         begin = (plane * self.rows + row) * self.columns
         offsets = self.offsets.part(begin + first, begin + last).tolist()
         if self.only_count is not None:
@@ -66,7 +66,7 @@ class ChunkTable:
         return offsets, self.counts.part(begin + first, begin + last).tolist()
 
     def all(self) -> tuple[np.ndarray, np.ndarray]:
-        """All offsets and counts, each (planes, rows, columns)."""
+        """Return all offsets and counts, each (planes, rows, columns)."""
         shape = (self.planes, self.rows, self.columns)
         number = math.prod(shape)
         only = None if self.only_count is None else np.array([self.only_count], np.int64)
@@ -85,7 +85,7 @@ class TiffLevel(Level):
     cut: bool
 
     def fetch(self, row: int, columns: Sequence[int]) -> Iterator[list[tuple[int, Stored | None]]]:
-        """Read tiles of one row; neighbours that lie together in the file by one call."""
+        """Read tiles of one row; those that are adjacent in the file by one call."""
         if self.cut:
             for column in columns:
                 yield [(column, (self._piece(row),))]
@@ -96,7 +96,7 @@ class TiffLevel(Level):
             yield from self._runs(0, row, columns)
 
     def beyond(self) -> int:
-        """How many chunks end beyond the end of the file."""
+        """Count the chunks that end beyond the end of the file."""
         offsets, counts = self.table.all()
         return int(np.count_nonzero((offsets < 0) | (counts < 0) | (offsets + counts > self.state.size)))
 
@@ -114,7 +114,7 @@ class TiffLevel(Level):
         return planes
 
     def _runs(self, plane: int, row: int, columns: Sequence[int]) -> Iterator[list[tuple[int, Stored | None]]]:
-        """Chunks of one plane and row, read together as far as they lie together."""
+        """Read chunks of one plane and row, together as far as they lie together."""
         if not columns:
             return
         first = columns[0]
@@ -146,7 +146,7 @@ class TiffLevel(Level):
         return [(column, (buffer[offset - begin : offset - begin + count],)) for column, offset, count in run]
 
     def _piece(self, row: int) -> bytes:
-        """Rows of an uncompressed image: read by position, the strip around them stays where it is."""
+        """Read rows of an uncompressed image by position, without the strip around them."""
         page, first = self.page, row * self.chunk_height
         rows = min(self.chunk_height, self.height - first)
         row_bytes = self.width * page.samplesperpixel * self.dtype.itemsize
@@ -175,7 +175,7 @@ class TiffLevel(Level):
     def _refuse_bomb(self, data: bytes) -> None:
         """Refuse a chunk whose own header announces more pixels than a chunk may have.
 
-        Other codecs are handed the size that they must fill; those of images allocate what their data announces.
+        Other codecs are given the size that they must fill; image codecs allocate what their data announces.
         """
         height = width = 0
         if self.page.compression == _JPEG:
@@ -240,7 +240,7 @@ def _can_be_cut(page: TiffPage) -> bool:
 
 
 def _cut_height(strip_height: int, row_bytes: int, *, whole: bool) -> int:
-    """Rows to read at once: a divisor of the strip's height, unless there is only one strip."""
+    """Return how many rows to read at once: a divisor of the strip's height, unless there is only one strip."""
     rows = max(1, _CUT_STRIPS_TO // row_bytes)
     while not whole and strip_height % rows:
         rows -= 1
@@ -248,7 +248,7 @@ def _cut_height(strip_height: int, row_bytes: int, *, whole: bool) -> int:
 
 
 def _chunk_table(page: TiffPage, directory: Directory, shape: tuple[int, int, int], *, cut: bool) -> ChunkTable:
-    """Offsets and byte counts of the chunks, as many as the image's size asks for."""
+    """Locate the offsets and byte counts of the chunks, as many as the image's size requires."""
     name, number = directory.state.path, math.prod(shape)
     entries = [directory.entries.get(code) for code in chunk_entries(directory)]
     if number > _MOST_CHUNKS:

@@ -1,4 +1,4 @@
-"""What a page of a TIFF says about its pixels: their size, by OME metadata or resolution tags, and their samples."""
+"""Pixels as a page of a TIFF describes them: their size, by OME metadata or resolution tags, and their samples."""
 
 import math
 from typing import Any
@@ -10,7 +10,7 @@ from cytonet_pipeline.errors import ScanError
 from cytonet_pipeline.histology.formats.reader import Samples
 
 _UM_PER_LENGTH = {"µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "mm": 1e3, "nm": 1e-3, "cm": 1e4, "m": 1e6}
-# ResolutionUnit: 2 inch, 3 centimetre; 1 (NONE) means that only the ratio of the two is meant.
+# ResolutionUnit: 2 inch, 3 centimetre; 1 (NONE) means that only the aspect ratio counts.
 _UM_PER_UNIT = {2: 25400.0, 3: 10000.0}
 _INCH = 2
 _MIN_IS_WHITE, _MIN_IS_BLACK, _RGB, _YCBCR = 0, 1, 2, 6
@@ -33,7 +33,7 @@ def pixel_size_conflict(page: TiffPage, tolerance: float) -> str:
 
 
 def _ome(text: str) -> tuple[float, float] | None:
-    """`PhysicalSizeX` and `Y` of the first image in OME-XML. Entities are not expanded: they can grow without end."""
+    """Read `PhysicalSizeX` and `Y` of the first image in OME-XML. Entities are refused: they can grow without end."""
     if "<OME" not in text or "<!" in text.replace("<!--", ""):
         return None
     try:
@@ -61,7 +61,7 @@ def _resolution(page: TiffPage) -> tuple[float, float] | None:
 
 
 def _edge(ratio: Any, unit_um: float) -> float:
-    """Edge of a pixel from pixels per unit, a fraction."""
+    """Compute the edge of a pixel from pixels per unit, a fraction."""
     try:
         return float(unit_um * ratio[1] / ratio[0])
     except (TypeError, ValueError, IndexError, ZeroDivisionError):

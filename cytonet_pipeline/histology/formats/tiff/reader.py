@@ -27,7 +27,7 @@ from cytonet_pipeline.histology.formats.tiff.metadata import (
 from cytonet_pipeline.histology.formats.tiff.page import page_of
 from cytonet_pipeline.store import digest_array, digest_bytes, digest_of
 
-# A pyramid of factors of two has at most 17 levels above 100,000 px; a page beyond these is something else.
+# A pyramid of 100,000 px in factors of two has at most 17 levels; pages beyond these are something else.
 _MOST_PAGES = 64
 _SUBIFDS = 330
 
@@ -127,7 +127,7 @@ class TiffReader(Reader):
 
 
 def _reduced_levels(first: Directory, page: TiffPage) -> list[TiffLevel]:
-    """The coarser levels, finest first. A page that cannot be read or is something else is no level."""
+    """Find the coarser levels, finest first. A page that cannot be read or is something else is no level."""
     levels: dict[int, TiffLevel] = {}
     for directory in _other_directories(first):
         try:
@@ -141,7 +141,7 @@ def _reduced_levels(first: Directory, page: TiffPage) -> list[TiffLevel]:
 
 
 def reduction(first: TiffPage, page: TiffPage) -> int:
-    """By which whole number a page is the reduced first page; 0 if it is not."""
+    """Return the whole number by which a page is the reduced first page; 0 if it is not."""
     kind = ("dtype", "bitspersample", "samplesperpixel", "photometric")
     if any(getattr(first, name) != getattr(page, name) for name in kind):
         return 0
@@ -149,7 +149,7 @@ def reduction(first: TiffPage, page: TiffPage) -> int:
 
 
 def _other_directories(first: Directory) -> Iterator[Directory]:
-    """Directories of pages that may be levels: the first one's SubIFDs, then the chain, each place in the file once."""
+    """Yield directories of pages that may be levels: SubIFDs of the first, then the chain, each place once."""
     seen = {first.offset}
     for offset in first.numbers(_SUBIFDS, _MOST_PAGES).tolist():
         if offset not in seen:
@@ -164,7 +164,7 @@ def _other_directories(first: Directory) -> Iterator[Directory]:
 
 
 def _chain(directory: Directory) -> Iterator[Directory]:
-    """The pages after one; ends at a loop, at damage, or after many pages."""
+    """Yield the directories after one; ends at a loop, at damage, or after many pages."""
     state, form, seen = directory.state, directory.form, {directory.offset}
     for _ in range(_MOST_PAGES):
         offset = directory.next_offset
