@@ -95,6 +95,17 @@ def test_a_changed_section_asks_again_with_another_key(instance, small_brains, t
     assert tick(instance, settings).run_requests[0].run_key != before
 
 
+def test_a_tick_opens_no_scan(instance, small_brains, tmp_path):
+    """Trap 17 in docs/dagster.md: a tick is cut off after 60 s, and a data set may have a thousand sections."""
+    brains = copy_of(small_brains, tmp_path, "B02")
+    for scan in (brains / "brains" / "sub-B02" / "micr").glob("*.tif"):
+        scan.write_bytes(b"not a scan")
+
+    result = tick(instance, settings_for(brains, tmp_path / "store"))
+
+    assert [request.partition_key for request in result.run_requests] == ["B02"]
+
+
 def test_a_data_set_that_cannot_be_read_is_a_reason_to_skip_not_an_empty_one(instance, tmp_path):
     """Trap 12 in docs/dagster.md: a mount that is gone for an hour must not delete a partition."""
     instance.add_dynamic_partitions("brain", ["B01"])

@@ -164,7 +164,7 @@ def test_an_update_that_lands_while_its_target_runs_is_not_lost(complete):
 
 
 def test_an_update_in_the_tick_after_a_request_is_lost(complete):
-    """Trap 4, second kind: why new brains and training have a sensor and a schedule that look at the store."""
+    """Trap 4 in docs/dagster.md, second kind: why new brains and training have a sensor and a schedule that look at the store."""
     complete.train("tiny_cytonet")
     assert complete.tick().keys() == EVALUATION
 
@@ -186,7 +186,7 @@ def test_the_table_is_requested_while_some_encoders_are_missing(defs, instance):
 
 
 def test_a_brain_that_was_never_indexed_holds_no_evaluation_back(complete):
-    """Trap 6: with `any_deps_missing` over all brains, one whose run was killed would stop every encoder for good."""
+    """Trap 6 in docs/dagster.md: `any_deps_missing` over all brains would stop every encoder for good."""
     complete.instance.add_dynamic_partitions(brains.name, ["B21"])
     assert complete.tick() == {}
 

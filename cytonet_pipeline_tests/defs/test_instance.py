@@ -8,6 +8,7 @@ from cytonet_pipeline.defs import instance as module
 from cytonet_pipeline.defs.adopt import adopt_store
 from cytonet_pipeline.defs.dagster_internals import set_pool_limit
 from cytonet_pipeline.errors import ConfigurationError
+from cytonet_pipeline.store import Store, read_table
 
 pytestmark = pytest.mark.xdist_group("ran")
 
@@ -98,6 +99,19 @@ def test_results_carry_a_data_version_of_their_content(finished, asset, partitio
     """Trap 2 in docs/dagster.md: without it downstream gets the hash of the empty string, whatever has changed."""
     version = latest(finished, asset, partition).tags["dagster/data_version"]
     assert len(version) == 16
+
+
+def test_what_an_encoder_saw_is_in_the_store_and_dagster_has_its_version(finished, ran):
+    """Trap 1 in docs/dagster.md: the provenance that Dagster records names no section."""
+    store = Store(ran.settings.store)
+    version = latest(finished, "training_set", "tiny_cytonet").tags["dagster/data_version"]
+
+    sections = read_table(store.training_set(version) / "sections.parquet", "training_sections")
+
+    assert version == store.current_version("tiny_cytonet")
+    seen = sections[sections["n_training_patches"] > 0]
+    assert set(seen["brain"]) == {"B01", "B02"}
+    assert seen[["digest", "transform_digest", "patches_digest"]].notna().all(axis=None)
 
 
 def test_asset_pages_show_pictures_and_numbers(finished):

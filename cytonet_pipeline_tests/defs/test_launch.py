@@ -6,6 +6,8 @@ import time
 
 import dagster as dg
 import pytest
+from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR as CONTEXT
+from dagster_pipes import PipesDefaultContextLoader, decode_param
 
 from cytonet_pipeline.cluster.local import LocalLauncher
 from cytonet_pipeline.defs.training import launch as module
@@ -155,6 +157,19 @@ def test_messages_of_an_earlier_attempt_stay(prepared, monkeypatch):
 
     assert first.read_text() == said
     assert (folder / "job" / "attempt-2" / "messages.jsonl").exists()
+
+
+def test_a_process_that_starts_late_finds_its_context_in_its_environment(prepared, monkeypatch):
+    """Trap 9 in docs/dagster.md: a context file is gone once the session has closed; a job may start days later."""
+    settings, folder = prepared
+    keep = f"import os, pathlib; pathlib.Path({str(folder / 'context')!r}).write_text(os.environ[{CONTEXT!r}])\n"
+    train_with(monkeypatch, keep + REPORTING + ENCODER.format(folder=str(folder)))
+
+    follow(settings)
+
+    context = decode_param((folder / "context").read_text())
+    assert set(context) == {PipesDefaultContextLoader.DIRECT_KEY}
+    assert context[PipesDefaultContextLoader.DIRECT_KEY]["job_name"] == "job"
 
 
 def test_a_training_that_wants_to_be_continued_is_continued(prepared, monkeypatch):

@@ -1,5 +1,6 @@
 """The UI, started for real: its asset graph, a materialisation launched through it, and its page in a browser."""
 
+import inspect
 import json
 import os
 import shutil
@@ -12,7 +13,9 @@ import urllib.request
 
 import pytest
 
+from cytonet_pipeline.cli.pipeline import ui
 from cytonet_pipeline.store import Store, Verdict
+from cytonet_pipeline_tests.cluster.processes import until
 from cytonet_pipeline_tests.conftest import PROJECT, environment_for, settings_for
 from cytonet_pipeline_tests.defs.test_definitions import ASSETS, RAW
 
@@ -28,6 +31,8 @@ LAUNCH = """mutation Launch($params: ExecutionParams!) { launchPipelineExecution
   ... on InvalidSubsetError { message } ... on RunConfigValidationInvalid { errors { message } } } }"""
 
 STATUS = """query Run($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"""
+
+DAEMONS = "{ instance { daemonHealth { allDaemonStatuses { daemonType healthy } } } }"
 
 LATEST = """{ assetNodes(assetKeys: [{path: ["reference_space"]}]) {
   assetMaterializations(limit: 1) { metadataEntries { label __typename ... on MarkdownMetadataEntry { mdStr }
@@ -114,6 +119,21 @@ def test_the_asset_graph_shows_groups_descriptions_kinds_and_owners(server):
     assert all(node["description"] and node["kinds"] and node["owners"] for node in found.values())
     above = {key["path"][0] for key in found["training_set"]["dependencyKeys"]}
     assert above == {"section_scans", "patch_index"}
+
+
+def test_the_daemon_that_backfills_need_runs_beside_the_web_server(server):
+    """Trap 17 in docs/dagster.md: "Materialize all" over partitions waits for ever without it."""
+    until(lambda: "BACKFILL" in healthy_daemons(server), 60)
+
+
+def healthy_daemons(server) -> set[str]:
+    statuses = server.ask(DAEMONS)["instance"]["daemonHealth"]["allDaemonStatuses"]
+    return {status["daemonType"] for status in statuses if status["healthy"]}
+
+
+def test_the_web_server_without_login_listens_on_this_machine_only():
+    """Trap 19 in docs/dagster.md: whoever reaches the port may start runs."""
+    assert inspect.signature(ui).parameters["host"].default == "127.0.0.1"
 
 
 def test_a_materialisation_launched_in_the_ui_writes_the_store_and_shows_its_picture(server):
