@@ -164,7 +164,7 @@ def test_an_update_that_lands_while_its_target_runs_is_not_lost(complete):
 
 
 def test_an_update_in_the_tick_after_a_request_is_lost(complete):
-    """Trap 4 in docs/dagster.md, second kind: why new brains and training have a sensor and a schedule that look at the store."""
+    """Trap 4 in docs/dagster.md, second kind: why a sensor and a schedule compare with the store."""
     complete.train("tiny_cytonet")
     assert complete.tick().keys() == EVALUATION
 

@@ -163,7 +163,7 @@ def test_a_process_that_starts_late_finds_its_context_in_its_environment(prepare
     """Trap 9 in docs/dagster.md: a context file is gone once the session has closed; a job may start days later."""
     settings, folder = prepared
     keep = f"import os, pathlib; pathlib.Path({str(folder / 'context')!r}).write_text(os.environ[{CONTEXT!r}])\n"
-    train_with(monkeypatch, keep + REPORTING + ENCODER.format(folder=str(folder)))
+    train_with(monkeypatch, keep + REPORTING + WRITES_ENCODER.format(folder=str(folder)))
 
     follow(settings)
 
