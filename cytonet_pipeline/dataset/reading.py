@@ -10,13 +10,13 @@ from pathlib import Path
 from cytonet_pipeline.dataset import matrices, section_table
 from cytonet_pipeline.dataset.areas import Areas, area_table_path, read_areas
 from cytonet_pipeline.dataset.brain import Brain, Section
+from cytonet_pipeline.dataset.brain_files import find_brain_files, follow_warp
 from cytonet_pipeline.dataset.discovery import Sections, discover_sections, reject
 from cytonet_pipeline.dataset.files import sidecar_pixel_um
 from cytonet_pipeline.dataset.matrices import Placement, read_placements
 from cytonet_pipeline.dataset.names import sidecar_of
 from cytonet_pipeline.dataset.section_table import read_sections
 from cytonet_pipeline.dataset.series import reflected
-from cytonet_pipeline.dataset.transforms import find_brain_files, follow_warp
 from cytonet_pipeline.errors import DataFault
 
 # Two pixel sizes that differ by a larger share disagree.

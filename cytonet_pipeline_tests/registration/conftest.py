@@ -1,6 +1,5 @@
 """A small reference space with two bumpy hemispheres, gentle random fields, and the real data if available."""
 
-import os
 from pathlib import Path
 
 import nibabel
@@ -13,15 +12,6 @@ from cytonet_pipeline.registration.reference.meshes import Mesh
 from cytonet_pipeline_tests.registration.real_brains import RealBrain, load_brains
 
 LPS = np.array([-1.0, -1.0, 1.0])
-
-
-@pytest.fixture(scope="session")
-def data() -> Path:
-    """Folder of real data."""
-    folder = os.environ.get("CYTONET_TEST_DATA")
-    if not folder:
-        pytest.skip("CYTONET_TEST_DATA is not set: tests on real data are left out")
-    return Path(folder)
 
 
 @pytest.fixture(scope="session")
@@ -38,14 +28,14 @@ def reference(reference_folder) -> ReferenceSpace:
 
 
 @pytest.fixture(scope="session")
-def colin27(data) -> ReferenceSpace:
-    return ReferenceSpace.load(data / "tpl-MNIColin27")
+def colin27(shared_data) -> ReferenceSpace:
+    return ReferenceSpace.load(shared_data / "tpl-MNIColin27")
 
 
 @pytest.fixture(scope="session")
-def real(data) -> dict[str, RealBrain]:
+def real(shared_data) -> dict[str, RealBrain]:
     """The real brains, by name."""
-    return load_brains(data)
+    return load_brains(shared_data)
 
 
 @pytest.fixture

@@ -29,8 +29,8 @@ def with_transform(chain, transform, inverse=None):
     return BrainChain(chain.brain, chain.sections, transform, inverse or transform.inverse())
 
 
-def load_brains(data) -> dict[str, RealBrain]:
-    dataset = Dataset(data / "colin27-brains", DatasetBlock(density_per_mm3=1, held_out="B20"))
+def load_brains(shared_data) -> dict[str, RealBrain]:
+    dataset = Dataset(shared_data / "colin27-brains", DatasetBlock(density_per_mm3=1, held_out="B20"))
     brains = {}
     for name in NAMES:
         brain = dataset.brain(name)

@@ -10,7 +10,7 @@ import pandas as pd
 from PIL import Image
 
 from cytonet_pipeline.dataset import SIZE_TOLERANCE, Brain, Section
-from cytonet_pipeline.dataset.transforms import follow_warp
+from cytonet_pipeline.dataset.brain_files import follow_warp
 from cytonet_pipeline.errors import DataFault
 from cytonet_pipeline.histology.annotations.fit import FIT_PX, require_fit
 from cytonet_pipeline.histology.annotations.plane import PlaneLabels

@@ -200,8 +200,8 @@ def test_parallel_or_empty_columns_are_singular(second):
         SectionPlacement("1", matrix)
 
 
-def test_real_brains_resolve_write_and_read(data, tmp_path):
-    dataset = Dataset(data / "colin27-brains", DatasetBlock(density_per_mm3=1, held_out="B20"))
+def test_real_brains_resolve_write_and_read(shared_data, tmp_path):
+    dataset = Dataset(shared_data / "colin27-brains", DatasetBlock(density_per_mm3=1, held_out="B20"))
     for name in ("B01", "B02", "B20"):
         chain = resolve_chain(dataset.brain(name))
         chain.write(tmp_path / name)

@@ -83,10 +83,10 @@ def test_small_mistakes_are_named_where_both_directions_are_given(real, colin27)
 
 
 @pytest.fixture(scope="module")
-def ants(data, colin27):
+def ants(shared_data, colin27):
     """The two directions of an ANTs registration of an MNI template to Colin-27, and points of its cortex."""
     affine, warp, inverse_warp = (
-        load_transform(data / f"xfm/mni2colin_{name}")
+        load_transform(shared_data / f"xfm/mni2colin_{name}")
         for name in ("0GenericAffine.mat", "1Warp.nii.gz", "1InverseWarp.nii.gz")
     )
     backward = Chain([warp, affine])

@@ -105,9 +105,9 @@ def test_where_no_label_is_the_nearer_pial_surface_decides(reference):
     ]
 
 
-def test_volumes_meet_through_their_affines(data, colin27):
+def test_volumes_meet_through_their_affines(shared_data, colin27):
     """T1w and atlas have different grids: nibabel's own affine, voxel by voxel."""
-    atlas = nibabel.load(data / "tpl-MNIColin27/tpl-MNIColin27_atlas-JulichBrain30_dseg.nii.gz")
+    atlas = nibabel.load(shared_data / "tpl-MNIColin27/tpl-MNIColin27_atlas-JulichBrain30_dseg.nii.gz")
     labels = np.asanyarray(atlas.dataobj)
     voxels = np.argwhere(labels)[:: len(np.argwhere(labels)) // 5_000]
     points = nibabel.affines.apply_affine(atlas.affine, voxels) + np.random.default_rng(0).uniform(

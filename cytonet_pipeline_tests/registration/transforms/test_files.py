@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from cytonet_pipeline.dataset.transforms import EXTENSIONS
+from cytonet_pipeline.dataset.brain_files import EXTENSIONS
 from cytonet_pipeline.errors import TransformError
 from cytonet_pipeline.registration import load_transform
 from cytonet_pipeline.registration.transforms.files import READERS, members
@@ -32,9 +32,9 @@ def write_chain(path, *entries):
     return path
 
 
-def test_an_ants_pair_round_trips_only_in_the_right_order(data, tmp_path, points):
+def test_an_ants_pair_round_trips_only_in_the_right_order(shared_data, tmp_path, points):
     """The commonest mistake with ANTs output. 0.02 mm, against 0.26 mm swapped and 3.5 mm without the inversion."""
-    pair = data / "xfm"
+    pair = shared_data / "xfm"
     affine, warp, inverse = (
         str(pair / f"mni2colin_{name}") for name in ("0GenericAffine.mat", "1Warp.nii.gz", "1InverseWarp.nii.gz")
     )
@@ -57,8 +57,8 @@ def test_an_ants_pair_round_trips_only_in_the_right_order(data, tmp_path, points
     assert error["not inverted"] > 2
 
 
-def test_an_ants_warp_agrees_with_itk(data, points):
-    path = data / "xfm/mni2colin_1Warp.nii.gz"
+def test_an_ants_warp_agrees_with_itk(shared_data, points):
+    path = shared_data / "xfm/mni2colin_1Warp.nii.gz"
     theirs = sitk.DisplacementFieldTransform(sitk.ReadImage(str(path), sitk.sitkVectorFloat64))
 
     expected = np.array([theirs.TransformPoint(p) for p in (points * LPS).tolist()]) * LPS
@@ -110,9 +110,9 @@ def test_a_json_that_is_not_a_chain_is_refused_with_an_example(tmp_path, content
 
 
 @pytest.mark.parametrize("name", ["topup-coeff.nii.gz", "topup-coeff-fixed.nii.gz", "topup-field.nii.gz"])
-def test_fields_of_fsl_are_refused_by_name(data, name):
+def test_fields_of_fsl_are_refused_by_name(shared_data, name):
     with pytest.raises(TransformError, match=f"{name}.*FSL"):
-        load_transform(data / "xfm" / name)
+        load_transform(shared_data / "xfm" / name)
 
 
 def test_images_that_are_not_fields_are_refused_by_name(tmp_path):
@@ -133,9 +133,9 @@ def test_a_field_with_nan_is_refused(tmp_path):
         load_transform(write_field(tmp_path / "f.nii.gz", vectors))
 
 
-def test_a_truncated_file_gives_one_error_and_no_noise(data, tmp_path, capfd):
+def test_a_truncated_file_gives_one_error_and_no_noise(shared_data, tmp_path, capfd):
     """The HDF5 library writes pages to the terminal before it gives up."""
-    whole = (data / "xfm/affine-antsComposite.h5").read_bytes()
+    whole = (shared_data / "xfm/affine-antsComposite.h5").read_bytes()
     (tmp_path / "cut.h5").write_bytes(whole[:5000])
     with pytest.raises(TransformError, match=r"cut.h5: the file is cut off"):
         load_transform(tmp_path / "cut.h5")

@@ -29,9 +29,9 @@ def test_a_strong_field_comes_back_within_ten_micrometres():
     assert np.linalg.norm(back - points, axis=1)[sound].max() < TEN_MICROMETRES
 
 
-def test_real_chains_come_back_within_ten_micrometres(data):
+def test_real_chains_come_back_within_ten_micrometres(shared_data):
     points = np.random.default_rng(0).uniform((-70, -105, -60), (70, 70, 80), (20_000, 3))
-    for path in (data / "colin27-brains/derivatives/registration").glob("sub-*/*to-MNIColin27*.h5"):
+    for path in (shared_data / "colin27-brains/derivatives/registration").glob("sub-*/*to-MNIColin27*.h5"):
         transform = load_transform(path)
         assert np.linalg.norm(transform.inverse()(transform(points)) - points, axis=1).max() < TEN_MICROMETRES
 

@@ -18,8 +18,8 @@ def turned(tmp_path):
     return path
 
 
-def test_a_real_warp_agrees_with_itk_without_any_flip(data):
-    paths = sorted((data / "colin27-brains/derivatives/registration/sub-B02/warps").glob("*.h5"))
+def test_a_real_warp_agrees_with_itk_without_any_flip(shared_data):
+    paths = sorted((shared_data / "colin27-brains/derivatives/registration/sub-B02/warps").glob("*.h5"))
     assert paths
     for path in paths:
         theirs = sitk.ReadTransform(str(path))
@@ -29,8 +29,8 @@ def test_a_real_warp_agrees_with_itk_without_any_flip(data):
         assert np.abs(moved - POINTS).max() > 0.05
 
 
-def test_a_real_warp_comes_back(data):
-    for path in (data / "colin27-brains/derivatives/registration/sub-B02/warps").glob("*.h5"):
+def test_a_real_warp_comes_back(shared_data):
+    for path in (shared_data / "colin27-brains/derivatives/registration/sub-B02/warps").glob("*.h5"):
         warp = load_plane_transform(path)
         assert np.linalg.norm(warp.inverse()(warp(POINTS)) - POINTS, axis=1).max() < 0.01
 

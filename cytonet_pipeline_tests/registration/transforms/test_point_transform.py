@@ -93,9 +93,9 @@ def test_linear_itk_transforms_become_one_matrix(theirs):
     assert np.abs(ours(points) - itk_points(theirs, points)).max() < 1e-9
 
 
-def test_real_chains_agree_with_itk(data):
-    files = sorted((data / "colin27-brains/derivatives/registration").glob("sub-*/*.h5"))
-    files += [data / "xfm" / name for name in ("affine-antsComposite.h5", "mni2colin_0GenericAffine.mat")]
+def test_real_chains_agree_with_itk(shared_data):
+    files = sorted((shared_data / "colin27-brains/derivatives/registration").glob("sub-*/*.h5"))
+    files += [shared_data / "xfm" / name for name in ("affine-antsComposite.h5", "mni2colin_0GenericAffine.mat")]
     assert len(files) >= 5
     points = np.random.default_rng(0).uniform(-180, 180, (20_000, 3))
     for path in files:
