@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 class CytonetError(Exception):
-    """A fault that the reader of the message can mend.
+    """A fault that the reader of the message can fix.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class StoreError(CytonetError):
 
 
 class TrainingError(CytonetError):
-    """A training that cannot start or must not go on."""
+    """A training run that cannot start or must not go on."""
 
 
 class ClusterError(CytonetError):

@@ -12,17 +12,17 @@ T = TypeVar("T")
 
 
 class Task(Protocol):
-    """One line of progress: how far, and what stands beside it."""
+    """One line of progress: how far it is, and a note beside it."""
 
     def advance(self, steps: float = 1) -> None:
-        """Move on by so many steps."""
+        """Move on by this many steps."""
 
     def to(self, done: float, note: str = "") -> None:
         """Stand at `done` steps and show `note` beside it."""
 
 
 class Display(Protocol):
-    """What the command line installs: opens lines of progress."""
+    """Shows lines of progress; the command line installs one."""
 
     @contextmanager
     def task(self, description: str, total: float | None) -> Iterator[Task]:
@@ -42,7 +42,7 @@ class _Silent:
         yield self
 
 
-# One display a process: a terminal has only one bottom line. Set by `shown_on`, never by domain code.
+# One display per process: a terminal has only one bottom line. Set by `shown_on`, never by domain code.
 _display: Display = _Silent()
 
 

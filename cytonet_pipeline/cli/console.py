@@ -27,7 +27,7 @@ class _Line:
         self._bars, self._identity = bars, identity
 
     def advance(self, steps: float = 1) -> None:
-        """Move on by so many steps."""
+        """Move on by this many steps."""
         self._bars.advance(self._identity, steps)
 
     def to(self, done: float, note: str = "") -> None:
@@ -72,29 +72,29 @@ class Terminal:
 
 
 class _Plain:
-    """Progress in a log file: a line whenever the note changes, or a quarter has passed."""
+    """Progress in a log file: a line whenever the note changes, or another quarter is done."""
 
     def __init__(self, description: str, total: float | None) -> None:
         self._description, self._total = description, total
-        self._done, self._said, self._note = 0.0, -1, ""
+        self._done, self._printed_quarter, self._note = 0.0, -1, ""
 
     def advance(self, steps: float = 1) -> None:
-        """Move on by so many steps."""
+        """Move on by this many steps."""
         self.to(self._done + steps, self._note)
 
     def to(self, done: float, note: str = "") -> None:
-        """Stand at `done` steps; say so now and then."""
+        """Stand at `done` steps; print it once per quarter."""
         self._done = done
         quarter = int(4 * done / self._total) if self._total else 0
-        if quarter == self._said and (note == self._note or self._description != "pipeline"):
+        if quarter == self._printed_quarter and (note == self._note or self._description != "pipeline"):
             return
-        self._said, self._note = quarter, note
+        self._printed_quarter, self._note = quarter, note
         of = f"/{self._total:g}" if self._total else ""
         err.print(f"{self._description}: {done:g}{of} {note}".rstrip(), soft_wrap=True)
 
 
 def show(frame: pd.DataFrame, title: str = "") -> None:
-    """Print a data frame as a table; on a terminal too narrow for it, as a paragraph a row."""
+    """Print a data frame as a table; on a terminal too narrow for it, as one paragraph per row."""
     grid = Table(title=title or None, title_justify="left")
     for column in frame.columns:
         numeric = pd.api.types.is_numeric_dtype(frame[column])
@@ -113,7 +113,7 @@ def show(frame: pd.DataFrame, title: str = "") -> None:
 
 
 def _least_width(frame: pd.DataFrame) -> int:
-    """Width of the table if its longest column were wrapped to a third."""
+    """Return the width of the table if its widest column were wrapped to a third (characters)."""
     cells = [[str(name), *(_cell(value) for value in frame[name])] for name in frame.columns]
     widths = sorted(max(map(len, column)) for column in cells)
     return sum(widths[:-1]) + min(widths[-1], max(12, widths[-1] // 3)) + 3 * len(widths) + 1

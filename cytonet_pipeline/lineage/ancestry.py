@@ -14,7 +14,7 @@ from cytonet_pipeline.store import Store, digest_file, read_record, read_table
 
 WEIGHTS = "encoder.safetensors"
 Seen = dict[str, list[str]]
-# What an encoder that continues may not have seen before.
+# Roles of sections that an ancestor must not have been trained on.
 _KEPT_FREE = ("gap", "seen_brains", "unseen_brain")
 _MOST_NAMED = 5
 
@@ -76,7 +76,7 @@ def require_no_leak(encoder: str, ancestor: dict[str, Any], sections: pd.DataFra
 
 
 def ancestors_of(encoder: str, store: Store, version: str | None = None) -> list[dict[str, Any]]:
-    """What an encoder continues from, the nearest first: `encoder`, `version`, `digest`, `path` of each.
+    """Return what an encoder continues from, the nearest first: `encoder`, `version`, `digest`, `path` of each.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def ancestors_of(encoder: str, store: Store, version: str | None = None) -> list
 
 
 def seen_before(record: dict[str, Any], brain: str, sample: str) -> bool:
-    """Whether an ancestor of a training set's encoder was trained on a section."""
+    """Return whether an ancestor of a training set's encoder was trained on a section."""
     given = record.get("init_from") or {}
     return sample in (given.get("sections_seen") or {}).get(brain, [])
 
@@ -120,7 +120,7 @@ def _samples(sections: pd.DataFrame) -> Seen:
 
 
 def _joined(own: Seen, before: dict[str, Any] | None) -> Seen | None:
-    """Own sections and the ancestor's; None if nobody knows what that one saw."""
+    """Join an encoder's own sections with its ancestor's; None if it is unknown what that one saw."""
     if before is None:
         return own
     if before["sections_seen"] is None:

@@ -1,4 +1,4 @@
-"""Which brains of the store may take part in a training, and what the store knows of their sections and patches.
+"""Which brains of the store may take part in training, and what the store knows of their sections and patches.
 
 Dagster's blocking checks act only within one run, so a brain's own verdicts are read here: all three steps must be
 sound, and the index must be made from the scans, transforms and reference that are there now.
@@ -29,10 +29,10 @@ class IndexedBrain:
     Attributes
     ----------
     sections : DataFrame
-        One row a usable section: `brain`, `sample`, `section`, `path`, `digest`, `pixel_um`, `mask_digest`,
+        One row per usable section: `brain`, `sample`, `section`, `path`, `digest`, `pixel_um`, `mask_digest`,
         `annotation_digest`, `transform_digest`, `patches_digest`, `n_patches`, `position_mm`, `reach_mm`.
     patches : DataFrame
-        The columns of the patch index that a training reads.
+        The columns of the patch index that training reads.
     """
 
     name: str
@@ -51,14 +51,14 @@ class IndexedBrain:
 
 
 def brains_in(store: Store) -> list[str]:
-    """Every brain of which the store holds anything, sorted by name."""
+    """Return every brain of which the store holds anything, sorted by name."""
     tables = (store.section_scans, store.colin27_transforms, store.patch_index)
     folders = (path for table in tables for path in table("").parent.glob("brain=*"))
     return sorted({path.name.partition("=")[2] for path in folders})
 
 
 def read_brain(store: Store, brain: str) -> IndexedBrain:
-    """Read what a training needs of a brain.
+    """Read what training needs of a brain.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def read_brain(store: Store, brain: str) -> IndexedBrain:
 
 
 def patches_digests(patches: pd.DataFrame) -> dict[str, str]:
-    """By sample, the digest of its patches' ids and places, whatever the order of the rows."""
+    """Return, by sample, the digest of its patches' ids and places, whatever the order of the rows."""
     ordered = patches.sort_values(["sample", "patch_id"], kind="stable")
     places = ordered[list(REFERENCE_MM)].to_numpy(np.float32)
     ids, samples = ordered["patch_id"].to_numpy(np.uint64), ordered["sample"].to_numpy()
@@ -99,7 +99,7 @@ def patches_digests(patches: pd.DataFrame) -> dict[str, str]:
 
 
 def _reasons_against(store: Store, brain: str) -> Iterator[str]:
-    """Why a brain cannot take part; nothing if it can."""
+    """Yield why a brain cannot take part; nothing if it can."""
     folders = {
         "reference_space": store.reference_space(),
         "section_scans": store.section_scans(brain),

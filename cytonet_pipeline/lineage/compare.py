@@ -1,4 +1,4 @@
-"""What differs between two training sets, in words."""
+"""Describing in words what differs between two training sets."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -27,12 +27,12 @@ _PLAIN = (str, bool, int, float, type(None))
 
 
 def compare(a: TrainingSet, b: TrainingSet) -> list[str]:
-    """Differences from `a` to `b`: brains and sections added, removed or changed, patches, configuration, code.
+    """Describe the differences from `a` to `b`: brains and sections added, removed or changed, patches, settings, code.
 
     Returns
     -------
     list of str
-        One readable line a difference; empty if an encoder would see exactly the same.
+        One readable line per difference; empty if an encoder would see exactly the same.
     """
     lines = list(_sections(a.sections, b.sections))
     lines += _counts(a.record.get("patches_by_role", {}), b.record.get("patches_by_role", {}))
@@ -43,13 +43,13 @@ def compare(a: TrainingSet, b: TrainingSet) -> list[str]:
     lines += [f"setting {key}: {before.get(key)} → {after.get(key)}" for key in keys]
     if a.record.get("code_version") != b.record.get("code_version"):
         lines.append(f"code version: {a.record.get('code_version')} → {b.record.get('code_version')}")
-    if (old := _beginning(a)) != (new := _beginning(b)):
-        lines.append(f"begins with: {old} → {new}")
+    if (old := _initial_weights(a)) != (new := _initial_weights(b)):
+        lines.append(f"initial weights: {old} → {new}")
     return lines
 
 
 def would_change(encoder: str, settings: Settings, store: Store) -> list[str] | None:
-    """How a training now would differ from the current one.
+    """Describe how training now would differ from the current version.
 
     Returns
     -------
@@ -73,21 +73,21 @@ def would_change(encoder: str, settings: Settings, store: Store) -> list[str] | 
 
 def _sections(a: pd.DataFrame, b: pd.DataFrame) -> Iterator[str]:
     before, after = (frame.set_index(["brain", "sample"]).sort_index() for frame in (a, b))
-    yield from _gone("added", after, before)
-    yield from _gone("removed", before, after)
+    yield from _in_one_only("added", after, before)
+    yield from _in_one_only("removed", before, after)
     both = before.index.intersection(after.index)
     old, new = before.loc[both], after.loc[both]
-    told: set[tuple[str, tuple[str, str]]] = set()
+    reported: set[tuple[str, tuple[str, str]]] = set()
     for column, word in _CHANGES.items():
         differs = ~((old[column] == new[column]) | (old[column].isna() & new[column].isna()))
-        changed = [key for key in both[differs.to_numpy()] if (word, key) not in told]
-        told.update((word, key) for key in changed)
+        changed = [key for key in both[differs.to_numpy()] if (word, key) not in reported]
+        reported.update((word, key) for key in changed)
         for brain, keys in _by_brain(changed).items():
             yield from _changed(brain, keys, word, old[column], new[column])
 
 
-def _gone(word: str, here: pd.DataFrame, there: pd.DataFrame) -> Iterator[str]:
-    """Sections that are in one table only; a whole brain in one line."""
+def _in_one_only(word: str, here: pd.DataFrame, there: pd.DataFrame) -> Iterator[str]:
+    """Describe sections that are in one table only; a whole brain in one line."""
     brains = set(there.index.get_level_values("brain"))
     role_of = dict(zip(here.index, here["role"], strict=True))
     for brain, keys in _by_brain(list(here.index.difference(there.index))).items():
@@ -121,16 +121,16 @@ def _counts(before: dict[str, int], after: dict[str, int]) -> list[str]:
     return [f"{role} patches: {before.get(role, 0):,} → {after.get(role, 0):,}" for role in roles]
 
 
-def _beginning(training_set: TrainingSet) -> str:
+def _initial_weights(training_set: TrainingSet) -> str:
     given = training_set.record.get("init_from")
     if given is None:
-        return "random weights"
+        return "random"
     named = f"{given['encoder']}@{given['version']}" if given["encoder"] else given["path"]
     return f"{named} (weights {given['digest']})"
 
 
 def _with_defaults(config: dict[str, Any]) -> dict[str, Any]:
-    """A record from before a key existed means its default."""
+    """Add the defaults of keys that did not exist when the record was written."""
     if "encoder" not in config:
         return config
     defaults = {key: f.default for key, f in EncoderBlock.model_fields.items() if isinstance(f.default, _PLAIN)}

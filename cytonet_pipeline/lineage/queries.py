@@ -1,4 +1,4 @@
-"""Questions to the store alone: what has an encoder seen, and which encoders have seen a section."""
+"""Questions to the store: what an encoder has seen, and which encoders have seen a section."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from cytonet_pipeline.store import Store, read_record, read_table
 
 
 class Use(NamedTuple):
-    """One trained version of an encoder and what a section is to it."""
+    """One trained version of an encoder, and a section's role in it."""
 
     encoder: str
     version: str
@@ -22,7 +22,7 @@ class Use(NamedTuple):
 
 
 def sections_of(encoder: str, store: Store, version: str | None = None) -> pd.DataFrame:
-    """Sections that an encoder knows of, with what each is for.
+    """Return the sections that an encoder knows of, with their roles.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def sections_of(encoder: str, store: Store, version: str | None = None) -> pd.Da
     -------
     DataFrame
         Table `training_sections`. Those that went into the weights have `role` train and `n_training_patches` above
-        0; `validation` sections were watched; the others were kept from it.
+        0; `validation` sections were monitored; the others were kept from it.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def sections_of(encoder: str, store: Store, version: str | None = None) -> pd.Da
 
 
 def encoders_of(brain: str, sample: str, store: Store) -> list[Use]:
-    """Every trained version of every encoder that knows a section, and what the section was to it.
+    """Return every trained version of every encoder that knows a section, and the section's role in it.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def encoders_of(brain: str, sample: str, store: Store) -> list[Use]:
         current = store.current_version(encoder)
         for version in store.encoder_versions(encoder):
             folder = store.encoder(encoder, version)
-            # Written at the end of a training: a folder without it was only prepared.
+            # Written at the end of training: a folder without it was only prepared.
             if not (folder / "encoder.json").exists():
                 continue
             found = read_table(folder / "sections.parquet", "training_sections", columns=["role"], where=this)

@@ -1,7 +1,7 @@
 """Training sets: exactly which sections, transforms and patches an encoder may see, under a version that names them.
 
 The version is a digest of all that decides the weights, so what lineage points to is never overwritten. Which brains
-can take part is read in `brains.py`; differences are told in `compare.py`.
+can take part is read in `brains.py`; differences are described in `compare.py`.
 """
 
 from dataclasses import dataclass, field
@@ -45,7 +45,7 @@ class TrainingSet:
     sections : DataFrame
         Table `training_sections`: all sections of all sound brains, with what each is for.
     record : dict
-        What `training_set.json` says: configuration, digests, counts, who was left out and why.
+        Content of `training_set.json`: configuration, digests, counts, who was left out and why.
     """
 
     encoder: str
@@ -62,7 +62,7 @@ def resolve_training_set(encoder: str, settings: Settings, store: Store) -> tupl
     training_set : TrainingSet
     patches : DataFrame
         Table `training_patches`: those of training sections that the encoder learns from (`samples` of them), and all
-        of validation sections, by which training is watched.
+        of validation sections, by which training is monitored.
 
     Raises
     ------
@@ -223,12 +223,12 @@ def _record(
 
 
 def sections_digest(sections: pd.DataFrame, *, labels: bool) -> str:
-    """Digest of what decides the weights in a table `training_sections`, whatever the order of its rows.
+    """Return the digest of what decides the weights in a table `training_sections`, whatever the order of its rows.
 
     Parameters
     ----------
     labels : bool
-        Whether annotations count: an encoder that never sees them is not out of date when somebody annotates.
+        Whether annotations count: an encoder that never sees them is not stale when somebody annotates.
     """
     columns = [*_IN_VERSION, "annotation_digest"] if labels else _IN_VERSION
     rows = sections.sort_values(["brain", "section", "sample"])[columns].astype(object)

@@ -1,6 +1,6 @@
 """The synthetic reference space: two folded hemispheres with areas, as surfaces and volumes.
 
-Made once a data set, in the place of Colin-27. Nothing here knows of brains or sections.
+Made once per data set, in the place of Colin-27. Nothing here knows of brains or sections.
 """
 
 from dataclasses import dataclass
@@ -46,11 +46,11 @@ class Anatomy:
 
     @cached_property
     def ribbons(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Of each hemisphere points that cover the pial surface, the same on the white one, and their labels."""
+        """Per hemisphere: points that cover the pial surface, the same points on the white one, and their labels."""
         return [_ribbon(half) for half in (self.left, self.right)]
 
     def volumes(self, grid: tuple[tuple[int, int, int], np.ndarray]) -> "Volumes":
-        """Tissue and labels on a grid of 1 mm."""
+        """Return tissue and labels on a grid of 1 mm."""
         return Volumes.fill(self, grid)
 
 
@@ -62,7 +62,7 @@ def build_anatomy(seed: int, *, subdivisions: int = 6) -> Anatomy:
 
 
 def _area_labels(folded: Folded, rng: np.random.Generator) -> np.ndarray:
-    """Index of the left atlas a vertex: strips along the central sulcus, warped Voronoi cells elsewhere."""
+    """Return each vertex's index in the left atlas: strips along the central sulcus, warped Voronoi cells elsewhere."""
     warp = SmoothField.draw(rng, rms=3.0, wavelength_mm=(15, 40), components=3)
     wavy = folded.hull_mm + warp(folded.hull_mm)
     seeds = np.array([*areas.SEEDS.values(), areas.GAP_SEED])

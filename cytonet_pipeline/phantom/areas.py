@@ -52,7 +52,7 @@ SUBCORTICAL_NAME = "Putamen (Basal Ganglia)"
 
 
 def area_table() -> pd.DataFrame:
-    """Rows of the atlas table: index, name, hemisphere, area, color, kind."""
+    """Return the atlas table: index, name, hemisphere, area, color, kind."""
     rows = [(number, name, "area") for number, name in enumerate(AREAS, start=1)]
     rows += [(GAP_INDEX, GAP_NAME, "gap"), (SUBCORTICAL_INDEX, SUBCORTICAL_NAME, "subcortical")]
     return pd.DataFrame(

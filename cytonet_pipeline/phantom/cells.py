@@ -46,7 +46,7 @@ class Profile:
 
 @cache
 def profile_of(area: str) -> Profile:
-    """The laminar pattern of an area: it follows from the name alone, alike in both hemispheres and all brains."""
+    """Return the laminar pattern of an area, by its name alone: the same in both hemispheres and all brains."""
     gyrus = area.partition("(")[2]
     deviation = np.sqrt(KINSHIP) * stream(0, "gyrus", gyrus).normal(size=(3, 6))
     deviation += np.sqrt(1 - KINSHIP) * stream(0, "area", area).normal(size=(3, 6))
@@ -98,7 +98,7 @@ def throw_cells(rng: np.random.Generator, coverage: np.ndarray, radius_um: np.nd
 
 
 def draw_cells(cells: Cells, shape: tuple[int, int], pixel_um: float) -> np.ndarray:
-    """Darkness (H, W) of a plane with cells on it: the share of each pixel that a cell covers."""
+    """Return the darkness (H, W) of a plane with cells on it: the share of each pixel that a cell covers."""
     radii = np.geomspace(RADIUS_UM[0] * 0.8, RADIUS_UM[1] * 1.25, RADIUS_CLASSES)
     nearest = np.abs(np.log(cells.radius_um[:, None] / radii)).argmin(axis=1)
     margin = int(np.ceil(radii[-1] / pixel_um)) + 1
@@ -114,7 +114,7 @@ def draw_cells(cells: Cells, shape: tuple[int, int], pixel_um: float) -> np.ndar
 
 
 def _disc(radius_px: float) -> list[tuple[int, int, np.float32]]:
-    """Pixels around a disc's centre and the share of each that it covers."""
+    """Return the pixels around a disc's centre and the share of each that it covers."""
     reach = int(np.ceil(radius_px))
     fine = (np.arange((2 * reach + 1) * 8) + 0.5) / 8 - reach - 0.5
     inside = (fine[:, None] ** 2 + fine**2 <= radius_px**2).reshape(2 * reach + 1, 8, 2 * reach + 1, 8)

@@ -102,7 +102,7 @@ def write_section(folder: Path, painter: Painter, plan: SectionPlan, painted: Pa
 
 
 def scan_path(folder: Path, brain: str, plan: SectionPlan) -> Path:
-    """Where a section's scan lies."""
+    """Return where a section's scan lies."""
     return folder / f"sub-{brain}" / "micr" / f"sub-{brain}_sample-{plan.sample}_stain-merker_BF.tif"
 
 
@@ -138,7 +138,7 @@ def write_beside_scan(
 
 
 def _write_pyramid(path: Path, scan: np.ndarray, pixel_um: float) -> None:
-    """Tiled BigTIFF, coarser levels as SubIFDs, each the mean of 2 × 2 pixels."""
+    """Write a tiled BigTIFF with coarser levels as SubIFDs, each the mean of 2 × 2 pixels."""
     with tifffile.TiffWriter(path, bigtiff=True) as file:
         level = scan
         for k in range(_LEVELS):

@@ -13,7 +13,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from cytonet_pipeline.phantom.draws import SmoothField, stream
-from cytonet_pipeline.phantom.itk_files import without_times
+from cytonet_pipeline.phantom.itk_files import displacement_field, write_transform
 from cytonet_pipeline.phantom.reference import Reference
 
 BEND_RMS_MM = 2.2
@@ -57,17 +57,17 @@ class Bend:
         return cls(field, first, np.reshape(matrix, (3, 3)) @ scale, rng.uniform(-3, 3, 3))
 
     def __call__(self, points_mm: np.ndarray) -> np.ndarray:
-        """Positions (N, 3) in the reference of points (N, 3) of the brain."""
+        """Return the positions (N, 3) in the reference of points (N, 3) of the brain."""
         return (points_mm + self.displacement(points_mm)) @ self.matrix.T + self.offset_mm
 
     def displacement(self, points_mm: np.ndarray) -> np.ndarray:
-        """The field at points (N, 3), by linear interpolation as ITK does it."""
+        """Return the field at points (N, 3), interpolated linearly as ITK does."""
         at = ((points_mm - self.first_mm) / GRID_MM).T
         parts = [ndimage.map_coordinates(self.field_mm[..., k], at, order=1, mode="constant") for k in range(3)]
         return np.stack(parts, axis=1)
 
     def inverse(self, points_mm: np.ndarray, iterations: int = 25) -> np.ndarray:
-        """Positions (N, 3) in the brain of points (N, 3) of the reference, by fixed-point iteration."""
+        """Return the positions (N, 3) in the brain of points (N, 3) of the reference, by fixed-point iteration."""
         straight = (points_mm - self.offset_mm) @ np.linalg.inv(self.matrix).T
         found = straight
         for _ in range(iterations):
@@ -80,8 +80,8 @@ class Bend:
         flip = np.diag([-1.0, -1.0, 1.0])
         affine.SetMatrix((flip @ self.matrix @ flip).ravel().tolist())
         affine.SetTranslation((flip @ self.offset_mm).tolist())
-        field = _itk_field(self.field_mm, self.first_mm)
-        _write_transform(SimpleITK.CompositeTransform([affine, field]), path)
+        field = displacement_field(self.field_mm, self.first_mm, GRID_MM)
+        write_transform(SimpleITK.CompositeTransform([affine, field]), path)
 
     def write_inverse(self, path: Path, extent_mm: tuple[np.ndarray, np.ndarray]) -> None:
         """Write the inverse as one displacement field over the reference."""
@@ -90,21 +90,11 @@ class Bend:
         where = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), axis=-1) * GRID_MM + first
         points = where.reshape(-1, 3)
         field = (self.inverse(points) - points).reshape(*shape, 3)
-        _write_transform(SimpleITK.CompositeTransform([_itk_field(field, first)]), path)
-
-
-def _itk_field(field_mm: np.ndarray, first_mm: np.ndarray) -> SimpleITK.DisplacementFieldTransform:
-    """ITK speaks LPS: x and y change sign. The direction matrix keeps the grid's own order of axes."""
-    flip = np.array([-1.0, -1.0, 1.0])
-    image = SimpleITK.GetImageFromArray((field_mm * flip).transpose(2, 1, 0, 3), isVector=True)
-    image.SetSpacing([GRID_MM] * 3)
-    image.SetOrigin((first_mm * flip).tolist())
-    image.SetDirection(np.diag(flip).ravel().tolist())
-    return SimpleITK.DisplacementFieldTransform(image)
+        write_transform(SimpleITK.CompositeTransform([displacement_field(field, first, GRID_MM)]), path)
 
 
 def shifted_labels(reference: Reference, seed: int, brain: str) -> np.ndarray:
-    """A brain's own area a white vertex: that of the vertex a few mm away on the inflated surface."""
+    """Return a brain's own area for each white vertex: that of the vertex a few mm away on the inflated surface."""
     label = np.zeros_like(reference.label)
     for side in ("L", "R"):
         here = np.flatnonzero(reference.hemisphere == side)
@@ -115,8 +105,3 @@ def shifted_labels(reference: Reference, seed: int, brain: str) -> np.ndarray:
         label[here] = reference.label[here][cKDTree(places).query(places + wander(places))[1]]
     # No cortex appears or vanishes: only the borders between areas move.
     return np.where((label > 0) & (reference.label > 0), label, reference.label)
-
-
-def _write_transform(transform: SimpleITK.Transform, path: Path) -> None:
-    SimpleITK.WriteTransform(transform, str(path))
-    without_times(path)

@@ -1,7 +1,7 @@
-"""Randomness of the phantom: named streams, and smooth random fields.
+"""Randomness of the phantom: named streams and smooth random fields.
 
-Everything random asks for a stream by name, so that one brain or section does not move when another is added, and the
-same seed gives the same bytes on every run.
+Everything random asks for a stream by name, so that one brain or section does not change when another is added, and the
+same seed gives the same bytes in every run.
 """
 
 import hashlib
@@ -11,19 +11,19 @@ import numpy as np
 
 
 def stream(seed: int, *names: str | int) -> np.random.Generator:
-    """Generator of its own for everything that bears these names."""
+    """Return the generator that belongs to these names."""
     digest = hashlib.sha256("/".join(str(part) for part in (seed, *names)).encode()).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
 
 
 @dataclass(frozen=True)
 class SmoothField:
-    """A sum of plane waves in random directions: smooth, without grid, with zero mean.
+    """A sum of plane waves in random directions: smooth, not on a grid, with zero mean.
 
     Attributes
     ----------
     waves : (K, 3) array
-        Wave vectors, radians a mm.
+        Wave vectors, radians per mm.
     phases : (K,) array
         Phase of each wave, radians.
     weights : (K, C) array
@@ -53,5 +53,5 @@ class SmoothField:
         return cls(directions * 2 * np.pi / lengths_mm, rng.uniform(0, 2 * np.pi, n_waves), weights)
 
     def __call__(self, points_mm: np.ndarray) -> np.ndarray:
-        """Values (N, C) at points (N, 3)."""
+        """Return the values (N, C) at points (N, 3)."""
         return np.cos(points_mm @ self.waves.T + self.phases) @ self.weights

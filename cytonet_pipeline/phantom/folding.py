@@ -1,7 +1,7 @@
 """The folds of a hemisphere: a sphere stretched to the size of a hemisphere, with sulci pressed into it.
 
 Where the sulci run is left to a pattern-forming equation on the surface (Swift and Hohenberg, Phys. Rev. A 15, 319,
-1977): gyri and sulci of one width that meander and branch. The few sulci that everybody has are held in place. Every
+1977): gyri and sulci of one width that meander and branch. The few sulci that all brains have are held in place. Every
 point of the folded surface lies on the line from a point of the hull towards the core, so that the surface cannot cut
 itself. Coordinates: right hemisphere, mm, x lateral, y anterior, z superior, before it is put beside the left one.
 """
@@ -75,7 +75,7 @@ def fold_hemisphere(rng: np.random.Generator, subdivisions: int = 6) -> Folded:
 
 
 def distance_along(line: np.ndarray, points_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distance of hull points from a line over the sphere, mm, positive in front of it; and where along it, 0 to 1."""
+    """Return the distance of hull points from a line over the sphere (mm, positive in front), and the place along it."""
     steps = np.linspace(0, 1, 400)
     corners = np.linspace(0, 1, len(line))
     dense = np.stack([np.interp(steps, corners, line[:, k]) for k in range(3)], axis=1)
@@ -89,7 +89,7 @@ def distance_along(line: np.ndarray, points_mm: np.ndarray) -> tuple[np.ndarray,
 
 
 def _between(sphere: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Points between core (share 0) and hull (1), mm."""
+    """Return points between core (share 0) and hull (1), mm."""
     x, y, z = (sphere * HALF_AXES_MM * (_CORE + (1 - _CORE) * share[:, None])).T
     # A flat medial wall; a lower temporal lobe between the raised undersides of frontal and occipital lobe.
     x = np.where(x < 0, 32.8 * np.tanh(x / 22.0), x)
@@ -99,7 +99,7 @@ def _between(sphere: np.ndarray, share: np.ndarray) -> np.ndarray:
 
 
 def _fold_pattern(rng: np.random.Generator, sphere: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Swift-Hohenberg pattern, about -1 in sulci to 1 on gyri, by semi-implicit steps."""
+    """Return a Swift-Hohenberg pattern, about -1 in sulci to 1 on gyri, by semi-implicit steps."""
     hull = _between(sphere, np.ones(len(sphere)))
     laplacian = cotangent_laplacian(hull, faces) * (FOLD_WAVELENGTH_MM / (2 * np.pi)) ** 2
     identity = sparse.identity(len(sphere), format="csr")
@@ -125,7 +125,7 @@ def _held_sulci(hull: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sulcal_depth(hull: np.ndarray, pattern: np.ndarray) -> np.ndarray:
-    """Depth below the hull, mm: round crowns, steep banks, narrow fundi."""
+    """Return the depth below the hull, mm: round crowns, steep banks, narrow fundi."""
     from_crown = np.arccos(np.clip(pattern, -1, 1)) / np.pi
     profile = PchipInterpolator(*_CROSS_SECTION.T)(from_crown)
     along_fissure, _ = distance_along(SYLVIAN_FISSURE, hull)

@@ -1,15 +1,39 @@
-"""Taking the time of writing out of an HDF5 file, so that the same content has the same bytes.
+"""Writing transforms as ITK's HDF5 files, such that the same content has the same bytes.
 
-ITK's writer stamps every object with the current time and offers no way to leave it. The stamps stand in version 2
-object headers (HDF5 File Format Specification 3.0, IV.A.1.b), each of which closes with a checksum of itself.
+ITK's writer stamps every object with the current time and has no option to leave it out. The stamps stand in version 2
+object headers (HDF5 File Format Specification 3.0, IV.A.1.b), each of which ends with a checksum of itself.
 """
 
 import struct
 from pathlib import Path
 
+import numpy as np
+import SimpleITK
+
 _SIGNATURE = b"OHDR"
 _TIMES_STORED, _PHASES_STORED = 0x20, 0x10
 _MASK = 0xFFFFFFFF
+
+
+def displacement_field(
+    field_mm: np.ndarray, first_mm: np.ndarray, step_mm: float
+) -> SimpleITK.DisplacementFieldTransform:
+    """Return a displacement field (X, Y, Z, 3) in RAS mm, whose first point lies at `first_mm`, as a transform of ITK.
+
+    ITK uses LPS: x and y change sign. The direction matrix keeps the grid's own order of axes.
+    """
+    flip = np.array([-1.0, -1.0, 1.0])
+    image = SimpleITK.GetImageFromArray((field_mm * flip).transpose(2, 1, 0, 3), isVector=True)
+    image.SetSpacing([step_mm] * 3)
+    image.SetOrigin((first_mm * flip).tolist())
+    image.SetDirection(np.diag(flip).ravel().tolist())
+    return SimpleITK.DisplacementFieldTransform(image)
+
+
+def write_transform(transform: SimpleITK.Transform, path: Path) -> None:
+    """Write a transform so that the same transform gives the same bytes."""
+    SimpleITK.WriteTransform(transform, str(path))
+    without_times(path)
 
 
 def without_times(path: Path) -> None:

@@ -7,7 +7,7 @@ from scipy import sparse
 
 
 def icosphere(subdivisions: int) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-    """Unit sphere from an icosahedron whose triangles are split in four so many times.
+    """Return the unit sphere from an icosahedron whose triangles are split in four `subdivisions` times.
 
     Returns
     -------
@@ -40,7 +40,7 @@ def icosphere(subdivisions: int) -> tuple[np.ndarray, np.ndarray, list[np.ndarra
 
 
 def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Unit normals (V, 3): the mean of the adjoining triangles', weighted by their area, pointing outwards."""
+    """Return unit normals (V, 3): the mean of the adjoining triangles', weighted by their area, pointing outwards."""
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     across = np.cross(b - a, c - a)
     if np.einsum("ij,ij->", a, across) < 0:  # six times the enclosed volume
@@ -50,7 +50,7 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 def neighbour_mean(faces: np.ndarray, n_vertices: int) -> sparse.csr_matrix:
-    """Matrix (V, V) that replaces a vertex's value by the mean of its neighbours'."""
+    """Return the matrix (V, V) that replaces a vertex's value by the mean of its neighbours'."""
     pairs = faces[:, [0, 1, 1, 2, 2, 0, 1, 0, 2, 1, 0, 2]].reshape(-1, 2)
     adjacency = sparse.csr_matrix((np.ones(len(pairs)), pairs.T), shape=(n_vertices, n_vertices))
     adjacency.data[:] = 1
@@ -58,7 +58,7 @@ def neighbour_mean(faces: np.ndarray, n_vertices: int) -> sparse.csr_matrix:
 
 
 def cotangent_laplacian(vertices: np.ndarray, faces: np.ndarray) -> sparse.csr_matrix:
-    """Laplace-Beltrami operator (V, V) in 1/mm², positive semi-definite (cotangent weights, barycentric masses)."""
+    """Return the Laplace-Beltrami operator (V, V) in 1/mm², positive semi-definite: cotangents, barycentric masses."""
     n = len(vertices)
     corners = [vertices[faces[:, k]] for k in range(3)]
     rows, columns, weights = [], [], []
@@ -78,7 +78,7 @@ def cotangent_laplacian(vertices: np.ndarray, faces: np.ndarray) -> sparse.csr_m
 
 @dataclass(frozen=True)
 class SurfaceSamples:
-    """Points spread over a surface: where, which way is out, and which vertex is theirs."""
+    """Points spread over a surface, with outward normals and the vertex that each belongs to."""
 
     points_mm: np.ndarray
     normals: np.ndarray

@@ -31,7 +31,7 @@ _PLANE_MM = 1.5
 
 @dataclass(frozen=True)
 class Reference:
-    """What the painter asks of a reference space. Both hemispheres' vertices stand one after the other."""
+    """A reference space as the painter reads it: the vertices of both hemispheres one after the other."""
 
     pial: SurfaceSamples
     white: SurfaceSamples
@@ -73,22 +73,22 @@ class Reference:
         )
 
     def extent_mm(self) -> tuple[np.ndarray, np.ndarray]:
-        """Lowest and highest corner of the pial surfaces."""
+        """Return the lowest and highest corner of the pial surfaces."""
         return self.pial.points_mm.min(axis=0), self.pial.points_mm.max(axis=0)
 
     def pial_distance_mm(self, points_mm: np.ndarray) -> np.ndarray:
-        """Signed distance from the pial surface, positive outside."""
+        """Return the signed distance from the pial surface, positive outside."""
         return _signed_distance(self.pial, self.pial_tree, points_mm)[0]
 
     def distances_mm(self, points_mm: np.ndarray, rough_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Signed distances from the pial and the white surface, positive outside; and the nearest white vertex.
+        """Return signed distances from the pial and the white surface, positive outside, and the nearest white vertex.
 
         Parameters
         ----------
         points_mm : (N, 3) array
         rough_mm : (N,) array
             About how far each point is from the pial surface. Where this is far, it is returned as it is, the white
-            surface's distance is told by its sign alone, and the vertex is 0.
+            distance from the white surface has only a meaningful sign, and the vertex is 0.
         """
         pial, white = rough_mm.copy(), np.copysign(_DEEPEST_MM, rough_mm)
         vertex = np.zeros(len(points_mm), np.int64)
@@ -99,15 +99,15 @@ class Reference:
         return pial, white, vertex
 
     def atlas_at(self, points_mm: np.ndarray) -> np.ndarray:
-        """Atlas index of the voxel that each point lies in; 0 outside the volume."""
+        """Return the atlas index of the voxel that each point lies in; 0 outside the volume."""
         return _voxels_at(self.atlas, self.atlas_affine, points_mm)
 
     def indices(self, kind: str) -> np.ndarray:
-        """Atlas indices of a kind: `area`, `gap` or `subcortical`."""
+        """Return the atlas indices of a kind: `area`, `gap` or `subcortical`."""
         return self.table.loc[self.table["kind"] == kind, "index"].to_numpy()
 
     def areas_of_labels(self) -> np.ndarray:
-        """Annotation index of each atlas index; 0 for what is not an area."""
+        """Return the annotation index of each atlas index; 0 for what is not an area."""
         area_of = np.zeros(int(self.table["index"].max()) + 1, np.int32)
         areas: pd.DataFrame = self.table[self.table["kind"] == "area"]
         area_of[areas["index"]] = areas["area"]
@@ -169,7 +169,7 @@ def _one(folder: Path, pattern: str) -> Path:
 
 
 def _vertex_labels(white: _Surfaces, atlas: np.ndarray, affine: np.ndarray, table: pd.DataFrame) -> np.ndarray:
-    """Cortical atlas index of each white vertex, looked up at some depths of the cortex; 0 where there is none."""
+    """Return the cortical atlas index of each white vertex, looked up at several depths; 0 where there is none."""
     cortical = table.loc[table["kind"] != "subcortical", "index"].to_numpy()
     normals = vertex_normals(white.points, white.faces)
     label = np.zeros(len(white.points), np.int32)

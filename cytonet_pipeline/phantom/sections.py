@@ -62,7 +62,7 @@ class Stain:
 
 @dataclass(frozen=True)
 class SectionPlan:
-    """One section: its name, and the matrix (3, 4) from scan mm to brain mm."""
+    """One section: its name and the matrix (3, 4) from scan mm to brain mm."""
 
     sample: str
     matrix: np.ndarray
@@ -87,7 +87,7 @@ def scan_matrix(
     shrinkage: float,
     tilt: np.ndarray,
 ) -> np.ndarray:
-    """Matrix (3, 4) from scan mm to brain mm of a coronal section.
+    """Return the matrix (3, 4) from scan mm to brain mm of a coronal section.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def scan_matrix(
     shift_mm : (2,) array
         From the middle of the brain, along x and z.
     shrinkage : float
-        Brain mm a scan mm.
+        Brain mm per scan mm.
     """
     # Scan x runs to the brain's right and y downwards.
     right = np.array([np.cos(turn), np.tan(tilt[0]), np.sin(turn)]) * shrinkage
@@ -121,7 +121,7 @@ class Painter:
     reference : Reference
         Where depth and areas come from.
     brain : str
-        Its name decides everything that is random about it, together with `seed`.
+        Its name and `seed` decide everything random about it.
     pixel_um : float
         Pixel size of the scans; cells keep their size in µm.
     """
@@ -147,7 +147,7 @@ class Painter:
         return height, width
 
     def plan(self, sections: int) -> list[SectionPlan]:
-        """Equally spaced coronal planes, front to back, numbered by their distance in sections of 20 µm."""
+        """Return equally spaced coronal planes, front to back, numbered by their distance in sections of 20 µm."""
         rng = stream(self.seed, self.brain, "plan")
         low, high = self.extent_mm
         spacing = (high[1] - low[1] - 16) / sections
@@ -194,7 +194,7 @@ class Painter:
         return _Cut(pial.reshape(shape), white.reshape(shape), number, deep.reshape(shape))
 
     def _rough(self, points: np.ndarray) -> np.ndarray:
-        """Distance from the pial surface, exact at every sixth point of the plane: most lie far from the cortex."""
+        """Return distances from the pial surface, exact at every sixth point: most lie far from the cortex."""
         part = points[::6, ::6]
         exact = self.reference.pial_distance_mm(part.reshape(-1, 3)).reshape(part.shape[:2])
         rows, columns = (np.arange(n) / 6 for n in points.shape[:2])
@@ -206,7 +206,7 @@ class Painter:
         return height, width
 
     def _cell_fields(self, grid: "_Cut", rows: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Tissue or not, coverage and cell radius (µm) at the pixels of some rows."""
+        """Return tissue or not, coverage and cell radius (µm) at the pixels of some rows."""
         outside_pial, outside_white = (self._enlarge(part, self.pixel_um, rows) for part in (grid.pial, grid.white))
         number = self._repeat(grid.number, self.pixel_um, rows)
         tissue = outside_pial < 0
@@ -223,7 +223,7 @@ class Painter:
         return tissue, coverage, radius
 
     def _centres(self, pixel_um: float) -> tuple[np.ndarray, np.ndarray]:
-        """Places of pixel centres on the coarse grid, down and across."""
+        """Return the places of pixel centres on the coarse grid, down and across."""
         share = np.float32(pixel_um / COARSE_UM)
         height, width = (
             (np.arange(round(n * self.pixel_um / pixel_um), dtype=np.float32) + np.float32(0.5)) * share
@@ -232,7 +232,7 @@ class Painter:
         return height, width
 
     def _enlarge(self, coarse: np.ndarray, pixel_um: float, rows: slice = _ALL) -> np.ndarray:
-        """Linear interpolation at the centres of pixels, one axis after the other; float32."""
+        """Interpolate linearly at the centres of pixels, one axis after the other; float32."""
         down, across = self._centres(pixel_um)
         part = coarse.astype(np.float32)
         for axis, at in ((0, down[rows]), (1, across)):
@@ -243,7 +243,7 @@ class Painter:
         return part
 
     def _repeat(self, coarse: np.ndarray, pixel_um: float, rows: slice = _ALL) -> np.ndarray:
-        """The nearest coarse value at the centres of pixels."""
+        """Return the nearest coarse value at the centres of pixels."""
         down, across = (np.round(at).astype(int) for at in self._centres(pixel_um))
         return coarse[np.ix_(down[rows], across)]
 
@@ -258,7 +258,7 @@ class Painter:
         return stacked, row_of
 
     def _develop(self, rng: np.random.Generator, dark: np.ndarray, tissue: np.ndarray) -> np.ndarray:
-        """From darkness to grey values: staining curve, optics, uneven illumination, noise."""
+        """Turn darkness into grey values: staining curve, optics, uneven illumination, noise."""
         stain = self.stain
         grey = np.empty(self.shape_px, np.float32)
         for rows in self._strips():

@@ -16,7 +16,7 @@ from cytonet_pipeline.phantom.reference import SPACE, Reference, write_reference
 from cytonet_pipeline.phantom.sections import Painter, SectionPlan
 from cytonet_pipeline.store import atomic_folder, write_json
 
-# Goes up with every change that gives other bytes for the same parameters.
+# Incremented by every change that gives other bytes for the same parameters.
 VERSION = 1
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "demo": {"brains": ("B01", "B02", "B03", "B20"), "sections": 12, "pixel_um": 64.0},
@@ -38,17 +38,17 @@ def write_phantom(
 ) -> None:
     """Write synthetic brains in the input format: `folder`/brains and `folder`/tpl-MNIColin27.
 
-    The same arguments give the same bytes. A folder that already holds this very phantom is left alone. Everything is
+    The same arguments give the same bytes. A folder that already holds this phantom is left alone. Everything is
     written beside `folder` and renamed at the end.
 
     Parameters
     ----------
     folder : Path
-        Made if need be; empty, or a phantom of the same parameters.
+        Created if needed; empty, or a phantom of the same parameters.
     brains : sequence of str, optional
         Names without `sub-`. The last one also gets the inverse of its transform. Default: four, or the poster's nine.
     sections : int, optional
-        Sections a brain; default: 12. At the poster's scale sections of all brains together; default: 4128.
+        Sections per brain; default: 12. At the poster's scale sections of all brains together; default: 4128.
     seed : int
         Another seed gives another reference space and other brains; the areas' textures stay.
     reference : Path, optional
@@ -106,13 +106,13 @@ def _check(parameters: dict) -> None:
     pixels_um, least = ((poster.PIXEL_UM,), len(brains)) if poster_scale else (_PIXELS_UM, 1)
     if parameters["sections"] < least or parameters["pixel_um"] not in pixels_um:
         raise ConfigurationError(
-            f"{parameters['sections']} sections at {parameters['pixel_um']:g} µm a pixel cannot be painted.",
-            to_fix=f"ask for at least one section a brain, at {', '.join(f'{um:g}' for um in pixels_um)} µm",
+            f"{parameters['sections']} sections at {parameters['pixel_um']:g} µm per pixel cannot be painted.",
+            to_fix=f"ask for at least one section per brain, at {', '.join(f'{um:g}' for um in pixels_um)} µm",
         )
 
 
 def _is_there(folder: Path, parameters: dict) -> bool:
-    """Whether the folder holds this phantom already; refuses one that holds anything else."""
+    """Return whether the folder holds this phantom already; refuse one that holds anything else."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     stamp = folder / _STAMP
@@ -149,7 +149,7 @@ def _write_brains(folder: Path, space: Reference, parameters: dict) -> None:
         painter, plan = section
         dataset.write_section(folder, painter, plan, painter.paint(plan))
 
-    # Threads suffice: nearly all time is spent in NumPy, SciPy and the compressor, which let go of the interpreter.
+    # Threads suffice: nearly all time is spent in NumPy, SciPy and the compressor, which release the GIL.
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         for _ in progress.track(pool.map(write, sections), "Sections", total=len(sections)):
             pass

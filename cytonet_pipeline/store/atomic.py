@@ -1,7 +1,7 @@
-"""Writing so that a killed run leaves nothing that a later step would read.
+"""Atomic writes: a killed run leaves nothing that a later step would read.
 
-A file or folder is written under a temporary name beside its place and renamed when it is whole. Temporary names start
-with a dot: pyarrow and every glob in this package pass over them.
+A file or folder is written under a temporary name beside its place and renamed when it is complete. Temporary names
+start with a dot: pyarrow and every glob in this package skip them.
 """
 
 import errno
@@ -20,10 +20,10 @@ TEMPORARY_PREFIX = ".writing-"
 
 
 def beside(folder: Path, name: str) -> Path:
-    """Where a record or picture lies beside the table in `folder`.
+    """Return where a record or picture lies beside the table in `folder`.
 
-    In the partitions of a Parquet table (`brain=B20/`) its name gets an underscore in front: whoever reads the table as
-    a data set (pyarrow, pandas, DuckDB, Spark) passes over such files, and would stumble over others.
+    In the partitions of a Parquet table (`brain=B20/`) its name gets an underscore in front: programs that read the
+    table as a data set (pyarrow, pandas, DuckDB, Spark) skip such files, and would fail on others.
     """
     return folder / (f"_{name}" if folder.name.startswith(("brain=", f"{TEMPORARY_PREFIX}brain=")) else name)
 
@@ -43,7 +43,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         _flush_to_disk(temporary)
         temporary.replace(path)
     except OSError as error:
-        raise _explained(error, path) from error
+        raise _with_remedy(error, path) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -65,13 +65,13 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         shutil.rmtree(replaced, ignore_errors=True)
     except OSError as error:
-        raise _explained(error, path) from error
+        raise _with_remedy(error, path) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in one piece."""
+    """Write a text file atomically."""
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -85,7 +85,7 @@ def _temporary_beside(path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _explained(error, path) from error
+        raise _with_remedy(error, path) from error
     return path.parent / f"{TEMPORARY_PREFIX}{path.name}-{uuid.uuid4().hex[:8]}"
 
 
@@ -98,7 +98,7 @@ def _flush_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def _explained(error: OSError, path: Path) -> Exception:
+def _with_remedy(error: OSError, path: Path) -> Exception:
     reasons = {
         errno.ENOSPC: ("the disk is full", "free some space there, then run again: what was finished is kept"),
         errno.EDQUOT: ("your quota is full", "free some space there, then run again: what was finished is kept"),

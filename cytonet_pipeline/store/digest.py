@@ -17,17 +17,17 @@ _CHUNK_BYTES = 1 << 20
 
 
 def digest_of(value: Any) -> str:
-    """Digest of anything that JSON can hold; paths count as their text, NumPy scalars as numbers."""
+    """Return the digest of anything that JSON can hold; paths count as their text, NumPy scalars as numbers."""
     return digest_bytes(canonical_json(value).encode())
 
 
 def canonical_json(value: Any) -> str:
-    """The one JSON text of a value: sorted keys, no spaces, no NaN."""
+    """Return the one JSON text of a value: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_plain)
 
 
 def digest_bytes(*parts: bytes | memoryview) -> str:
-    """Digest of the concatenation of byte strings."""
+    """Return the digest of the concatenation of byte strings."""
     sha = hashlib.sha256()
     for part in parts:
         sha.update(part)
@@ -35,7 +35,7 @@ def digest_bytes(*parts: bytes | memoryview) -> str:
 
 
 def digest_array(array: "np.ndarray") -> str:
-    """Digest of an array's type, shape and content."""
+    """Return the digest of an array's type, shape and content."""
     import numpy as np
 
     contiguous = np.ascontiguousarray(array)
@@ -44,7 +44,7 @@ def digest_array(array: "np.ndarray") -> str:
 
 
 def digest_file(path: Path) -> str:
-    """Digest of a file's bytes. For scans use the sampled digest of `histology`: they have tens of gigabytes."""
+    """Return the digest of a file's bytes. Scans have tens of gigabytes: use the sampled digest of `histology`."""
     sha = hashlib.sha256()
     with path.open("rb") as stream:
         while chunk := stream.read(_CHUNK_BYTES):
@@ -55,7 +55,7 @@ def digest_file(path: Path) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
-    if hasattr(value, "tolist"):  # NumPy scalars and arrays, without importing NumPy for those who have none
+    if hasattr(value, "tolist"):  # NumPy scalars and arrays, without importing NumPy where it is not needed
         return value.tolist()
     if isinstance(value, (set, frozenset)):
         return sorted(value)

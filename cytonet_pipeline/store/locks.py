@@ -16,7 +16,7 @@ from cytonet_pipeline.errors import StoreError
 from cytonet_pipeline.store.processes import birth_of, is_alive
 
 HEARTBEAT_S = 10.0
-# A holder that has not beaten for so long is dead, or its file system is: nobody waits for it any longer.
+# A holder without a heartbeat for this long is dead, or its file system is: nobody waits for it any longer.
 STALE_S = 120.0
 
 
@@ -27,7 +27,7 @@ def lock(path: Path, purpose: str, *, wait_s: float = 0.0) -> Iterator[None]:
     Parameters
     ----------
     purpose : str
-        What it is held for, shown to whoever finds it taken.
+        What it is held for, shown to a process that finds it taken.
     wait_s : float
         How long to wait for another holder.
 
@@ -76,7 +76,7 @@ def _beat(path: Path, stopped: threading.Event) -> None:
         except FileNotFoundError:
             return
         except OSError:
-            # A file system that is away for a moment: whoever stops beating now would lose the lock later.
+            # The file system is away for a moment: without further heartbeats the lock would be lost later.
             continue
 
 
@@ -102,10 +102,10 @@ def _abandoned(path: Path) -> bool:
 
 
 def _break(path: Path) -> bool:
-    """Remove an abandoned lock; true if it is gone.
+    """Remove an abandoned lock; return whether it is gone.
 
-    Of two that find the same lock abandoned one goes first, and the other must not remove what the first has taken by
-    then: they take turns by a lock on the breaking, and look again.
+    Of two processes that find the same lock abandoned one goes first, and the other must not remove the lock that the
+    first holds by then: a second lock file makes them take turns, and each looks again in its turn.
     """
     turn = path.with_name(f"{path.name}.breaking")
     try:

@@ -22,58 +22,58 @@ class Store:
 
     # -- reference and brains ---------------------------------------------------------------------------------------
     def reference_space(self) -> Path:
-        """Folder of the checked reference space: its record and picture."""
+        """Return the folder of the checked reference space: its record and picture."""
         return self.root / "reference_space"
 
     def section_scans(self, brain: str) -> Path:
-        """Folder with a brain's `sections.parquet` and contact sheet."""
+        """Return the folder with a brain's `sections.parquet` and contact sheet."""
         return self.root / "section_scans" / f"brain={brain}"
 
     def colin27_transforms(self, brain: str) -> Path:
-        """Folder with a brain's `chain.json`, `quality.json` and picture."""
+        """Return the folder with a brain's `chain.json`, `quality.json` and picture."""
         return self.root / "colin27_transforms" / f"brain={brain}"
 
     def patch_index(self, brain: str) -> Path:
-        """Folder with a brain's `part-*.parquet`."""
+        """Return the folder with a brain's `part-*.parquet`."""
         return self.root / "patch_index" / f"brain={brain}"
 
     def indexed_brains(self) -> list[str]:
-        """Names of all brains that have a patch index, sorted; a brain that failed leaves a folder without parts."""
+        """Return the brains with a patch index, sorted; of a brain that failed there is a folder without parts."""
         parts = (self.root / "patch_index").glob("brain=*/part-*.parquet")
         return sorted({part.parent.name.partition("=")[2] for part in parts})
 
     # -- encoders ---------------------------------------------------------------------------------------------------
     def training_set(self, version: str) -> Path:
-        """Folder with `training_set.json` and `sections.parquet`."""
+        """Return the folder with `training_set.json` and `sections.parquet`."""
         return self.root / "training_sets" / version
 
     def training_sets(self) -> list[str]:
-        """All versions with a training set, sorted."""
+        """Return all versions with a training set, sorted."""
         return _folder_names(self.root / "training_sets")
 
     def encoder(self, encoder: str, version: str) -> Path:
-        """Folder of one trained version of an encoder."""
+        """Return the folder of one trained version of an encoder."""
         return self.root / "encoders" / encoder / version
 
     def encoder_versions(self, encoder: str) -> list[str]:
-        """All versions of an encoder in the store, sorted by name."""
+        """Return all versions of an encoder in the store, sorted by name."""
         return _folder_names(self.root / "encoders" / encoder)
 
     def encoders(self) -> list[str]:
-        """All encoders in the store, sorted."""
+        """Return all encoders in the store, sorted."""
         return _folder_names(self.root / "encoders")
 
     def wanted_version(self, encoder: str) -> str | None:
-        """Version that the last `training_set` of this encoder decided on; None before the first."""
+        """Return the version that the last `training_set` of this encoder decided on; None before the first."""
         path = self.root / "training_sets" / f"{encoder}.json"
         return str(read_record(path)["version"]) if path.exists() else None
 
     def point_wanted(self, encoder: str, version: str) -> None:
-        """Say which training set an encoder is to be trained on."""
+        """Record which training set an encoder is to be trained on."""
         write_record(self.root / "training_sets" / f"{encoder}.json", {"encoder": encoder, "version": version})
 
     def current_version(self, encoder: str) -> str | None:
-        """Version of the encoder that evaluation and users take; None before the first training."""
+        """Return the version of the encoder that evaluation and users take; None before the first training."""
         path = self.root / "encoders" / encoder / "current.json"
         return str(read_record(path)["version"]) if path.exists() else None
 
@@ -82,7 +82,7 @@ class Store:
         write_record(self.root / "encoders" / encoder / "current.json", {"encoder": encoder, "version": version})
 
     def current_encoder(self, encoder: str) -> Path:
-        """Folder of the current version.
+        """Return the folder of the current version.
 
         Raises
         ------
@@ -100,25 +100,25 @@ class Store:
 
     # -- evaluation -------------------------------------------------------------------------------------------------
     def patch_embeddings(self, encoder: str, version: str, brain: str | None = None) -> Path:
-        """Folder of an encoder's features; of one brain if named."""
+        """Return the folder of an encoder's features; of one brain if named."""
         folder = self.root / "patch_embeddings" / encoder / version
         return folder if brain is None else folder / f"brain={brain}"
 
     def linear_probes(self, encoder: str, version: str, protocol: str | None = None) -> Path:
-        """Folder of an encoder's probes; of one protocol if named."""
+        """Return the folder of an encoder's probes; of one protocol if named."""
         folder = self.root / "linear_probes" / encoder / version
         return folder if protocol is None else folder / protocol
 
     def umap(self, encoder: str, version: str) -> Path:
-        """Folder with coordinates, plots and the surface map."""
+        """Return the folder with coordinates, plots and the surface map."""
         return self.root / "umap" / encoder / version
 
     def area_maps(self, encoder: str, version: str) -> Path:
-        """Folder with predicted label volumes and overlays."""
+        """Return the folder with predicted label volumes and overlays."""
         return self.root / "area_maps" / encoder / version
 
     def metrics(self) -> Path:
-        """Folder of the table of results."""
+        """Return the folder of the table of results."""
         return self.root / "metrics"
 
 
@@ -162,7 +162,7 @@ def write_stamp(folder: Path, inputs: dict[str, object]) -> None:
 
 
 def read_stamp(folder: Path) -> dict[str, Any] | None:
-    """What the result in a folder was made from; None if it is missing or incomplete."""
+    """Return what the result in a folder was made from; None if it is missing or incomplete."""
     try:
         stamp = json.loads(beside(folder, "inputs.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -171,7 +171,7 @@ def read_stamp(folder: Path) -> dict[str, Any] | None:
 
 
 def is_current(folder: Path, inputs: dict[str, object]) -> bool:
-    """Whether the result in `folder` is complete and was made from exactly these inputs."""
+    """Return whether the result in `folder` is complete and was made from exactly these inputs."""
     return read_stamp(folder) == json.loads(json.dumps(inputs, default=str))
 
 

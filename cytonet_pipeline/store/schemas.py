@@ -1,7 +1,7 @@
 """The registry of tables: every column that the store holds, its type, unit and meaning.
 
-One pandera schema a table generates the checks, the Parquet schema and the column metadata that Dagster shows. A column
-is added here first; `VERSIONS` goes up when a reader of the previous form would misread the new one.
+One pandera schema per table generates the checks, the Parquet schema and the column metadata that Dagster shows. A
+column is added here first; its table's `version` goes up when a reader of the previous schema misreads the new one.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from cytonet_pipeline.errors import StoreError
 from cytonet_pipeline.scores import SCORES
 
 if TYPE_CHECKING:
-    # Imported where they are used: Dagster's definitions read this registry, and load without pandas.
+    # Imported where they are used: Dagster's definitions read this registry and load without pandas.
     import pandas as pd
     import pandera.pandas as pa
     import pyarrow
@@ -43,7 +43,7 @@ class Column:
     high: float | None = None
 
     def checks(self) -> "list[pa.Check]":
-        """The pandera checks on the values."""
+        """Return the pandera checks on the values."""
         import pandera.pandas as pa
 
         checks = []
@@ -58,7 +58,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table's columns, and the version of its form."""
+    """A table's columns, and the version of its schema."""
 
     name: str
     version: int
@@ -66,11 +66,11 @@ class Table:
     rebuilt_by: str
 
     def pandera(self) -> "pa.DataFrameSchema":
-        """Schema that coerces the types, refuses other columns and puts them in order."""
+        """Return a schema that coerces the types, refuses other columns and puts them in order."""
         return _pandera(self.name)
 
     def arrow(self) -> "pyarrow.Schema":
-        """Arrow schema; each field's metadata carries its meaning."""
+        """Return the Arrow schema; each field's metadata carries its meaning."""
         import pyarrow
 
         fields = [
@@ -98,7 +98,7 @@ class Table:
             raise StoreError(f"table {self.name!r} does not keep its contract: {cases}") from error
 
     def empty(self) -> "pd.DataFrame":
-        """The table without rows."""
+        """Return the table without rows."""
         import pandas as pd
 
         return pd.DataFrame({c.name: pd.Series(dtype=_PANDAS_TYPES[c.type]) for c in self.columns})
@@ -119,7 +119,7 @@ def _pandera(name: str) -> "pa.DataFrameSchema":
 
 
 def table(name: str) -> Table:
-    """The table of that name."""
+    """Return the table of that name."""
     return TABLES[name]
 
 
@@ -155,7 +155,7 @@ _SECTION_SCANS = Table(
         Column("height_px", "int32", "height at full resolution (px)", low=0),
         Column("pixel_um", "float64", "edge of a full-resolution pixel (µm)", nullable=True, low=0),
         Column("levels", "int32", "levels of the pyramid, the full resolution included", low=0),
-        Column("bits", "int32", "bits a sample as stored", low=0),
+        Column("bits", "int32", "bits per sample as stored", low=0),
         Column("compression", "string", "compression of the full resolution", nullable=True),
         Column("tissue_fraction", "float32", "share of the field of view that is tissue", nullable=True, low=0, high=1),
         Column("focus", "float32", "variance of the Laplacian over the variance, in tissue", nullable=True, low=0),
@@ -168,7 +168,13 @@ _SECTION_SCANS = Table(
         Column("tears", "float32", "bare straight lines, as a share of the tissue", nullable=True, low=0),
         Column("wide_tears", "float32", "wider bare lines, as a share of the tissue", nullable=True, low=0),
         Column("picture_hash", "string", "difference hash of the tissue (512 bits)", nullable=True),
-        Column("gap_mm", "float32", "from the usable section before it in the series (brain mm)", nullable=True, low=0),
+        Column(
+            "gap_mm",
+            "float32",
+            "distance from the previous usable section of the series (brain mm)",
+            nullable=True,
+            low=0,
+        ),
         Column("mask_path", "string", "cortex mask; null: derived from the reference", nullable=True),
         Column("mask_digest", "string", "digest of the mask's bytes", nullable=True),
         Column("annotation_path", "string", "annotated areas; null: this section is not annotated", nullable=True),
@@ -176,9 +182,11 @@ _SECTION_SCANS = Table(
         Column("transform_digest", "string", "digest of the section's placement in the brain", nullable=True),
         Column("status", "string", "whether the section takes part", allowed=_STATUS),
         Column("reason", "string", "why it is flagged, rejected or withdrawn; empty if ok"),
-        Column("remarks", "string", "the part of the reason that its own files gave", nullable=True),
+        Column("remarks", "string", "the part of the reason that comes from its own files", nullable=True),
         Column("findings", "string", "how it differs from the brain's other sections, comma-separated", nullable=True),
-        Column("inputs", "string", "digest of all that the row was made from, times of change included", nullable=True),
+        Column(
+            "inputs", "string", "digest of all that the row was made from, modification times included", nullable=True
+        ),
     ),
     "cytonet run",
 )
@@ -274,13 +282,13 @@ _METRICS = Table(
         Column("dataset", "string", "name of the data set, from its dataset_description.json"),
         Column("encoder", "string", "entry of the experiments files"),
         Column("version", "string", "version of the encoder"),
-        Column("method", "string", "how the encoder was made"),
+        Column("method", "string", "how the encoder was trained"),
         Column("backbone", "string", "network; n/a without one"),
         Column("pretrain_samples", "int64", "patches seen in pre-training", low=0),
         Column("held_out", "string", "the unseen brain"),
         Column("seed", "int64", "seed of the encoder"),
-        Column("protocol", "string", "how labels were put on the features"),
-        Column("labels_per_area", "int64", "labelled samples an area at the most; 0: all", low=0),
+        Column("protocol", "string", "how labels were predicted from the features"),
+        Column("labels_per_area", "int64", "labelled samples per area at the most; 0: all", low=0),
         Column("draw", "int64", "number of the draw of labelled samples", low=0),
         Column("split", "string", "seen_brains or unseen_brain", allowed=("seen_brains", "unseen_brain")),
         Column("n_brains", "int64", "brains scored", low=0),
@@ -353,7 +361,7 @@ _HISTORY = Table(
         Column("loss", "float64", "training loss, mean since the last row"),
         Column("learning_rate", "float64", "learning rate of the step", low=0),
         Column("gradient_norm", "float64", "norm before clipping", nullable=True, low=0),
-        Column("samples_per_second", "float64", "samples a second since the last row", nullable=True, low=0),
+        Column("samples_per_second", "float64", "samples per second since the last row", nullable=True, low=0),
         Column("data_wait_share", "float64", "share of the time spent waiting for data", nullable=True, low=0, high=1),
         Column("effective_positives", "float64", "median of (Σg)²/Σg²", nullable=True),
         Column("positive_mass", "float64", "median of Σg", nullable=True),

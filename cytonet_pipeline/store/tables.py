@@ -1,4 +1,4 @@
-"""Reading and writing tables and records, with the version of their form.
+"""Reading and writing tables and records, with the version of their schema.
 
 Every Parquet file carries `schema_version`, its table's name and whatever parameters made it in the schema's metadata;
 every JSON record has a `schema_version`. Readers take the current version and the previous one.
@@ -23,7 +23,7 @@ RECORD_VERSION = 1
 
 
 def to_arrow(frame: "pd.DataFrame", name: str, parameters: Mapping[str, Any] | None = None) -> "pyarrow.Table":
-    """Check a frame against its contract and give it as an Arrow table with the contract's schema and metadata."""
+    """Check a frame against its contract and return it as an Arrow table with the contract's schema and metadata."""
     import pyarrow
 
     contract = table(name)
@@ -33,7 +33,7 @@ def to_arrow(frame: "pd.DataFrame", name: str, parameters: Mapping[str, Any] | N
 
 
 def schema_metadata(contract: Table, parameters: Mapping[str, Any] | None = None) -> dict[str, str]:
-    """What stands in a Parquet file's schema metadata."""
+    """Return the schema metadata of a Parquet file."""
     return {
         "schema_version": str(contract.version),
         "table": contract.name,
@@ -42,7 +42,7 @@ def schema_metadata(contract: Table, parameters: Mapping[str, Any] | None = None
 
 
 def write_table(path: Path, frame: "pd.DataFrame", name: str, parameters: Mapping[str, Any] | None = None) -> None:
-    """Write one Parquet file of the table `name`, in one piece."""
+    """Write one Parquet file of the table `name`, atomically."""
     import pyarrow.parquet
 
     data = to_arrow(frame, name, parameters)
@@ -63,14 +63,14 @@ def read_table(
     Parameters
     ----------
     categories : sequence of str
-        Columns to read as pandas categories: a name in ten million rows is then held once.
+        Columns to read as pandas categories: a name in ten million rows is then held in memory once.
     where : pyarrow.dataset.Expression, optional
         Rows to keep, pushed down to the files.
 
     Raises
     ------
     StoreError
-        Nothing is there, it is not this table, or its version is not read any more.
+        Nothing is there, it is not this table, or its version is no longer read.
     """
     import pyarrow.dataset
 
@@ -93,7 +93,7 @@ def read_table(
 
 
 def _with_new_columns(frame: "pd.DataFrame", name: str, columns: Sequence[str] | None) -> "pd.DataFrame":
-    """A table of the previous version with the columns that have come since, without values."""
+    """Add the columns that a table of the previous version lacks, without values."""
     wanted = columns or [column.name for column in table(name).columns]
     if all(column in frame.columns for column in wanted):
         return frame

@@ -1,7 +1,7 @@
-"""What a step found: whether its result may be used, why not, and the digest by which later steps know it.
+"""A step's verdict on its own result: whether it may be used, why not, and the digest by which later steps know it.
 
-Blocking checks of Dagster act only within one run. So every brain's verdict lies beside its result, in `status.json`,
-and later steps look at it themselves.
+Dagster's blocking checks act only within one run. So every brain's verdict lies beside its result, in `status.json`,
+and later steps read it themselves.
 """
 
 from dataclasses import dataclass, field
@@ -41,7 +41,7 @@ class Verdict:
 
     @classmethod
     def failed(cls, *reasons: object) -> "Verdict":
-        """A result that nothing may use, and why."""
+        """Return the verdict on a result that nothing may use, with the reasons."""
         return cls("failed", tuple(str(reason) for reason in reasons))
 
     def write(self, folder: Path) -> None:
@@ -65,7 +65,7 @@ class Verdict:
 
 
 def digest_left_in(folder: Path) -> str:
-    """Digest that a step left with its verdict; "missing" before it ran, "failed" if nothing may use its result."""
+    """Return the digest of a step's verdict; "missing" before it ran, "failed" if nothing may use its result."""
     try:
         verdict = Verdict.read(folder)
     except StoreError:

@@ -60,7 +60,7 @@ def test_the_record_names_weights_version_and_sections(family):
     assert given["digest"] == digest_file(one / "encoder.safetensors")
     assert set(given["sections_seen"]) == {"B01", "B02"}
     plain = resolve_training_set("one", family.settings, family.store)[0]
-    assert compare(plain, decided)[-1] == f"begins with: random weights → one@{one.name} (weights {given['digest']})"
+    assert compare(plain, decided)[-1] == f"initial weights: random → one@{one.name} (weights {given['digest']})"
 
 
 def test_a_prepared_folder_has_the_weights_with_it(family):

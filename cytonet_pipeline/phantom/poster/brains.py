@@ -1,8 +1,7 @@
 """Synthetic brains of the poster's size: 4128 sections of 100,000 × 80,000 px in about one gigabyte.
 
-What is full-sized is all that a pipeline has to cope with: the number of sections and tiles, the extent of scans, the
-length of tables. What a tile shows is simple: one texture a tissue. For seeing whether training learns anything there
-is the small phantom.
+Full-sized is all that a pipeline has to cope with: the number of sections and tiles, the extent of scans, the length of
+tables. What a tile shows is simple: one texture per tissue. Use the small phantom to see whether training learns.
 """
 
 import os
@@ -47,7 +46,7 @@ _LABEL_UM = 400.0  # pixels of masks and annotations
 
 
 def sections_by_brain(brains: Sequence[str], total: int) -> dict[str, int]:
-    """Share out sections over brains as evenly as it goes."""
+    """Distribute sections over brains as evenly as possible."""
     return {name: total // len(brains) + (k < total % len(brains)) for k, name in enumerate(brains)}
 
 
@@ -93,7 +92,7 @@ class PosterBrain:
             self._tissue_of[index] = place.get(area, WHITE)
 
     def plan(self, sections: int) -> list[SectionPlan]:
-        """Coronal planes from front to back; gaps of 0.02 mm and more, some stretches missing."""
+        """Return coronal planes from front to back; gaps of 0.02 mm and more, some stretches missing."""
         rng = stream(self.seed, self.name, "poster plan")
         low, high = self.painter.extent_mm
         steps = int((high[1] - low[1] - 8) / SECTION_MM)
@@ -111,7 +110,7 @@ class PosterBrain:
 
     @cached_property
     def _shrinkage(self) -> float:
-        """Brain mm a scan mm: as much as makes the brain fit on the glass."""
+        """Brain mm per scan mm, such that the brain fits on the glass."""
         low, high = self.painter.extent_mm
         height_mm, width_mm = _field_mm() - 2 * _GLASS_MM
         return float(max((high[0] - low[0]) / width_mm, (high[2] - low[2]) / height_mm))
@@ -123,7 +122,7 @@ class PosterBrain:
         dataset.write_beside_scan(folder, self.name, plan, *self.labels(plan), pixel_um=PIXEL_UM, label_um=_LABEL_UM)
 
     def tissues(self, plan: SectionPlan) -> np.ndarray:
-        """Which tissue each tile of a section shows: what lies at its middle."""
+        """Return the tissue that each tile of a section shows: that at its middle."""
         edge_mm = TILE_PX * PIXEL_UM / 1000
         rows, columns = -(-HEIGHT_PX // TILE_PX), -(-WIDTH_PX // TILE_PX)
         points = self._in_reference(plan, (np.arange(rows) + 0.5) * edge_mm, (np.arange(columns) + 0.5) * edge_mm)
@@ -136,7 +135,7 @@ class PosterBrain:
         return tissue.reshape(rows, columns)
 
     def labels(self, plan: SectionPlan) -> tuple[np.ndarray, np.ndarray]:
-        """Cortex mask (0 or 255) and annotated areas of a section."""
+        """Return the cortex mask (0 or 255) and annotated areas of a section."""
         height_mm, width_mm = _field_mm()
         rows, columns = (round(mm * 1000 / _LABEL_UM) for mm in (height_mm, width_mm))
         points = self._in_reference(
@@ -149,7 +148,7 @@ class PosterBrain:
         return (cortex * 255).astype(np.uint8).reshape(rows, columns), area.astype(kind).reshape(rows, columns)
 
     def levels(self, plan: SectionPlan) -> list[TiledLevel]:
-        """The pyramid: tiles of the bank at the finer levels, a picture of its own at the coarsest."""
+        """Return the pyramid: tiles of the bank at the finer levels, a picture of its own at the coarsest."""
         tissue = self.tissues(plan)
         levels = []
         for factor in FACTORS[:-1]:
@@ -171,12 +170,12 @@ class PosterBrain:
 
 
 def _field_mm() -> np.ndarray:
-    """Height and width of every scan."""
+    """Return height and width of every scan (mm)."""
     return np.array([HEIGHT_PX, WIDTH_PX]) * PIXEL_UM / 1000
 
 
 def _pictured(grey: np.ndarray) -> TiledLevel:
-    """The coarsest level from the mean grey value of each tile, cut into tiles of its own."""
+    """Return the coarsest level from the mean grey value of each tile, cut into tiles of its own."""
     factor, edge = FACTORS[-1], _COARSE_TILE_PX
     each = TILE_PX // factor
     whole = np.repeat(np.repeat(grey, each, axis=0), each, axis=1)

@@ -1,4 +1,4 @@
-"""Where the cortex of a reference space is, on a grid: for looking up a hundred million places instead of searching.
+"""Where the cortex of a reference space is, on a grid: a hundred million places are looked up instead of searched for.
 
 Distances to the surfaces are taken once at every voxel and interpolated between them; that is exact to a tenth of a mm
 or so, enough for masks and tiles.
@@ -26,9 +26,9 @@ class CortexGrid:
     pial_mm, white_mm : (X, Y, Z) float32 arrays
         Positive outside.
     vertex : (X, Y, Z) int32 array
-        Of both hemispheres one after the other, as in `Reference.label`.
+        Vertices of both hemispheres one after the other, as in `Reference.label`.
     first_mm : (3,) array
-        Where the first point lies.
+        Position of the first point.
     step_mm : float
         Distance of neighbouring points.
     """
@@ -55,20 +55,20 @@ class CortexGrid:
         return cls(pial.astype(np.float32), white.astype(np.float32), vertex.astype(np.int32), first, step_mm)
 
     def distances_mm(self, points_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Signed distances of points (N, 3) from the pial and the white surface."""
+        """Return the signed distances of points (N, 3) from the pial and the white surface."""
         at = ((points_mm - self.first_mm) / self.step_mm).T
         pial, white = (ndimage.map_coordinates(v, at, order=1, mode="nearest") for v in (self.pial_mm, self.white_mm))
         return pial, white
 
     def vertex_at(self, points_mm: np.ndarray) -> np.ndarray:
-        """The white vertex nearest to points (N, 3), as seen from the nearest point of the grid."""
+        """Return the white vertex nearest to points (N, 3), looked up at the nearest point of the grid."""
         at = np.round((points_mm - self.first_mm) / self.step_mm).astype(int)
         at = np.clip(at, 0, np.array(self.vertex.shape) - 1)
         return self.vertex[tuple(at.T)]
 
 
 def _rough(reference: Reference, points: np.ndarray) -> np.ndarray:
-    """About how far the points of a grid are from the pial surface: measured at every third, between them linear."""
+    """Return rough distances of grid points from the pial surface: measured at every third, linear in between."""
     coarse = points[::3, ::3, ::3]
     measured = reference.pial_distance_mm(coarse.reshape(-1, 3)).reshape(coarse.shape[:3])
     at = np.stack(np.meshgrid(*(np.arange(n) / 3 for n in points.shape[:3]), indexing="ij")).reshape(3, -1)

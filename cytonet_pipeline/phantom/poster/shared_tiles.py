@@ -1,7 +1,7 @@
 """Writing tiled BigTIFF pyramids in which many tiles are the same bytes: huge scans in small files.
 
-A TIFF says of each tile where it lies. Nothing keeps two tiles from lying at the same place, so a scan of eight
-gigapixels that is made of a few dozen different tiles takes some hundred kilobytes. Readers notice nothing.
+A TIFF says where each tile lies, and two tiles may lie at the same place. So a scan of eight gigapixels that is made of
+a few dozen different tiles takes some hundred kilobytes. Readers need not know.
 """
 
 import struct
@@ -24,7 +24,7 @@ class TiledLevel:
     Attributes
     ----------
     width_px, height_px, tile_px : int
-        Of the level and of its square tiles; `tile_px` is a multiple of 16.
+        Size of the level and of its square tiles; `tile_px` is a multiple of 16.
     grid : (rows, columns) int array
         Which of `tiles` stands at each place.
     tiles : sequence of bytes
@@ -67,7 +67,7 @@ class _Body:
         self._placed: dict[bytes, int] = {}
 
     def append(self, piece: bytes) -> int:
-        """Add a piece at the next even place (as TIFF asks for) and say where."""
+        """Add a piece at the next even offset (as TIFF requires) and return the offset."""
         if self._length % 2:
             self._pieces.append(b"\0")
             self._length += 1
@@ -77,7 +77,7 @@ class _Body:
         return start
 
     def append_once(self, tile: bytes) -> int:
-        """Where a tile lies; it is added if it is new."""
+        """Return where a tile lies; it is added if it is new."""
         if tile not in self._placed:
             self._placed[tile] = self.append(tile)
         return self._placed[tile]
@@ -90,7 +90,7 @@ _Tags = dict[int, tuple[int, list[int]]]
 
 
 def _page(body: _Body, level: TiledLevel, pixel_um: float, reduced: bool) -> _Tags:
-    """The tags of one level; its tiles go into the file."""
+    """Return the tags of one level, after adding its tiles to the file."""
     used = np.unique(level.grid)
     offsets, counts = np.zeros(used[-1] + 1, np.uint32), np.zeros(used[-1] + 1, np.uint16)
     for number in used.tolist():
@@ -116,7 +116,7 @@ def _page(body: _Body, level: TiledLevel, pixel_um: float, reduced: bool) -> _Ta
 
 
 def _directory(body: _Body, tags: _Tags) -> bytes:
-    """The bytes of an IFD; values that do not fit into it are appended to the file first."""
+    """Return the bytes of an IFD; values that do not fit into it are appended to the file first."""
     entries = [struct.pack("<Q", len(tags))]
     for tag, (kind, values) in sorted(tags.items()):
         code, count = ("I", len(values) // 2) if kind == _RATIONAL else (_CODES[kind], len(values))

@@ -1,7 +1,7 @@
-"""The few different tiles that scans of the poster's size are made of: one texture a tissue, at every level.
+"""The few different tiles that scans of the poster's size are made of: one texture per tissue, at every level.
 
-A texture repeats within its tile, which makes the tile small on disk, and is averaged down for the coarser levels, so
-that every level shows the same section.
+A texture repeats within its tile, which makes the tile small on disk, and is averaged for the coarser levels, so that
+every level shows the same section.
 """
 
 from functools import cached_property
@@ -40,11 +40,11 @@ class TileBank:
         return [self._texture(tissue) for tissue in range(3 + len(self.names))]
 
     def tiles(self, factor: int) -> list[bytes]:
-        """The compressed tile of each tissue at a level, `TILE_PX / factor` px wide."""
+        """Return the compressed tile of each tissue at a level, `TILE_PX / factor` px wide."""
         return self._compressed[factor]
 
     def greys(self, factor: int) -> np.ndarray:
-        """What a tile shows at a level, (tissues, edge, edge) uint8."""
+        """Return what a tile shows at a level, (tissues, edge, edge) uint8."""
         return np.stack([_averaged(texture, factor) for texture in self._textures])
 
     @cached_property
@@ -52,7 +52,7 @@ class TileBank:
         return {factor: [compressed(grey) for grey in self.greys(factor)] for factor in FACTORS[:-1]}
 
     def _texture(self, tissue: int) -> np.ndarray:
-        """Grey values (64, 64) of a tissue that go on without a seam when they are repeated."""
+        """Return grey values (64, 64) of a tissue that can be repeated without a seam."""
         shape = (_TEXTURE_PX, _TEXTURE_PX)
         if tissue == GLASS:
             return np.full(shape, round(self.stain.background), np.uint8)
@@ -79,7 +79,7 @@ class TileBank:
 
 
 def compressed(grey: np.ndarray) -> bytes:
-    """A tile as it stands in a file."""
+    """Return a tile as it is stored in a file."""
     return bytes(imagecodecs.zstd_encode(grey.tobytes(), level=3))
 
 
