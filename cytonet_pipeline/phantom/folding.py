@@ -75,7 +75,7 @@ def fold_hemisphere(rng: np.random.Generator, subdivisions: int = 6) -> Folded:
 
 
 def distance_along(line: np.ndarray, points_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distance of hull points from a line over the sphere (mm, positive in front), and the place along it."""
+    """Return the distance of hull points from a line over the sphere (mm, positive in front); place along it."""
     steps = np.linspace(0, 1, 400)
     corners = np.linspace(0, 1, len(line))
     dense = np.stack([np.interp(steps, corners, line[:, k]) for k in range(3)], axis=1)
