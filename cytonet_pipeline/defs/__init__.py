@@ -1,5 +1,5 @@
-"""What Dagster sees: assets, checks, sensors, schedules and jobs, a folder an asset group.
+"""What Dagster sees: assets, checks, sensors, schedules and jobs, with a folder per asset group.
 
-Thin by intent: an asset reads, calls a room of the package, writes and tells. Nothing heavy is imported at module level
-in here: every step process and code server would pay for it.
+What an asset computes is in `stages`; here are decorators, checks, resources and automation. Nothing heavy is imported
+at module level: every step process and code server would pay for it. `docs/dagster.md` has the reasons for most of it.
 """

@@ -33,7 +33,7 @@ UNDOCUMENTED = {
     "dagster._core.definitions.assets.job.asset_layer.AssetLayer.executable_asset_keys": "assets of a job",
     "dagster.DagsterEvent.step_failure_data": "message of a failed step",
     "dagster.ExecuteInProcessResult.get_asset_check_evaluations": "checks that failed in a run",
-    "dagster.PipesMessageHandler.handle_message": "messages of a training that outlives the run which started it",
+    "dagster.PipesMessageHandler.handle_message": "messages of a process that outlives the run which started it",
     "dagster.PreviewWarning": "a warning that Dagster's own Pipes session raises about its own reader",
 }
 

@@ -14,7 +14,7 @@ from cytonet_pipeline.store import table
 
 
 def numbers(values: Mapping[str, Any]) -> dict[str, dg.MetadataValue]:
-    """Scalars by name; Dagster plots those that are numbers over time. Nested values go in as JSON."""
+    """Convert scalars by name; Dagster plots numbers over time. Nested values become JSON."""
     return {name: _value(value) for name, value in values.items() if value is not None}
 
 
@@ -31,7 +31,7 @@ def _value(value: Any) -> dg.MetadataValue:
 
 
 def picture_of(path: Path, name: str) -> dict[str, dg.MetadataValue]:
-    """The picture in `path` under `name`, and where the file lies; nothing if there is no such file."""
+    """Return a picture under `name`, with the path of its file; nothing if there is no such file."""
     from cytonet_pipeline.reporting.markdown import picture
 
     if not path.exists():
@@ -40,7 +40,7 @@ def picture_of(path: Path, name: str) -> dict[str, dg.MetadataValue]:
 
 
 def columns_of(name: str) -> dict[str, dg.MetadataValue]:
-    """Column schema of a table of the registry, for `dagster/column_schema`."""
+    """Return the column schema of a table of the registry, as `dagster/column_schema`."""
     columns = [
         dg.TableColumn(
             c.name, c.type, description=c.meaning, constraints=dg.TableColumnConstraints(c.nullable, c.unique)
@@ -51,7 +51,7 @@ def columns_of(name: str) -> dict[str, dg.MetadataValue]:
 
 
 def reasons_of(reasons: tuple[str, ...]) -> dict[str, dg.MetadataValue]:
-    """What is wrong, as a Markdown list; nothing if nothing is."""
+    """Return reasons as a Markdown list; nothing if there are none."""
     if not reasons:
         return {}
     return {"what is wrong": dg.MetadataValue.md("\n".join(f"* {_in_one_block(reason)}" for reason in reasons))}

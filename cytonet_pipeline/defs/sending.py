@@ -44,7 +44,7 @@ def send(
     with submission_lock(folder):
         attempt = launcher.running(folder) or launcher.start(launcher.reserve(folder))
     context.log.info(f"{stage.name} {partition}: {attempt.label}, log in {attempt.log}")
-    follow(context, attempt, lambda said: None)
+    follow(context, attempt, lambda status: None)
     if attempt.poll() != 0:
         raise ClusterError(
             f"{stage.name} {partition}: attempt {attempt.number} ({attempt.label}) {attempt.ending()}.\n"

@@ -1,8 +1,8 @@
-"""The launcher of the tests' cluster profile: torchrun, with a training that a test can slow down, break or silence.
+"""The launcher of the tests' cluster profile: torchrun, with training that a test can slow down, break or silence.
 
     python ranks.py CONTROL torchrun's-options -m cytonet_pipeline.learning FOLDER …
 
-Files in CONTROL say what happens: `alone` (one rank, no torchrun), `brake` (so many seconds a step), `brake-first` (the
+Files in CONTROL say what happens: `alone` (one rank, no torchrun), `brake` (seconds per step), `brake-first` (the
 same until the job has been requeued), `broken` (an error in the third step), `silent` (ends well, never says a word).
 """
 

@@ -150,7 +150,7 @@ class SlurmRuns:
         return dict(line.split() for line in listed.splitlines())
 
     def wait_for_step(self, step: int, encoder: str = "tiny_cytonet") -> None:
-        """Wait until the training has done so many steps."""
+        """Wait until the training has done that many steps."""
 
         def there() -> bool:
             with contextlib.suppress(OSError, ValueError, IndexError):
@@ -191,13 +191,15 @@ class RunShown:
 
     @property
     def failure(self) -> str:
-        """What the failed step tells."""
-        told = [
+        """The message of the failed step."""
+        failures = [
             e.dagster_event.step_failure_data
             for e in self.events
             if e.is_dagster_event and e.dagster_event.is_step_failure
         ]
-        return "\n".join(str(t.user_failure_data.description if t.user_failure_data else t.error.message) for t in told)
+        return "\n".join(
+            str(f.user_failure_data.description if f.user_failure_data else f.error.message) for f in failures
+        )
 
     @property
     def metadata(self) -> dict:
@@ -226,9 +228,9 @@ class Spawned:
         self.runs = runs
         self.run_id = str(uuid.uuid4())
         environment = {**os.environ, **runs.environment, **runs.settings().environment()}
-        self.log = (runs.folder / f"run-{self.run_id[:8]}.log").open("w")
+        self.output = (runs.folder / f"run-{self.run_id[:8]}.log").open("w")
         command = [sys.executable, "-c", _DRIVER, str(runs.home), encoder, self.run_id]
-        self.process = subprocess.Popen(command, env=environment, cwd=PROJECT, stdout=self.log, stderr=self.log)
+        self.process = subprocess.Popen(command, env=environment, cwd=PROJECT, stdout=self.output, stderr=self.output)
 
     def kill(self) -> None:
         """What a power cut or the kernel does."""
@@ -239,7 +241,7 @@ class Spawned:
         run = self.runs.instance.get_run_by_id(self.run_id)
         return dict(run.tags) if run else {}
 
-    def said(self) -> str:
+    def log(self) -> str:
         """The log of the run so far."""
         return "\n".join(entry.user_message for entry in self.runs.instance.all_logs(self.run_id))
 

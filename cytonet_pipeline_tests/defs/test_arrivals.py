@@ -1,4 +1,4 @@
-"""New brains and trainings that would differ, on a real instance: nothing is asked for twice, and nothing is lost."""
+"""New brains and training that would differ, on a real instance: nothing is requested twice, and nothing is lost."""
 
 import shutil
 

@@ -35,7 +35,7 @@ REJECTED = {"mask", "empty", "singular", "reflected", "outside", "contour"}
 
 
 class Spoilt:
-    """The store after the runs, which section has which fault, and what Dagster's checks said."""
+    """The store after the runs, which section has which fault, and what Dagster's checks found."""
 
     def __init__(self, store, samples, checks):
         self.store, self.samples, self.checks = store, samples, checks
@@ -125,8 +125,8 @@ def spoil_reflected(files):
 
 def spoil_size(files):
     path = files.scan.with_suffix(".json")
-    said = json.loads(path.read_text())
-    path.write_text(json.dumps(said | {"PixelSize": [size * 1.02 for size in said["PixelSize"]]}))
+    sidecar = json.loads(path.read_text())
+    path.write_text(json.dumps(sidecar | {"PixelSize": [size * 1.02 for size in sidecar["PixelSize"]]}))
 
 
 def spoil_tags(files):
@@ -234,19 +234,19 @@ def misplaced(small_brains, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("brain", "said"),
+    ("brain", "texts"),
     [
         # The NIfTI library under ITK reads NaN as 0: a displacement like any other.
         ("B01", ("sub-B01_from-brain_to-MNIColin27_mode-points_xfm.nii.gz", "not numbers", "to fix")),
         ("B02", ("sub-B02", "outside the template", "to fix")),
     ],
 )
-def test_a_brain_that_is_misplaced_fails_its_check_by_name(misplaced, brain, said):
+def test_a_brain_that_is_misplaced_fails_its_check_by_name(misplaced, brain, texts):
     evaluation = misplaced.checks[brain]["transforms_fit"]
 
     assert not evaluation.passed
     assert evaluation.severity == dg.AssetCheckSeverity.ERROR
-    for text in said:
+    for text in texts:
         assert text in evaluation.description
     assert Verdict.read(misplaced.store.section_scans(brain)).ok
     assert Verdict.read(misplaced.store.colin27_transforms(brain)).status == "failed"

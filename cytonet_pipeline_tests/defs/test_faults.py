@@ -1,4 +1,4 @@
-"""What is wrong with one brain is said once and clearly, fails a check, and stops nobody else."""
+"""What is wrong with one brain is reported once and clearly, fails a check, and stops no other brain."""
 
 import shutil
 
@@ -60,9 +60,9 @@ def test_a_brain_without_a_transform_fails_its_check_and_not_its_run(brains, ing
     result, store = ingest("B01")
 
     assert result.success
-    said = failed_checks(result)["transforms_fit"]
-    assert "no transform to MNIColin27" in said
-    assert "sub-B01_from-brain_to-MNIColin27_mode-points_xfm" in said
+    reason = failed_checks(result)["transforms_fit"]
+    assert "no transform to MNIColin27" in reason
+    assert "sub-B01_from-brain_to-MNIColin27_mode-points_xfm" in reason
     assert Verdict.read(store.section_scans("B01")).ok
     assert not Verdict.read(store.patch_index("B01")).ok
 

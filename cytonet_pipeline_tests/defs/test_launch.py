@@ -1,4 +1,4 @@
-"""Following a training: what looks like success and is none, and what must not be started twice."""
+"""Following an attempt: what looks like success and is none, and what must not be started twice."""
 
 import json
 import sys
@@ -100,8 +100,8 @@ def test_progress_shows_in_dagster_while_the_training_runs(prepared, monkeypatch
     """Trap 10 in docs/dagster.md: what a child reports through Pipes inside a graph is dropped, or comes at the end."""
     settings, folder = prepared
     figures = {"step": 7, "loss": 1.5, "learning_rate": 1e-3, "effective_rank": 9.5, "knn_accuracy": 0.25}
-    said = {"state": "training", "steps": 9, "host": "n1", "pid": 12, "updated": time.time() + 60, **figures}
-    write = f"import pathlib; pathlib.Path({str(folder / 'progress.json')!r}).write_text({json.dumps(said)!r})\n"
+    status = {"state": "training", "steps": 9, "host": "n1", "pid": 12, "updated": time.time() + 60, **figures}
+    write = f"import pathlib; pathlib.Path({str(folder / 'progress.json')!r}).write_text({json.dumps(status)!r})\n"
     train_with(monkeypatch, REPORTING + write + WRITES_ENCODER.format(folder=str(folder)))
 
     result, _ = follow(settings)
@@ -116,8 +116,8 @@ def test_a_running_training_of_a_killed_run_is_joined_and_not_started_again(prep
     settings, folder = prepared
     done = "import json, pathlib, time; time.sleep(2)\n"
     done += f"pathlib.Path({str(folder / 'job' / 'attempt-1' / 'messages.jsonl')!r}).write_text({OPENED!r})\n"
-    done += "said = json.dumps({'state': 'done', 'updated': time.time()})\n"
-    done += f"pathlib.Path({str(folder / 'progress.json')!r}).write_text(said)\n"
+    done += "status = json.dumps({'state': 'done', 'updated': time.time()})\n"
+    done += f"pathlib.Path({str(folder / 'progress.json')!r}).write_text(status)\n"
     train_with(monkeypatch, done + WRITES_ENCODER.format(folder=str(folder)))
     launcher = LocalLauncher(settings.data)
     left_behind = launcher.start(launcher.reserve(folder), {})
@@ -150,12 +150,12 @@ def test_messages_of_an_earlier_attempt_stay(prepared, monkeypatch):
     train_with(monkeypatch, REPORTING)
     follow(settings)
     first = folder / "job" / "attempt-1" / "messages.jsonl"
-    said = first.read_text()
-    assert said
+    messages = first.read_text()
+    assert messages
 
     follow(settings)
 
-    assert first.read_text() == said
+    assert first.read_text() == messages
     assert (folder / "job" / "attempt-2" / "messages.jsonl").exists()
 
 

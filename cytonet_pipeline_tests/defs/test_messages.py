@@ -1,4 +1,4 @@
-"""Messages of a training, as a run reads them that may not be the one that started it."""
+"""Messages of a process that trains, read by a run that may not be the one that started it."""
 
 import json
 

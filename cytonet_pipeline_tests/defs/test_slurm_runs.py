@@ -120,7 +120,7 @@ def test_a_run_that_was_killed_is_started_again_and_joins_its_job(runs):
     runs.wait_for_step(1)
     killed.kill()
     again = runs.spawn()
-    until(lambda: "joining attempt" in again.said(), WAIT_S)
+    until(lambda: "joining attempt" in again.log(), WAIT_S)
     runs.release()
 
     shown = again.shown()
@@ -203,7 +203,7 @@ def test_a_queue_that_does_not_answer_is_no_failure(runs):
     runs.wait_for_step(1)
     runs.cluster.stop_controller()
     try:
-        until(lambda: "has not answered since" in run.said(), WAIT_S)
+        until(lambda: "has not answered since" in run.log(), WAIT_S)
     finally:
         runs.cluster.start_controller()
     runs.release()
@@ -265,5 +265,5 @@ def test_no_secret_of_the_submitting_process_reaches_script_tags_or_metadata(run
     job = runs.encoder_folder() / "job" / "attempt-1"
     assert {"script.sh", "job.json", "log.txt", "messages.jsonl", "environment.txt"} <= {p.name for p in job.iterdir()}
     written = [path.read_text() for path in job.iterdir() if path.is_file()]
-    told = [*written, str(shown.tags), str(shown.metadata), shown.log]
-    assert not any("hunter2" in text for text in told)
+    texts = [*written, str(shown.tags), str(shown.metadata), shown.log]
+    assert not any("hunter2" in text for text in texts)

@@ -83,7 +83,7 @@ def test_terminating_the_run_cancels_its_job(server, runs):
 
 
 def test_a_server_that_stops_leaves_the_job_to_the_next_run(server, runs):
-    """A restart of the daemon or the web server is nobody's wish to end a training."""
+    """A restart of the daemon or the web server is not a request to end the training."""
     run_id = launch_training(server)
     job_id = runs.wait_for_job()
     worker = _worker(shown(runs, run_id))

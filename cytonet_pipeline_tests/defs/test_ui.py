@@ -70,15 +70,15 @@ class Server:
     def wait(self) -> None:
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
-            assert self.process.poll() is None, self.said()
+            assert self.process.poll() is None, self.output()
             try:
                 if self.ask(GRAPH)["assetNodes"]:
                     return
             except OSError:
                 time.sleep(0.5)
-        raise AssertionError(f"no UI within {START_S} s\n{self.said()}")
+        raise AssertionError(f"no UI within {START_S} s\n{self.output()}")
 
-    def said(self) -> str:
+    def output(self) -> str:
         self.log.flush()
         self.log.seek(0)
         return self.log.read()
@@ -132,7 +132,7 @@ def healthy_daemons(server) -> set[str]:
 
 
 def test_the_web_server_without_login_listens_on_this_machine_only():
-    """Trap 19 in docs/dagster.md: whoever reaches the port may start runs."""
+    """Trap 19 in docs/dagster.md: anyone who reaches the port can start runs."""
     assert inspect.signature(ui).parameters["host"].default == "127.0.0.1"
 
 
@@ -156,7 +156,7 @@ def test_a_materialisation_launched_in_the_ui_writes_the_store_and_shows_its_pic
         assert time.monotonic() < deadline, status
         time.sleep(0.5)
 
-    assert status == "SUCCESS", server.said()
+    assert status == "SUCCESS", server.output()
     assert Verdict.read(Store(server.settings.store).reference_space()).ok
     entries = server.ask(LATEST)["assetNodes"][0]["assetMaterializations"][0]["metadataEntries"]
     by_name = {entry["label"]: entry for entry in entries}

@@ -1,4 +1,4 @@
-"""The sensor `new_brains`: released brains that the store does not have, or has from other files, are taken in.
+"""The sensor `new_brains`: it ingests released brains that the store does not have, or has from other files.
 
 Stateless: every tick compares the data set with the store, so what happened between ticks, or while a run was in
 progress, is not lost. It never deletes a partition. A data set that cannot be read is a reason to skip, not an empty
@@ -22,7 +22,7 @@ from cytonet_pipeline.stages.pending import brains_to_ingest
 def new_brains(
     context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
 ) -> dg.SensorResult | dg.SkipReason:
-    """One run a brain and state of its files; the run key keeps a tick from asking twice."""
+    """Request one run per brain and state of its files; the run key keeps a tick from requesting it twice."""
     try:
         arrivals = brains_to_ingest(settings)
     except CytonetError as error:

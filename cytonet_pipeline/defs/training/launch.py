@@ -1,7 +1,7 @@
-"""Handing a training to a launcher and following it, from the run that submitted it or from a later one.
+"""Hand training to a launcher and follow it, from the run that submitted it or from a later one.
 
-The training reports through Dagster Pipes into a file of its attempt. How far it is, is read from `progress.json` in
-its folder, because what is reported through Pipes inside a graph is dropped or arrives at the end.
+The process that trains reports through Dagster Pipes into a file of its attempt. Its progress is read from
+`progress.json` in its folder, because what is reported through Pipes inside a graph is dropped or arrives at the end.
 """
 
 import time
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 _OBSERVE_S = 15.0
 # A shared file system shows what a node has written only after its cache has expired.
 _SETTLE_S = 15.0
-# What `progress.json` holds beside figures of the training; of those every one becomes a curve in Dagster.
+# Entries of `progress.json` that are not figures of the training; every figure becomes a curve in Dagster.
 _NOT_A_FIGURE = frozenset({"pid", "updated", "steps", "packed", "patches"})
 
 
 def launch(context: dg.OpExecutionContext, settings: Settings, encoder: str) -> None:
-    """Train the wanted version of an encoder, unless it is trained; join a training that waits or runs already.
+    """Train the requested version of an encoder unless it is trained; join an attempt that waits or runs already.
 
     Raises
     ------
@@ -51,19 +51,19 @@ def launch(context: dg.OpExecutionContext, settings: Settings, encoder: str) -> 
         if attempt.poll() != CONTINUE:
             _require_success(folder, attempt)
             return
-        # Somebody asked it to stop (a shutdown, a batch system): it has written a checkpoint and wants to go on.
+        # It was asked to stop (by a shutdown, a batch system), has written a checkpoint, and goes on in another one.
         context.log.info(f"attempt {attempt.number} was stopped and goes on")
-    # Its job may still be ending, or may have ended unseen: what it took is written down by whoever looks.
+    # Its job may still be ending, or may have ended while no run followed it: following it records what it used.
     ending = launcher.running(folder)
     if ending is not None:
-        follow(context, ending, lambda said: None)
+        follow(context, ending, lambda status: None)
     context.log.info(f"{folder} is finished; nothing to train")
 
 
 def _attempt(
     context: dg.OpExecutionContext, encoder: str, folder: Path, launcher: "Launcher", steps: int
 ) -> "Attempt | None":
-    """One attempt, from its start or from where another run left it, to its end; None if there is nothing to do."""
+    """Start an attempt, or join the one that another run left, and follow it to its end; None if none is needed."""
     from cytonet_pipeline.cluster.attempt import submission_lock
 
     with ExitStack() as session:
@@ -94,40 +94,40 @@ def _pipes_session(context: dg.OpExecutionContext, messages: KeptMessages) -> It
 def _follow(
     context: dg.OpExecutionContext, encoder: str, attempt: "Attempt", messages: KeptMessages, steps: int
 ) -> None:
-    """Wait for the end of an attempt; show how far it is on the terminal, and now and then in Dagster."""
+    """Wait for the end of an attempt; show its progress on the terminal, and every few seconds in Dagster."""
     observed = time.monotonic()
     with progress.task(f"training {encoder}", total=steps or None) as line:
 
-        def watch(said: dict[str, Any]) -> None:
+        def report(status: dict[str, Any]) -> None:
             nonlocal observed
-            line.to(said.get("step", 0), _note(said))
+            line.to(status.get("step", 0), _note(status))
             messages.pass_on()
             if time.monotonic() - observed > _OBSERVE_S:
                 observed = time.monotonic()
-                _observe(context, encoder, said)
+                _observe(context, encoder, status)
 
-        follow(context, attempt, watch)
+        follow(context, attempt, report)
     _observe(context, encoder, attempt.progress())
 
 
-def _observe(context: dg.OpExecutionContext, encoder: str, said: dict[str, Any]) -> None:
-    """Log how far the training is. Metadata that a child reports through Pipes is dropped inside a graph."""
-    figures = ((name, value) for name, value in said.items() if name not in _NOT_A_FIGURE)
+def _observe(context: dg.OpExecutionContext, encoder: str, status: dict[str, Any]) -> None:
+    """Log the figures of a training as an observation; metadata reported through Pipes is dropped inside a graph."""
+    figures = ((name, value) for name, value in status.items() if name not in _NOT_A_FIGURE)
     shown = {name: value for name, value in figures if isinstance(value, (int, float))}
     if shown:
         context.log_event(dg.AssetObservation("encoder", partition=encoder, metadata=shown))
 
 
-def _note(said: dict[str, Any]) -> str:
-    if said.get("state") == "packing":
-        return f"reading patches {said.get('packed', 0)}/{said.get('patches', '?')}"
-    loss = said.get("loss")
-    told = f" loss {loss:.3f}" if isinstance(loss, float) else ""
-    return f"{said.get('state', 'starting')}{told}"
+def _note(status: dict[str, Any]) -> str:
+    if status.get("state") == "packing":
+        return f"reading patches {status.get('packed', 0)}/{status.get('patches', '?')}"
+    loss = status.get("loss")
+    suffix = f" loss {loss:.3f}" if isinstance(loss, float) else ""
+    return f"{status.get('state', 'starting')}{suffix}"
 
 
 def _require_success(folder: Path, attempt: "Attempt") -> None:
-    # The exit code alone says nothing: a process that never reported may have done anything.
+    # Exit code 0 is not enough: a process that never reported may have run anything.
     code, record = attempt.poll(), folder / "encoder.json"
     deadline = time.monotonic() + (_SETTLE_S if code == 0 and attempt.survives else 0.0)
     while not (code == 0 and attempt.reported() and record.exists()):

@@ -1,7 +1,7 @@
-"""The messages of a training, read from the file in its attempt's folder.
+"""Messages of a process that trains, read from a file in its attempt's folder.
 
-Dagster's own file reader empties the file that it opens and stumbles over a line that is only half there; on a shared
-file system a job goes on writing while runs come and go, and a requeued one opens the connection once more.
+Dagster's own file reader empties the file that it opens and fails on an incomplete line. On a shared file system a job
+goes on writing while runs come and go, and a requeued one opens the connection once more.
 """
 
 import json
@@ -15,7 +15,7 @@ from dagster_pipes import PipesDefaultMessageWriter
 
 
 class KeptMessages(dg.PipesMessageReader):
-    """Reads a file that stays, whenever `pass_on` is called, and once more when the session ends."""
+    """Reader of a file that is kept: it reads on when `pass_on` is called, and once more when the session ends."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -26,7 +26,7 @@ class KeptMessages(dg.PipesMessageReader):
 
     @contextmanager
     def read_messages(self, handler: dg.PipesMessageHandler) -> Iterator[dict[str, Any]]:
-        """Give the handler what the file holds by the end of the block."""
+        """Pass the messages that the file has by the end of the block to the handler."""
         self._handler = handler
         self.path.touch()
         try:
@@ -40,7 +40,7 @@ class KeptMessages(dg.PipesMessageReader):
                 handler.handle_message(self._closed)  # type: ignore[arg-type]
 
     def pass_on(self) -> None:
-        """Hand over what has been written since the last time, whole lines only."""
+        """Pass on the complete lines written since the last call."""
         assert self._handler is not None
         with self.path.open("rb") as stream:
             stream.seek(self._offset)
@@ -51,7 +51,7 @@ class KeptMessages(dg.PipesMessageReader):
             try:
                 self._hand_over(json.loads(line))
             except ValueError:
-                continue  # Torn by a node that died.
+                continue  # Incomplete: its node died while writing.
 
     def _hand_over(self, message: dict[str, Any]) -> None:
         # One connection, as Dagster sees it, however often the job was requeued.
@@ -63,5 +63,5 @@ class KeptMessages(dg.PipesMessageReader):
             self._handler.handle_message(message)  # type: ignore[arg-type]
 
     def no_messages_debug_text(self) -> str:
-        """What to look at when nothing came."""
+        """Return what to look at when no message came."""
         return f"Attempted to read messages from {self.path}."

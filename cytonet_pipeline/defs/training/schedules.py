@@ -1,7 +1,7 @@
 """The schedule `retrain`: encoders whose training set would differ today are trained again.
 
-It compares the store with the wanted state on every tick, so nothing that happened between ticks is lost. Stopped by
-default: GPU time is spent when a person has said so.
+It compares the store with the desired state on every tick, so nothing that happened between ticks is lost. It starts
+stopped: GPU time is spent when a person has decided to.
 """
 
 import dagster as dg
@@ -18,7 +18,7 @@ from cytonet_pipeline.stages.pending import encoders_to_train
     description="Mondays at 3: train the encoders of CYTONET_EXPERIMENTS whose training set would differ.",
 )
 def retrain(settings: dg.ResourceParam[Settings]):  # type: ignore[no-untyped-def]
-    """One run an encoder; the run key holds the version, so that the same training is not requested twice."""
+    """Request one run per encoder; the run key has the version, so that the same training is not requested twice."""
     try:
         wanted = encoders_to_train(settings)
     except CytonetError as error:
