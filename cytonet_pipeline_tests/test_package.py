@@ -85,6 +85,8 @@ def test_the_wheel_holds_the_files_of_a_project_and_no_tests(installed):
                 if path.is_file() and "__pycache__" not in path.parts:
                     shipped = f"cytonet_pipeline/project_files/{path.relative_to(PROJECT)}"
                     assert wheel.read(shipped) == path.read_bytes(), shipped
+    modules = {str(path.relative_to(PROJECT)) for path in (PROJECT / "cytonet_pipeline").rglob("*.py")}
+    assert modules <= names
     packages = {name.split("/")[0] for name in names if not name.split("/")[0].endswith(".dist-info")}
     assert packages == {"cytonet_pipeline"}
 
