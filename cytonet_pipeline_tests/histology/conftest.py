@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import numpy as np
@@ -6,18 +5,9 @@ import pytest
 import tifffile
 
 
-@pytest.fixture(scope="session")
-def test_data() -> Path:
-    """Real files that are not part of the project."""
-    folder = os.environ.get("CYTONET_TEST_DATA")
-    if not folder:
-        pytest.skip("CYTONET_TEST_DATA is not set: the tests on real files are left out")
-    return Path(folder)
-
-
 @pytest.fixture
 def section_picture() -> np.ndarray:
-    """A dark disc with cells on a light slide: what a small section looks like."""
+    """A dark disc with cells on a light slide, like a small section."""
     y, x = np.mgrid[:300, :420]
     inside = (y - 150) ** 2 / 100**2 + (x - 210) ** 2 / 150**2 < 1
     cells = np.random.default_rng(1).integers(60, 200, (300, 420))
@@ -26,7 +16,7 @@ def section_picture() -> np.ndarray:
 
 @pytest.fixture
 def write_scan(tmp_path):
-    """Write an array as a TIFF and give its path; every call another file."""
+    """Write an array as a TIFF and return its path; each call writes another file."""
     count = 0
 
     def write(pixels: np.ndarray, name: str = "", **options) -> Path:

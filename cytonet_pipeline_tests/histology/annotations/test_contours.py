@@ -84,7 +84,7 @@ def test_of_overlapping_polygons_the_last_counts(path):
 
 
 @pytest.mark.parametrize(("unit", "factor"), [("px", 1.0), ("um", 100.0), ("mm", 0.1)])
-def test_the_unit_of_the_coordinates_can_be_said(path, unit, factor):
+def test_coordinates_may_have_other_units(path, unit, factor):
     scaled = [[x * factor, y * factor] for x, y in SQUARE]
 
     assert opened(write(path, feature([scaled], index=1), unit=unit)).at_mm([2.9, 3.1], [2.9, 2.9]).tolist() == [1, 0]
@@ -114,7 +114,7 @@ def test_a_contour_that_crosses_itself_encloses_both_its_loops(path):
 
 
 @pytest.mark.parametrize(
-    ("broken", "said"),
+    ("broken", "message"),
     [
         (feature(index=0, name="M1"), r"feature 2 \(M1\): its index is 0"),
         (feature(), "feature 2: does not say which area"),
@@ -125,10 +125,10 @@ def test_a_contour_that_crosses_itself_encloses_both_its_loops(path):
         (feature([[[x * 10, y * 10] for x, y in SQUARE]], index=1), r"feature 2: reaches to \(30.0, 30.0\) mm"),
     ],
 )
-def test_a_faulty_feature_is_named_with_its_file(path, broken, said):
+def test_a_faulty_feature_is_named_with_its_file(path, broken, message):
     write(path, feature(index=1), broken)
 
-    with pytest.raises(ScanError, match=said) as fault:
+    with pytest.raises(ScanError, match=message) as fault:
         opened(path)
 
     assert str(path) in fault.value.what

@@ -1,4 +1,4 @@
-"""Masks and annotations over the field of view of a scan, and those of another section."""
+"""Masks and annotations over the field of view of a scan; those of another section are refused."""
 
 import itertools
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_the_origin_is_the_outer_corner_of_the_first_pixel(tmp_path):
     assert image.at_mm(1.5, 1.5) == 4
 
 
-def test_numbers_beyond_255_stay_what_they_are(tmp_path):
+def test_numbers_beyond_255_are_kept(tmp_path):
     """Right-hemisphere areas are numbered left + 1000."""
     labels = np.array([[0, 255, 256, 1113, 65535]] * 5, np.uint16)
 
@@ -52,7 +52,7 @@ def test_numbers_beyond_255_stay_what_they_are(tmp_path):
 
 @pytest.mark.parametrize("shape", [(70, 90), (256, 300)])
 @pytest.mark.parametrize("options", [{"tile": (32, 48)}, {"rowsperstrip": 9}])
-def test_what_is_too_large_to_hold_is_thinned_and_never_averaged(shape, options, tmp_path, monkeypatch):
+def test_an_image_that_is_too_large_is_thinned_and_never_averaged(shape, options, tmp_path, monkeypatch):
     monkeypatch.setattr("cytonet_pipeline.histology.annotations.labels.LARGEST_LABEL_PX", shape[0] * shape[1] // 8)
     labels = np.random.default_rng(0).integers(0, 60000, shape, dtype=np.uint16)
 
@@ -64,7 +64,7 @@ def test_what_is_too_large_to_hold_is_thinned_and_never_averaged(shape, options,
 
 
 @pytest.mark.parametrize(
-    ("labels", "options", "said"),
+    ("labels", "options", "message"),
     [
         (np.zeros((8, 8, 3), np.uint8), {"photometric": "rgb"}, "colours or fractions"),
         (np.zeros((8, 8), np.float32), {}, "colours or fractions"),
@@ -74,10 +74,10 @@ def test_what_is_too_large_to_hold_is_thinned_and_never_averaged(shape, options,
         (np.zeros((8, 16), np.uint8), {}, "proportions"),
     ],
 )
-def test_an_image_that_is_no_label_image_of_the_scan_is_refused(labels, options, said, tmp_path):
+def test_an_image_that_is_no_label_image_of_the_scan_is_refused(labels, options, message, tmp_path):
     path = write(tmp_path / "m.tif", labels, **options)
 
-    with pytest.raises(ScanError, match=said) as fault:
+    with pytest.raises(ScanError, match=message) as fault:
         LabelImage.open(path, 1.0, 1.0)
 
     assert str(path) in fault.value.what
@@ -129,9 +129,9 @@ def test_a_mask_of_half_the_cortex_is_still_this_sections(scan, tmp_path):
     assert read_mask(section(mask=write(tmp_path / "m.tif", half)), scan).labels.any()
 
 
-def test_swapped_masks_of_real_anatomy_are_caught(test_data):
-    """Every section of a brain gets every other one's mask, 12.7 mm and more away and of the same size."""
-    data = Dataset(test_data / "colin27-brains", DatasetBlock(density_per_mm3=1, held_out="B20"))
+def test_swapped_masks_of_real_anatomy_are_caught(shared_data):
+    """Every section of a brain is given the mask of every other one, at least 12.7 mm away and of the same size."""
+    data = Dataset(shared_data / "colin27-brains", DatasetBlock(density_per_mm3=1, held_out="B20"))
     sections = data.brain("B02").sections[::2]
     refused, doubted, wrong = 0, 0, 0
     for one, other in itertools.product(sections, repeat=2):

@@ -1,4 +1,4 @@
-"""A TIFF of any size that costs next to nothing: all its tiles are the same bytes."""
+"""TIFFs of any size that cost next to nothing: all tiles are the same bytes."""
 
 import struct
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def write_announced(path: Path, width: int, height: int, edge: int) -> Path:
-    """A BigTIFF of grey tiles (Zstd) of `edge` px, each of them the same noise."""
+    """Write a BigTIFF of grey tiles (Zstd) of `edge` px, each of them the same noise."""
     tile = np.random.default_rng(0).integers(100, 200, (edge, edge), dtype=np.uint8)
     data = imagecodecs.zstd_encode(tile)
     number = -(-width // edge) * -(-height // edge)

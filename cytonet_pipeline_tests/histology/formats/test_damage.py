@@ -1,4 +1,4 @@
-"""Files that are broken, or made to break readers: tifffile's pixels or a ScanError, soon and in little memory."""
+"""Files that are damaged, or made to break readers: tifffile's pixels or a ScanError, fast and in little memory."""
 
 import resource
 import struct
@@ -34,7 +34,7 @@ for path in sys.argv[2:]:
 
 
 def attempt(read: Callable[..., Any], *args: Any) -> tuple[Any, ScanError | None]:
-    """What a function gives, or the ScanError that it raises."""
+    """Return the result of a function, or the ScanError that it raises."""
     try:
         return read(*args), None
     except ScanError as error:
@@ -42,8 +42,8 @@ def attempt(read: Callable[..., Any], *args: Any) -> tuple[Any, ScanError | None
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_files_that_broke_other_readers_give_their_pixels_or_a_scan_error(test_data):
-    paths = sorted((test_data / "tiff_bad").glob("*.*"))
+def test_files_that_broke_other_readers_give_their_pixels_or_a_scan_error(shared_data):
+    paths = sorted((shared_data / "tiff_bad").glob("*.*"))
     assert len(paths) > 15
     for path in paths:
         pixels, error = attempt(whole, path)
@@ -53,8 +53,8 @@ def test_files_that_broke_other_readers_give_their_pixels_or_a_scan_error(test_d
             assert str(path) in error.what
 
 
-def test_files_that_broke_other_readers_need_neither_time_nor_memory(test_data):
-    paths = sorted(map(str, (test_data / "tiff_bad").glob("*.*")))
+def test_files_that_broke_other_readers_need_neither_time_nor_memory(shared_data):
+    paths = sorted(map(str, (shared_data / "tiff_bad").glob("*.*")))
     # What the interpreter and its libraries map by themselves does not count.
     probe = "import cytonet_pipeline.histology; print(open('/proc/self/statm').read().split()[0])"
     pages = int(subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout)
@@ -123,7 +123,7 @@ def test_pixels_that_are_read_from_a_damaged_file_are_those_that_tifffile_reads(
 
 @pytest.mark.parametrize("share", [0.1, 0.6, 0.97])
 def test_a_truncated_scan_is_found_without_reading_it(share, section_picture, write_scan):
-    """Copies break off; the directory at the front of the file still promises everything."""
+    """Copying was interrupted; the directory at the front of the file still lists all tiles."""
     path = write_scan(section_picture, tile=(64, 64), compression="deflate")
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
 
@@ -134,7 +134,7 @@ def test_a_truncated_scan_is_found_without_reading_it(share, section_picture, wr
 
 
 def with_tag(path: Path, changes: dict[int, int]) -> Path:
-    """Change the value of tags of a little-endian classic TIFF, whatever it means for the rest."""
+    """Change the value of tags of a little-endian classic TIFF, without regard to the rest."""
     data = bytearray(path.read_bytes())
     (offset,) = struct.unpack_from("<I", data, 4)
     (entries,) = struct.unpack_from("<H", data, offset)
@@ -156,7 +156,7 @@ def with_tag(path: Path, changes: dict[int, int]) -> Path:
         {273: 2**32 - 5},
     ],
 )
-def test_announced_sizes_are_not_believed(changes, section_picture, write_scan):
+def test_announced_sizes_are_not_trusted(changes, section_picture, write_scan):
     path = with_tag(write_scan(section_picture, rowsperstrip=300, compression="zstd"), changes)
 
     with pytest.raises(ScanError) as fault, open_scan(path, 1.0) as scan:
@@ -174,7 +174,7 @@ def test_announced_sizes_are_not_believed(changes, section_picture, write_scan):
         pytest.param((33629, 5, 1 << 20, 16), id="planes of a MetaMorph stack"),
     ],
 )
-def test_a_directory_that_names_its_file_many_times_is_not_read_as_often(tag, tmp_path):
+def test_a_tag_that_is_repeated_many_times_is_not_read_many_times(tag, tmp_path):
     """tifffile alone reads each of them: 200 times 8 MB become 8 GB of Python objects."""
     path, tile = tmp_path / "repeated.tif", 4096
     tags = [(256, 64), (257, 64), (258, 8), (259, 1), (262, 1), (277, 1), (278, 64), (273, 16), (279, tile)]
@@ -195,7 +195,7 @@ def test_a_directory_that_names_its_file_many_times_is_not_read_as_often(tag, tm
 
 
 def test_a_jpeg_that_announces_more_than_its_tile_is_not_decoded(section_picture, write_scan):
-    """Codecs of images allocate what the data says: 65535 × 65535 px would be 4 GiB."""
+    """Image codecs allocate what the data announces: 65535 × 65535 px would be 4 GiB."""
     path = write_scan(section_picture, tile=(512, 512), compression="jpeg")
     data = path.read_bytes()
     frame = data.index(b"\xff\xc0")
@@ -205,17 +205,17 @@ def test_a_jpeg_that_announces_more_than_its_tile_is_not_decoded(section_picture
         open_scan(path, 1.0).read_patch(100, 100, 8, 1.0)
 
 
-def test_what_is_no_file_or_no_tiff_is_named(tmp_path):
+def test_a_missing_file_and_one_that_is_no_tiff_are_named(tmp_path):
     (tmp_path / "text.tif").write_text("not an image")
     (tmp_path / "empty.tif").touch()
-    for name, said in (("missing.tif", "not there"), ("text.tif", "no TIFF"), ("empty.tif", "no TIFF")):
-        with pytest.raises(ScanError, match=said) as fault:
+    for name, message in (("missing.tif", "not there"), ("text.tif", "no TIFF"), ("empty.tif", "no TIFF")):
+        with pytest.raises(ScanError, match=message) as fault:
             open_scan(tmp_path / name, 1.0)
         assert str(tmp_path / name) in fault.value.what
 
 
 def test_a_huge_uncompressed_strip_is_read_in_pieces(tmp_path):
-    """700 MiB in one strip, more than any strip may have decoded; a sparse file, so that it costs no disk."""
+    """700 MiB in one strip, more than a decoded strip may have; a sparse file, so that it costs no disk."""
     path = tmp_path / "huge.tif"
     tifffile.imwrite(path, shape=(24000, 30000), dtype=np.uint8, rowsperstrip=24000, metadata=None)
     with tifffile.TiffFile(path) as tif:

@@ -1,4 +1,4 @@
-"""What TIFFs can be made of, against what tifffile reads from the same file."""
+"""Variants of TIFF, compared with the pixels that tifffile reads from the same file."""
 
 import json
 from pathlib import Path
@@ -16,25 +16,26 @@ REAL_SCANS = "colin27-brains/sub-*/micr/*_sample-1150_*.tif"
 
 
 def whole(path: Path, **options) -> np.ndarray:
-    """Every pixel of a scan, by one patch that covers it."""
+    """Read every pixel of a scan, by one patch that covers it."""
     with open_scan(path, 1.0, **options) as scan:
         edge = max(scan.width_px, scan.height_px) + 1 & ~1
         return scan.read_patch(edge // 2, edge // 2, edge, 1.0)[: scan.height_px, : scan.width_px]
 
 
 def as_grey(path: Path) -> np.ndarray:
-    """What tifffile reads, as grey values of 8 bit before rounding: Rec. 601, full range of the bits."""
+    """Read a file with tifffile, as grey values of 8 bit before rounding: Rec. 601, full range of the bits."""
     with tifffile.TiffFile(path) as tif:
         page = tif.pages.first
-        pixels = page.asarray().astype(np.float64)
+        pixels = page.asarray()
     if pixels.ndim == 3:
         pixels = np.moveaxis(pixels, 0, -1) if page.planarconfig == 2 else pixels
-        pixels = pixels[..., :3] @ [299.0, 587.0, 114.0] / 1000
-    return pixels * 255 / (2**page.bitspersample - 1)
+        red, green, blue = (pixels[..., channel].astype(np.uint32) for channel in range(3))
+        pixels = (299 * red + 587 * green + 114 * blue) / 1000
+    return pixels * (255 / (2**page.bitspersample - 1))
 
 
-def test_real_tiffs_of_other_programs_give_the_pixels_that_tifffile_gives(test_data):
-    paths = sorted([*(test_data / "tiff_ok").iterdir(), *test_data.glob(REAL_SCANS)])
+def test_real_tiffs_of_other_programs_give_the_pixels_that_tifffile_gives(shared_data):
+    paths = sorted([*(shared_data / "tiff_ok").iterdir(), *shared_data.glob(REAL_SCANS)])
     assert len(paths) >= 13
     for path in paths:
         assert np.abs(whole(path) - as_grey(path)).max() <= 0.5 + 1e-6, path
@@ -81,7 +82,7 @@ def test_more_than_8_bit_go_through_the_full_range_of_their_bits(bits, write_sca
 
 
 def _write_packed(path: Path, packed: bytes, shape: tuple[int, int], bits: int) -> None:
-    """The least TIFF that has packed samples, which tifffile reads but does not write: one strip, nine tags."""
+    """Write a minimal TIFF of packed samples, which tifffile reads but does not write: one strip, nine tags."""
     tags = {256: shape[1], 257: shape[0], 258: bits, 259: 1, 262: 1, 273: 8 + 2 + 9 * 12 + 4, 277: 1, 278: shape[0]}
     tags[279] = len(packed)
     data = b"II*\0" + (8).to_bytes(4, "little") + len(tags).to_bytes(2, "little")
@@ -98,14 +99,14 @@ def test_a_window_stretches_grey_values_and_cuts_the_rest(write_scan):
 
 
 def test_an_image_stored_with_white_as_zero_is_turned_dark_on_light(write_scan):
-    """The stain is dark on light; tifffile gives the numbers as stored, where white is 0."""
+    """The stain is dark on light; tifffile returns the numbers as stored, where white is 0."""
     stored = np.array([[0, 10, 255]], np.uint8)
 
     assert whole(write_scan(stored, photometric="miniswhite")).tolist() == [[255, 245, 0]]
 
 
 @pytest.mark.parametrize(
-    ("pixels", "options", "said"),
+    ("pixels", "options", "message"),
     [
         (np.zeros((8, 8), np.float32), {}, "32 bit"),
         (np.zeros((8, 8), np.int16), {}, "INT"),
@@ -114,17 +115,17 @@ def test_an_image_stored_with_white_as_zero_is_turned_dark_on_light(write_scan):
         (np.zeros((8, 8), np.uint8), {"photometric": "palette", "colormap": np.zeros((3, 256), np.uint16)}, "PALETTE"),
     ],
 )
-def test_what_is_not_read_is_refused_by_name(pixels, options, said, write_scan):
+def test_samples_that_are_not_supported_are_refused_by_name(pixels, options, message, write_scan):
     path = write_scan(pixels, **options)
 
-    with pytest.raises(ScanError, match=said) as fault:
+    with pytest.raises(ScanError, match=message) as fault:
         open_scan(path, 1.0)
 
     assert str(path) in fault.value.what
     assert fault.value.to_fix
 
 
-def test_the_sidecar_wins_over_what_the_file_says(write_scan):
+def test_the_sidecar_wins_over_the_metadata_of_the_file(write_scan):
     path = write_scan(np.zeros((8, 8), np.uint8), name="a.tif", resolution=(10000, 10000), resolutionunit="CENTIMETER")
     assert open_scan(path).pixel_um == 1.0
 

@@ -30,7 +30,7 @@ def test_a_change_at_either_end_or_in_the_middle_of_one_huge_strip_is_seen(write
 
 
 def test_of_a_large_scan_the_places_of_all_tiles_count(write_scan, monkeypatch):
-    """Sampled tiles do not show that another one was written anew; its length in the directory does."""
+    """Sampled tiles do not reveal that another tile was rewritten; its length in the directory does."""
     monkeypatch.setattr("cytonet_pipeline.histology.formats.digest._SMALL_BYTES", 0)
     monkeypatch.setattr("cytonet_pipeline.histology.formats.digest._SAMPLED_CHUNKS", 2)
     pixels = np.zeros((640, 640), np.uint8)

@@ -1,4 +1,4 @@
-"""Bytes of small sound TIFFs changed at random: pixels of the right shape or a ScanError, soon, and nothing else."""
+"""Bytes of small sound TIFFs changed at random: pixels of the right shape or a ScanError, fast, and nothing else."""
 
 import time
 from functools import cache

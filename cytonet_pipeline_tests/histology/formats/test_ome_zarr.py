@@ -86,7 +86,7 @@ def test_pixel_size_comes_from_scale_and_unit(unit, um, tmp_path):
     assert open_scan(path).pixel_um == pytest.approx(um)
 
 
-def test_without_a_unit_only_the_sidecar_says_how_large_pixels_are(tmp_path):
+def test_without_a_unit_the_pixel_size_comes_from_the_sidecar_alone(tmp_path):
     path = write_ome_zarr(tmp_path / "a.ome.zarr", [np.zeros((8, 8), np.uint8)], um=None)
     with pytest.raises(ScanError, match="nothing says how large its pixels are"):
         open_scan(path)
@@ -114,7 +114,7 @@ def test_the_digest_follows_the_content_and_not_the_name(section_picture, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("file", "changes", "said"),
+    ("file", "changes", "message"),
     [
         (".zattrs", {"multiscales": []}, "no OME-Zarr"),
         (".zattrs", {"multiscales": [{"datasets": 7}]}, "cannot be read"),
@@ -129,19 +129,19 @@ def test_the_digest_follows_the_content_and_not_the_name(section_picture, tmp_pa
         ("0/.zarray", {"filters": [{"id": "pickle"}]}, "filters"),
     ],
 )
-def test_metadata_are_not_believed(file, changes, said, section_picture, tmp_path):
+def test_metadata_are_not_trusted(file, changes, message, section_picture, tmp_path):
     path = write_ome_zarr(tmp_path / "a.ome.zarr", [section_picture])
     content = json.loads((path / file).read_text()) | changes
     (path / file).write_text(json.dumps(content))
 
-    with pytest.raises(ScanError, match=said) as fault:
+    with pytest.raises(ScanError, match=message) as fault:
         open_scan(path, 1.0)
 
     assert str(path) in fault.value.what
 
 
 def test_an_image_announced_larger_than_it_is_costs_nothing(section_picture, tmp_path):
-    """A Zarr may leave chunks out, so it may be as large as it likes; a patch of it is as large as asked for."""
+    """A Zarr may leave chunks out, so it may have any size; reading a patch costs as much as the patch."""
     path = write_ome_zarr(tmp_path / "a.ome.zarr", [section_picture], fill_value=200)
     content = json.loads((path / "0/.zarray").read_text()) | {"shape": [2**30, 2**30]}
     (path / "0/.zarray").write_text(json.dumps(content))
@@ -152,7 +152,7 @@ def test_an_image_announced_larger_than_it_is_costs_nothing(section_picture, tmp
 
 @pytest.mark.parametrize("compressor", ["zstd", "gzip", "blosc"])
 def test_a_chunk_that_unpacks_to_more_than_its_size_is_refused(compressor, tmp_path):
-    """A gigabyte of zeros packs into a megabyte and less."""
+    """A gigabyte of zeros compresses to less than a megabyte."""
     import imagecodecs
 
     path = write_ome_zarr(tmp_path / "a.ome.zarr", [np.zeros((64, 64), np.uint8) + 1])

@@ -1,4 +1,4 @@
-"""Writing OME-Zarr scans with the library `zarr`, which the pipeline does not read them with."""
+"""Writer of OME-Zarr scans with the library `zarr`, which the pipeline does not use for reading."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ def write_ome_zarr(
     chunks: tuple[int, int] = (64, 64),
     **options: Any,
 ) -> Path:
-    """A pyramid in the way of NGFF 0.4 (`version` 2) or 0.5 (3); arrays are (y, x), (c, y, x) or (t, c, z, y, x)."""
+    """Write a pyramid by NGFF 0.4 (`version` 2) or 0.5 (3); arrays are (y, x), (c, y, x) or (t, c, z, y, x)."""
     group = zarr.open_group(path, mode="w", zarr_format=version)
     axes = {2: "yx", 3: "cyx", 5: "tczyx"}[levels[0].ndim]
     for number, level in enumerate(levels):

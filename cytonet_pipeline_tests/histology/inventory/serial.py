@@ -1,4 +1,4 @@
-"""A real series of sections as a brain of the data set, and the faults that are planted into it.
+"""A real series of sections as a brain of the data set, and faults to plant into it.
 
 67 Nissl sections of a mouse brain, 20 µm apart, as thumbnails of 59 µm; sections 421 to 423 are missing. They come as
 JPEG and become TIFFs here.
@@ -52,23 +52,23 @@ class Serial:
 
 
 def blurred(picture: np.ndarray, sigma_px: float = 1.0) -> np.ndarray:
-    """As if out of focus."""
+    """Blur a picture as if out of focus."""
     return ndimage.gaussian_filter(picture, (sigma_px, sigma_px) + (0,) * (picture.ndim - 2))
 
 
 def stained(picture: np.ndarray, factor: float) -> np.ndarray:
-    """With a multiple of the stain, by Beer and Lambert."""
+    """Multiply the stain, by Beer and Lambert."""
     slide = slide_of(picture)
     return np.clip(slide * (picture / slide) ** factor, 0, 255).round().astype(np.uint8)
 
 
 def clipped(picture: np.ndarray) -> np.ndarray:
-    """As if exposed for a quarter of the range: black and white."""
+    """Clip a picture to black and white, as if exposed for a quarter of the range."""
     return np.clip((picture - (slide_of(picture) - 70.0)) * (255 / 60), 0, 255).astype(np.uint8)
 
 
 def with_line(picture: np.ndarray, grey: float, width_px: float) -> np.ndarray:
-    """With a straight line of one grey value down the middle of the tissue, over three fifths of it: fold or tear."""
+    """Draw a straight line of one grey value down the middle of the tissue, over three fifths of it: fold or tear."""
     rows, columns = extent(picture)
     y, x = np.mgrid[: picture.shape[0], : picture.shape[1]]
     top, bottom = np.quantile(rows, [0.0, 0.65])
@@ -80,7 +80,7 @@ def with_line(picture: np.ndarray, grey: float, width_px: float) -> np.ndarray:
 
 
 def torn_off(picture: np.ndarray) -> np.ndarray:
-    """Without the right two fifths of its tissue."""
+    """Remove the right two fifths of the tissue."""
     changed = picture.copy()
     _, columns = extent(picture)
     changed[:, round(float(np.quantile(columns, 0.6))) :] = round(slide_of(picture))
@@ -88,12 +88,12 @@ def torn_off(picture: np.ndarray) -> np.ndarray:
 
 
 def extent(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns that hold tissue."""
+    """Return the rows and columns that hold tissue."""
     grey = picture if picture.ndim == 2 else picture.mean(axis=2)
     tissue = grey < slide_of(picture) - 12
     return np.flatnonzero(tissue.any(axis=1)), np.flatnonzero(tissue.any(axis=0))
 
 
 def slide_of(picture: np.ndarray) -> float:
-    """Grey value of the slide."""
+    """Return the grey value of the slide."""
     return float(np.percentile(picture, 75))

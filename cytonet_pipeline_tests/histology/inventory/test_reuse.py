@@ -1,4 +1,4 @@
-"""Taking the inventory again opens what has changed, and nothing else."""
+"""A repeated inventory opens the sections that have changed, and no others."""
 
 import os
 
@@ -123,8 +123,8 @@ def test_a_setting_that_changes_the_pixels_opens_all(tiny, tmp_path, opened):
     assert len(opened) == len(SAMPLES)
 
 
-def test_what_was_rejected_is_looked_at_again(tiny, tmp_path, opened):
-    """It may have been the disk."""
+def test_rejected_sections_are_opened_again(tiny, tmp_path, opened):
+    """The reason may have been the disk."""
     whole = tiny.scan("0020").read_bytes()
     tiny.scan("0020").write_bytes(whole[:600])
     earlier = stored(inventory(tiny), tmp_path / "store")

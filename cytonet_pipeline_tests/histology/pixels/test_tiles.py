@@ -1,4 +1,4 @@
-"""What a process keeps of its scans: few decoded tiles, few open files, little memory a handle."""
+"""Resources that a process spends on its scans: few decoded tiles, few open files, little memory per handle."""
 
 import os
 import tracemalloc
@@ -25,7 +25,7 @@ def budget():
 
 @pytest.fixture
 def decoded(monkeypatch) -> Counter:
-    """How often each tile was read and decoded."""
+    """Count how often each tile is read and decoded."""
     count: Counter = Counter()
     read = TiffLevel._read
 
@@ -46,7 +46,7 @@ def test_decoded_tiles_of_all_scans_together_stay_in_the_budget(write_scan, budg
         assert 0 < tile_cache().held_bytes <= 100_000
 
 
-def test_tiles_that_are_never_met_again_are_not_kept_and_others_are():
+def test_tiles_that_are_never_needed_again_are_not_cached_and_others_are():
     cache = TileCache(budget_bytes=100 * 64)
     new = iter(range(10**6))
     while cache.worth_keeping:
@@ -93,7 +93,7 @@ def test_a_section_read_in_index_order_decodes_tiles_once_and_seldom_twice(batch
 
 
 def test_a_handle_of_a_scan_of_the_posters_size_costs_little(tmp_path):
-    """100,000 × 80,000 px in tiles of 256 px: 120,000 offsets, which as Python's numbers would take 8 MiB."""
+    """100,000 × 80,000 px in tiles of 256 px: 120,000 offsets, which would take 8 MiB as Python objects."""
     path = write_announced(tmp_path / "s.tif", 100_000, 80_000, 256)
     open_scan(path, 1.0).read_patch(50_000, 40_000, 64, 1.0)
     tracemalloc.start()
@@ -137,7 +137,7 @@ def test_open_files_are_bounded_and_every_scan_still_reads(section_picture, writ
 
 
 def test_threads_with_a_small_budget_read_what_one_thread_reads(write_scan, budget):
-    """Tiles come and go under the threads' hands; scratch memory is each thread's own."""
+    """Tiles are evicted while other threads read; each thread has scratch memory of its own."""
     budget(50_000)
     picture = np.random.default_rng(5).integers(0, 256, (900, 1100), dtype=np.uint8)
     options = [{"compression": "zstd"}, {}, {"compression": "jpeg2000"}]
