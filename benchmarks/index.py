@@ -26,7 +26,7 @@ from cytonet_pipeline.store import digest_file, read_table, table, write_table
 
 # Such that a brain of 459 sections has 1.1 million patches, and the nine of the poster ten million.
 BLOCK = DatasetBlock(density_per_mm3=4.1, held_out="B20", test_blocks=8)
-ROWS_A_BRAIN = 1_120_000
+ROWS_PER_BRAIN = 1_120_000
 
 
 def main() -> int:
@@ -38,7 +38,7 @@ def main() -> int:
     announce(f"patch index of about {options.rows:,} patches")
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
-        brains = poster.BRAINS[: max(1, min(9, round(options.rows / ROWS_A_BRAIN)))]
+        brains = poster.BRAINS[: max(1, min(9, round(options.rows / ROWS_PER_BRAIN)))]
         data = prepared(folder, brains)
         one = in_own_process(data, brains[:1], Path(temporary))
         tell(brains[:1], one)
@@ -90,11 +90,11 @@ def survey_rows(brain):
     for section in brain.sections:
         with open_scan(section.scan) as scan:
             known = {"width_px": scan.width_px, "height_px": scan.height_px, "pixel_um": scan.pixel_um}
-        said = {"brain": brain.name, "sample": section.sample, "section": section.section, "path": section.path}
+        described = {"brain": brain.name, "sample": section.sample, "section": section.section, "path": section.path}
         counts = {"bytes": 0, "levels": 4, "bits": 8, "status": "ok", "reason": ""}
         mask = {"mask_path": str(section.mask), "mask_digest": digest_file(section.mask)}
         note = section.annotation and {"annotation_path": str(section.annotation), "annotation_digest": "a"}
-        rows.append(empty | said | known | counts | mask | (note or {}))
+        rows.append(empty | described | known | counts | mask | (note or {}))
     return table("section_scans").validate(pd.DataFrame(rows))
 
 

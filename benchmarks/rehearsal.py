@@ -2,7 +2,7 @@
 
 Writes the synthetic brains, then brings them in as `cytonet run --brains` does, without Dagster: `section_scans`,
 `colin27_transforms` and `patch_index` of every brain. Then one mask changes, and all is asked for again. A stage runs
-in a process of its own, whose peak memory is told.
+in a process of its own, whose peak memory is reported.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def main() -> int:
     announce(f"rehearsal of {options.sections} sections")
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.folder or Path(temporary)).absolute()
-        # As many patches a section, however few sections.
+        # As many patches per section, however few sections.
         settings = settings_below(folder, DENSITY_PER_MM3 * options.sections / SECTIONS)
         shutil.rmtree(settings.store, ignore_errors=True)
         written = measured("phantom", write_data, settings, options.sections)

@@ -135,9 +135,9 @@ def test_lineage_answers_in_both_directions(ran):
 
 
 def test_two_encoders_can_be_compared(ran):
-    told = cytonet("lineage", "diff", "tiny_cytonet", "tiny_scratch", settings=ran.settings, home=ran.home).stdout
-    assert "method" in told
-    assert "scratch" in told
+    printed = cytonet("lineage", "diff", "tiny_cytonet", "tiny_scratch", settings=ran.settings, home=ran.home).stdout
+    assert "method" in printed
+    assert "scratch" in printed
 
 
 def test_points_go_to_colin27_and_back(ran, tmp_path):
@@ -219,11 +219,11 @@ def test_an_interrupted_run_stops_and_so_does_its_training(small_brains, tmp_pat
     folder = _wait_for_checkpoint(store, process)
 
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, printed = process.communicate(timeout=60)
 
-    assert process.returncode == 130, said
-    assert "what was finished is kept" in said
-    assert "Traceback" not in said
+    assert process.returncode == 130, printed
+    assert "what was finished is kept" in printed
+    assert "Traceback" not in printed
     assert store.wanted_version("tiny_position") is None
     assert LocalLauncher(settings.data).running(folder) is None
     assert store.indexed_brains() == ["B01", "B02", "B20"]

@@ -1,4 +1,4 @@
-"""A training set on small scans of noise: what is measured is how fast a training goes, not what it learns."""
+"""A training set on small scans of noise: it measures how fast training is, not what it learns."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What each key of an experiments file affects, said in the key's own field, and what of it counts as a version.
+"""What each key of an experiments file affects, as its own field states it, and what of it counts as a version.
 
 A version is a digest of all that decides an encoder's weights. It must not change when this program is upgraded: what
 is trained would be trained again. So a field also says how its key is digested, where that is not simply by its value.

@@ -57,8 +57,8 @@ class World:
     def survey(self, name: str) -> None:
         slab, store = self.slabs[name], self.store
         write_table(store.section_scans(name) / "sections.parquet", slab.sections, "section_scans")
-        said = slab.sections.astype(object).where(slab.sections.notna(), None).to_dict("list")
-        Verdict("ok", digest=digest_of(said)).write(store.section_scans(name))
+        rows = slab.sections.astype(object).where(slab.sections.notna(), None).to_dict("list")
+        Verdict("ok", digest=digest_of(rows)).write(store.section_scans(name))
         Verdict("ok", digest=slab.chain.digest).write(store.colin27_transforms(name))
         Verdict("ok", digest=slab.reference.digest).write(store.reference_space())
 

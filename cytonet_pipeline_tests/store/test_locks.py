@@ -58,7 +58,7 @@ def test_a_lock_of_another_host_counts_until_its_heart_stops(tmp_path):
 
 
 def test_of_many_that_find_a_dead_holders_lock_one_gets_it_at_a_time(tmp_path):
-    """Breaking it twice would remove the lock of whoever took it in between."""
+    """Breaking it twice would remove the lock that another process took in between."""
     path = tmp_path / "lock"
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
