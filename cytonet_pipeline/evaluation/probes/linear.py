@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from cytonet_pipeline.evaluation.metrics.scoring import macro_f1
-from cytonet_pipeline.evaluation.probes.compute import threads_for
 from cytonet_pipeline.evaluation.probes.heads import Labelled, LinearHead, Scaling
+from cytonet_pipeline.evaluation.probes.threads import threads_for
 from cytonet_pipeline.learning.device import compute_device
 from cytonet_pipeline.progress import task
 

@@ -12,8 +12,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from cytonet_pipeline.evaluation.metrics.scoring import macro_f1
-from cytonet_pipeline.evaluation.probes.compute import threads_for
 from cytonet_pipeline.evaluation.probes.heads import Labelled, LinearHead, Scaling
+from cytonet_pipeline.evaluation.probes.threads import threads_for
 
 _MAX_ITERATIONS = 100
 _TOLERANCE = 1e-4

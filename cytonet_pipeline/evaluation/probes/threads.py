@@ -1,4 +1,4 @@
-"""How many threads the probes compute with."""
+"""The number of threads that fitting a probe uses."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-# Below this a matrix product is over before a second thread has helped.
+# A matrix product with fewer multiplications ends before a second thread helps.
 _SMALL_PRODUCT = 1e9
 
 
@@ -20,7 +20,7 @@ def threads_for(multiplications: float) -> Iterator[None]:
     Parameters
     ----------
     multiplications : float
-        In one of the block's matrix products.
+        Multiplications in one of the block's matrix products.
     """
     if multiplications >= _SMALL_PRODUCT:
         yield
