@@ -1,7 +1,7 @@
 """Learning: losses, encoders, augmentation, loading, the training loop, checkpoints, embedding.
 
-`python -m cytonet_pipeline.learning` trains; `learning.prepare` lays out an encoder's folder before, and looks it over
-after. Importing this package alone does not import torch; it makes the names of backbones, distances and transfer
+`python -m cytonet_pipeline.learning` trains; `learning.prepare` lays out an encoder's folder before, and checks it
+afterwards. Importing this package alone does not import torch; it makes the names of backbones, distances and transfer
 functions known to the check of experiments files.
 """
 

@@ -1,4 +1,4 @@
-"""Features of patches, read from the scans at the encoder's pixel size."""
+"""Compute features of patches, read from the scans at the encoder's pixel size."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +26,7 @@ def embed_patches(
     device: torch.device | None = None,
     report: Callable[[int], None] | None = None,
 ) -> np.ndarray:
-    """Features of patches of the index.
+    """Compute the features of patches of the index.
 
     Parameters
     ----------
@@ -37,13 +37,13 @@ def embed_patches(
     scans : callable
         Opens the scan of a section (`SectionScans`).
     batch_size : int
-        Patches a forward pass; the features do not depend on it.
+        Patches per forward pass; the features do not depend on it.
     threads : int
         Sections read ahead at the same time.
     device : torch.device, optional
-        Default: a GPU where there is one.
+        Default: a GPU if there is one.
     report : callable, optional
-        Told the number of patches done since the last time.
+        Called with the number of patches done since the last call.
 
     Returns
     -------
@@ -71,7 +71,7 @@ def embed_patches(
 
 
 def intensity_features(images: np.ndarray) -> np.ndarray:
-    """Mean, standard deviation (of 0..1) and a 32-bin histogram (shares) of uint8 patches: (N, 34) float32."""
+    """Return mean, standard deviation (of 0..1) and a 32-bin histogram (shares) of uint8 patches: (N, 34) float32."""
     flat = images.reshape(len(images), -1)
     binned = flat // (256 // HISTOGRAM_BINS)
     offsets = np.arange(len(flat))[:, None] * HISTOGRAM_BINS
@@ -82,7 +82,7 @@ def intensity_features(images: np.ndarray) -> np.ndarray:
 
 
 def position_features(patches: pd.DataFrame) -> np.ndarray:
-    """|x|, y, z of the reference position in mm: (N, 3) float32."""
+    """Return |x|, y, z of the reference position in mm: (N, 3) float32."""
     positions = patches[list(REFERENCE_MM)].to_numpy(np.float32)
     return np.column_stack([np.abs(positions[:, 0]), positions[:, 1:]])
 

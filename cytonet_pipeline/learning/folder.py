@@ -1,6 +1,6 @@
-"""The folder of one version of an encoder: what a training reads there and what it leaves.
+"""The folder of one version of an encoder: what training reads there and what it leaves.
 
-It holds everything but the scans: a training can be moved to another machine by copying it.
+It holds everything but the scans: copying it moves a training run to another machine.
 """
 
 from functools import cached_property
@@ -34,7 +34,7 @@ class EncoderFolder:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The resolved configuration: `encoder`, `version`, `block`, `dataset`, and `init_from` where there is one."""
+        """The resolved configuration: `encoder`, `version`, `block`, `dataset` and, if any, `init_from`."""
         if not (self.path / "config.json").exists():
             raise TrainingError(
                 f"{self.path}: not the folder of an encoder, it has no config.json.",
@@ -94,5 +94,5 @@ class EncoderFolder:
 
 
 def _plain(column: pd.Series) -> np.ndarray:
-    """A column as numbers; of a name its place among the sorted ones."""
+    """Return a column as numbers; a name becomes its place among the sorted names."""
     return (column.cat.codes if isinstance(column.dtype, pd.CategoricalDtype) else column).to_numpy()

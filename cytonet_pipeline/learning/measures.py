@@ -1,6 +1,6 @@
-"""What features are like: how many dimensions they use, how they group by brain, what their neighbours are.
+"""Measures of features: how many dimensions they use, how they group by brain, what their neighbours are.
 
-Watched during training and reported in the evaluation. All in chunks: N × N matrices are never held.
+Monitored during training and reported by the evaluation. Computed in chunks: N × N matrices are never held.
 """
 
 from collections.abc import Iterator
@@ -14,12 +14,14 @@ Metric = Literal["cosine", "euclidean"]
 
 
 def effective_rank(features: torch.Tensor) -> float:
-    """Number of dimensions that features spread over: exp of the entropy of their spectrum (Roy & Vetterli 2007).
+    """Return the number of dimensions that features spread over.
+
+    It is exp of the entropy of their spectrum (Roy & Vetterli 2007).
 
     Parameters
     ----------
     features : (N, D) tensor
-        Centred here; the spectrum is that of the singular values.
+        They are centred first; the spectrum is that of the singular values.
 
     Returns
     -------
@@ -35,7 +37,7 @@ def effective_rank(features: torch.Tensor) -> float:
 
 
 def mean_cosine(features: torch.Tensor) -> float:
-    """Mean cosine between different features (N, D): 1 where all point the same way."""
+    """Return the mean cosine between different features (N, D): 1 where all point the same way."""
     units = functional.normalize(features.double(), dim=1)
     n = len(units)
     # The sum over all pairs is the squared length of the sum.
@@ -43,7 +45,7 @@ def mean_cosine(features: torch.Tensor) -> float:
 
 
 def uniformity(features: torch.Tensor) -> float:
-    """Log of the mean of exp(-2 d²) over pairs on the sphere: lower is more even (Wang & Isola 2020)."""
+    """Return the log of the mean of exp(-2 d²) over pairs on the sphere: lower is more even (Wang & Isola 2020)."""
     units = functional.normalize(features.float(), dim=1)
     n = len(units)
     total = 0.0
@@ -53,14 +55,14 @@ def uniformity(features: torch.Tensor) -> float:
 
 
 def same_brain_excess(features: torch.Tensor, brains: torch.Tensor, k: int = 20) -> float:
-    """How much features give away the brain.
+    """Return how much the neighbours of features give away the brain.
 
     Parameters
     ----------
     features : (N, D) tensor
     brains : (N,) integer tensor
     k : int
-        Neighbours (cosine) looked at.
+        Number of nearest neighbours (by cosine).
 
     Returns
     -------
@@ -88,7 +90,7 @@ def knn_predict(
     *,
     metric: Metric = "cosine",
 ) -> torch.Tensor:
-    """Labels (M,) of `test` by weighted vote of the nearest `train` features; see `knn_probabilities`."""
+    """Predict labels (M,) of `test` by weighted vote of the nearest `train` features; see `knn_probabilities`."""
     classes, probabilities = knn_probabilities(train, labels, test, k, temperature, metric=metric)
     return classes[probabilities.argmax(1)]
 
@@ -102,7 +104,7 @@ def knn_probabilities(
     *,
     metric: Metric = "cosine",
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Shares of the votes of nearest neighbours, weighted by exp(similarity / temperature), as in DINOv2.
+    """Return the shares of the nearest neighbours' votes, weighted by exp(similarity / temperature), as in DINOv2.
 
     Parameters
     ----------

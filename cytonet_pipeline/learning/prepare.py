@@ -1,4 +1,4 @@
-"""Laying out an encoder's folder before its training, and looking whether all is there after it."""
+"""Lay out an encoder's folder before training, and check it afterwards."""
 
 import shutil
 from pathlib import Path
@@ -20,8 +20,8 @@ _WAIT_S = 3600.0
 def prepare(settings: Settings, store: Store, encoder: str) -> Path:
     """Lay out the folder of the version that the last training set decided on.
 
-    A folder that is there already is left as it is, with its checkpoints: the version names what it holds. Only keys
-    that change nothing but the speed (`workers`) are taken over.
+    An existing folder is left as it is, with its checkpoints: the version names what it holds. Only keys that change
+    how a result is computed and not the result (`workers`) are updated.
 
     Returns
     -------
@@ -37,7 +37,7 @@ def prepare(settings: Settings, store: Store, encoder: str) -> Path:
     if wanted is None:
         raise _changed(encoder, None, resolve_training_set(encoder, settings, store)[0].version)
     folder = store.encoder(encoder, wanted)
-    # Of two runs that start at once, the second would replace the folder with the first one's job in it.
+    # Otherwise the second of two runs that start at once would replace the folder with the first one's job in it.
     with lock(folder.parent / f".{wanted}.preparing.lock", f"laying out {encoder}", wait_s=_WAIT_S):
         if (folder / "config.json").exists():
             _refresh(folder, settings.encoder(encoder))
@@ -75,7 +75,7 @@ def write_encoder_folder(
     patches: pd.DataFrame,
     record: dict[str, Any],
 ) -> None:
-    """Write everything that a training reads, but the scans.
+    """Write everything that training reads, except the scans.
 
     Parameters
     ----------
@@ -97,14 +97,14 @@ def write_encoder_folder(
             "dataset": dataset.model_dump(mode="json"),
         }
         if given := record.get("init_from"):
-            # A copy: the training can be moved, and the ancestor deleted.
+            # A copy: the folder can be moved, and the ancestor deleted.
             shutil.copyfile(given["path"], temporary / "init.safetensors")
             config["init_from"] = {key: given[key] for key in ("encoder", "version", "digest", "path")}
         write_record(temporary / "config.json", config)
 
 
 def finish(path: Path) -> dict[str, Any]:
-    """Look whether a training left all that evaluation needs.
+    """Check that training left everything that evaluation needs.
 
     Returns
     -------
@@ -114,14 +114,14 @@ def finish(path: Path) -> dict[str, Any]:
     Raises
     ------
     TrainingError
-        It is not finished, its weights cannot be loaded or are not numbers, or its history has gaps.
+        Training is not finished, its weights cannot be loaded or are not finite, or its history is incomplete.
     """
     folder = EncoderFolder(path)
     if not folder.record.exists():
         raise TrainingError(
             f"{folder.name} {folder.version}: the training is not finished.",
             looked_for=str(folder.record),
-            to_fix=f"train it again, it goes on from its last checkpoint: cytonet run --encoders {folder.name}",
+            to_fix=f"train it again, it continues from its last checkpoint: cytonet run --encoders {folder.name}",
         )
     if folder.block.method not in WITHOUT_WEIGHTS:
         _require_weights(folder)

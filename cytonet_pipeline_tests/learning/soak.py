@@ -1,8 +1,8 @@
-"""Kills a training at random moments, again and again, and compares its weights with those of one left in peace.
+"""Kill a training run at random moments, again and again, and compare its weights with those of an unbroken one.
 
     make soak SOAK_MINUTES=60
 
-The moments come from a seed that is printed; the same seed kills after the same times again.
+The moments come from a seed that is printed; the same seed kills at the same moments again.
 """
 
 import argparse
@@ -34,24 +34,24 @@ def main() -> None:
         tiny = write_tiny_training(Path(temporary))
         whole = tiny.folder("whole", steps=200, checkpoint_every=7, watch_every=50)
         if train(tiny, whole).wait() != 0:
-            sys.exit("the training that nobody killed failed")
+            sys.exit("the unbroken training run failed")
         rounds = kills = 0
         while time.monotonic() < deadline:
             rounds += 1
             folder = tiny.folder(f"round{rounds}", steps=200, checkpoint_every=7, watch_every=50)
             kills += killed_until_done(tiny, folder, draw)
             if not same_weights(whole, folder):
-                sys.exit(f"round {rounds}, seed {given.seed}: the weights differ from those of an unbroken training")
+                sys.exit(f"round {rounds}, seed {given.seed}: the weights differ from those of the unbroken run")
             print(f"round {rounds}: same weights, {kills} kills so far", flush=True)
 
 
 def killed_until_done(tiny: TinyTraining, folder: Path, draw: random.Random) -> int:
-    """Start a training until it ends by itself, with SIGKILL or SIGTERM after a random time; how often it took one."""
+    """Start training until it ends by itself, killing it after random times; return how often that was."""
     kills = 0
     while True:
         process = train(tiny, folder)
         try:
-            # Each attempt may live longer than the one before, so that a training always comes to its end.
+            # Each attempt may live longer than the one before, so that training always comes to its end.
             code = process.wait(timeout=draw.uniform(0.5, _LONGEST_WAIT_S + kills))
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, draw.choice([signal.SIGKILL, signal.SIGTERM]))
@@ -64,7 +64,7 @@ def killed_until_done(tiny: TinyTraining, folder: Path, draw: random.Random) -> 
 
 
 def train(tiny: TinyTraining, folder: Path) -> "subprocess.Popen[bytes]":
-    """One attempt, in a process group of its own."""
+    """Start one attempt, in a process group of its own."""
     command = [sys.executable, "-m", "cytonet_pipeline.learning", str(folder), "--data", str(tiny.data)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with (folder / "soak.log").open("ab") as log:
@@ -74,7 +74,7 @@ def train(tiny: TinyTraining, folder: Path) -> "subprocess.Popen[bytes]":
 
 
 def same_weights(a: Path, b: Path) -> bool:
-    """Bit for bit."""
+    """Compare weights bit for bit."""
     one, other = (load_file(folder / "encoder.safetensors") for folder in (a, b))
     return one.keys() == other.keys() and all(one[key].tobytes() == other[key].tobytes() for key in one)
 

@@ -113,7 +113,7 @@ def test_a_step_is_that_of_the_cpu(tiny, block):
     assert on_gpu == pytest.approx(on_cpu, rel=1e-2)
 
 
-def test_bf16_is_taken_where_the_gpu_has_it(tiny):
+def test_bf16_is_used_if_the_gpu_has_it(tiny):
     wide = first_loss(tiny, "wide", GPU, precision="float32")
     narrow = first_loss(tiny, "narrow", GPU)
 
@@ -121,7 +121,7 @@ def test_bf16_is_taken_where_the_gpu_has_it(tiny):
     assert (narrow == wide) is not torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def test_a_training_begun_on_a_gpu_goes_on_without_one(tiny, caplog):
+def test_a_run_begun_on_a_gpu_continues_without_one(tiny, caplog):
     """The checkpoint holds no trace of the device; the record names both."""
     folder = tiny.folder(steps=6, checkpoint_every=2, watch_every=6)
     stopped = Training(EncoderFolder(folder), pack(EncoderFolder(folder), tiny.data), GPU)

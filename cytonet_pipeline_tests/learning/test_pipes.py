@@ -1,4 +1,4 @@
-"""Under Dagster Pipes a training says that it started and how it ended; without Dagster nothing is different."""
+"""Under Dagster Pipes a training run reports its start and its end; without Dagster nothing is different."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 
 # Dagster's own session reads a property of its own reader that it has marked as preview.
 @pytest.mark.filterwarnings("ignore::dagster.PreviewWarning")
-def test_a_training_reports_start_and_end_to_dagster(tiny, tmp_path):
+def test_a_training_run_reports_start_and_end_to_dagster(tiny, tmp_path):
     """The child's environment is made by Dagster itself; only its messages are looked at."""
     folder = tiny.folder(steps=2)
     messages = tmp_path / "messages.jsonl"
@@ -31,9 +31,9 @@ def test_a_training_reports_start_and_end_to_dagster(tiny, tmp_path):
 
     assert training.execute_in_process().success
 
-    told = [json.loads(line) for line in messages.read_text().splitlines()]
-    payloads = [m["params"]["payload"] for m in told if m["method"] == "report_custom_message"]
+    sent = [json.loads(line) for line in messages.read_text().splitlines()]
+    payloads = [m["params"]["payload"] for m in sent if m["method"] == "report_custom_message"]
     assert [payload["state"] for payload in payloads] == ["started", "ended"]
     assert payloads[1]["exit_code"] == 0
     assert payloads[1]["steps"] == 2
-    assert told[-1]["method"] == "closed"
+    assert sent[-1]["method"] == "closed"

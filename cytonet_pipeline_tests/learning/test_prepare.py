@@ -1,4 +1,4 @@
-"""The folder of an encoder: laid out from a training set, looked over at the end."""
+"""The folder of an encoder: laid out from a training set, checked at the end."""
 
 import threading
 import time
@@ -35,13 +35,13 @@ def settings(tiny, tmp_path):
 @pytest.fixture
 def resolved(tiny, monkeypatch):
     """What the store holds now, as lineage would read it; the version can be changed."""
-    said = {"version": "abc"}
+    decided = {"version": "abc"}
 
     def resolve(encoder, settings, store):
-        return TrainingSet(encoder, said["version"], tiny.sections, {"encoder": encoder}), tiny.patches
+        return TrainingSet(encoder, decided["version"], tiny.sections, {"encoder": encoder}), tiny.patches
 
     monkeypatch.setattr(module, "resolve_training_set", resolve)
-    return said
+    return decided
 
 
 def test_a_prepared_folder_can_be_trained_and_finished(settings, tiny, resolved):

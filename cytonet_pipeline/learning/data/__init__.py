@@ -1,1 +1,1 @@
-"""From the scans to a batch: reading, packing, sampling, augmentation."""
+"""The way from the scans to a batch: reading, packing, sampling, loading, augmentation."""

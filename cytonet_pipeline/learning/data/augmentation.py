@@ -1,7 +1,7 @@
-"""Augmentation of patches: on the device, a batch at a time, each sample with its own draw.
+"""Augment patches on the device, a batch at a time, each sample with its own draw.
 
-Patches arrive larger than the network's input, so that a rotated crop shows tissue in its corners. Grey values are in
-0..1 afterwards, white background near 1.
+Patches are larger than the network's input, so that a rotated crop shows tissue in its corners. The resulting grey
+values are in 0..1, white background near 1.
 """
 
 import math
@@ -13,16 +13,16 @@ from torch.nn import functional
 from cytonet_pipeline.learning.data.draws import normals, uniforms
 from cytonet_pipeline.settings import AugmentationBlock
 
-# One long row of noise, of which each sample takes a stretch at a drawn place: a draw a pixel would cost more than
-# the network's first layer.
+# One long row of noise, of which each sample takes a stretch from a random place: one draw per pixel would cost more
+# than the network's first layer.
 _NOISE_LENGTH = 1 << 20
 DRAWS = 12
 
 
 def margin_px(work_px: int, block: AugmentationBlock) -> int:
-    """Edge of the patch to be read for inputs of `work_px`: every rotated and shifted crop lies inside.
+    """Return the edge of patches that contain every rotated and shifted crop of `work_px`.
 
-    It is even or odd as `work_px` is, so that the middle of both is the same pixel or the same border.
+    It is even if `work_px` is even, so that both have the same central pixel or border.
     """
     reach = (work_px - 1) / 2 * (math.sqrt(2) if block.rotation else 1) + block.crop_jitter_px
     edge = math.ceil(2 * reach + 1 - 1e-6)
@@ -30,7 +30,7 @@ def margin_px(work_px: int, block: AugmentationBlock) -> int:
 
 
 def central_crop(patches: torch.Tensor, work_px: int) -> torch.Tensor:
-    """Middle of uint8 patches (B, S, S), without augmentation: float (B, 1, work_px, work_px) in 0..1."""
+    """Crop the middle of uint8 patches (B, S, S), without augmentation, to float (B, 1, work_px, work_px) in 0..1."""
     start = (patches.shape[-1] - work_px) // 2
     crop = patches[:, start : start + work_px, start : start + work_px]
     return crop[:, None].float() / 255
@@ -42,7 +42,7 @@ class Augmentation:
     Parameters
     ----------
     block : AugmentationBlock
-        Strength of each.
+        Strength of each transformation.
     work_px : int
         Edge of the network's input.
     seed : int
@@ -63,7 +63,7 @@ class Augmentation:
         patches : (B, S, S) uint8 tensor
             With margin: S = `margin_px(work_px, block)`.
         sample_keys : (B,) uint64 array
-            Key of each sample's draw; the same key gives the same augmentation.
+            Key of each sample's draws; the same key gives the same augmentation.
 
         Returns
         -------
@@ -76,11 +76,11 @@ class Augmentation:
             return self._stained(images, u[:, 5:8], u[:, 8:10])
 
     def _cropped(self, patches: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
-        """Rotation, flip and shift in one bilinear interpolation."""
+        """Rotate, flip and shift in one bilinear interpolation."""
         block, size = self.block, patches.shape[-1]
         angle = u[:, 0] * (2 * math.pi if block.rotation else 0)
         flip = torch.where((u[:, 1] < 0.5) & block.flip, -1.0, 1.0)
-        # affine_grid speaks of half widths: an output pixel's step must be an input pixel's.
+        # affine_grid counts in half widths: a step of one output pixel must be a step of one input pixel.
         scale = self.work_px / size
         shift = (u[:, 2:4] * 2 - 1) * block.crop_jitter_px * 2 / size
         cos, sin = angle.cos() * scale, angle.sin() * scale
@@ -93,7 +93,7 @@ class Augmentation:
         )
 
     def _blurred(self, images: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
-        """Gaussian blur with sigma from 0 to `blur_px`, rows then columns."""
+        """Blur by Gaussians with sigmas from 0 to `blur_px`, rows then columns."""
         if self.block.blur_px == 0:
             return images
         radius = math.ceil(2.5 * self.block.blur_px)
@@ -110,11 +110,11 @@ class Augmentation:
         return images
 
     def _stained(self, images: torch.Tensor, u: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """Staining strength, contrast, brightness, noise."""
+        """Change staining strength, contrast and brightness, and add noise."""
         block = self.block
         signed = (u * 2 - 1)[:, :, None, None, None]
         if block.stain:
-            # Transmitted light falls exponentially with the dye: more dye is a power of the grey value (Beer, Lambert).
+            # Transmitted light falls exponentially with the dye (Beer-Lambert): more dye is a power of the grey value.
             images = images.clamp(min=1 / 255) ** torch.exp2(signed[:, 0] * block.stain)
         if block.contrast:
             mean = images.mean((2, 3), keepdim=True)

@@ -1,7 +1,7 @@
-"""Random numbers that are pure functions of what they are for.
+"""Random numbers as pure functions of their purpose.
 
-A draw is a hash of (seed, step, patch …), not the next number of a generator: it does not depend on the number of ranks
-or threads, nor on where a killed training was resumed.
+A draw is a hash of (seed, step, patch …) and not the next number of a generator: it does not depend on the number of
+ranks or threads, nor on where a killed training run was resumed.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ _TWO_TO_24 = np.float32(1 << 24)
 
 
 def keys(purpose: str, *words: int | np.ndarray) -> np.ndarray:
-    """Hash words, or arrays of words that broadcast, into uint64 keys; another purpose gives unrelated keys."""
+    """Hash words, or arrays of words that broadcast, into uint64 keys; keys of different purposes are unrelated."""
     key = np.atleast_1d(np.uint64(hash_of_text(purpose)))
     for word in words:
         key = splitmix64(key ^ splitmix64(np.atleast_1d(np.asarray(word)).astype(np.uint64)))
@@ -20,7 +20,7 @@ def keys(purpose: str, *words: int | np.ndarray) -> np.ndarray:
 
 
 def uniforms(key: np.ndarray, n: int) -> np.ndarray:
-    """Uniform numbers in [0, 1): `n` for each key.
+    """Draw `n` uniform numbers in [0, 1) per key.
 
     Returns
     -------
@@ -31,7 +31,7 @@ def uniforms(key: np.ndarray, n: int) -> np.ndarray:
 
 
 def normals(purpose: str, seed: int, n: int) -> np.ndarray:
-    """`n` standard normal numbers (float32), by Box and Muller's transform."""
+    """Draw `n` standard normal numbers (float32) by the Box-Muller transform."""
     u = uniforms(keys(purpose, seed), 2 * n)[0].astype(np.float64)
     # 1 - u lies in (0, 1]: the logarithm is finite.
     return (np.sqrt(-2 * np.log(1 - u[:n])) * np.cos(2 * np.pi * u[n:])).astype(np.float32)

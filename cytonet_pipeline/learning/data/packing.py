@@ -1,8 +1,8 @@
-"""All patches of a training set in shards on a fast disk, read from the scans once.
+"""Pack all patches of a training set into shards on a fast disk, so that the scans are read only once.
 
-Encoders that see the same patches at the same pixel size share a pack: `<packs>/<digest>/shard-*.npy`, in the order of
-brain, section and patch. Several processes may pack at once: each takes shards that nobody else has taken, so nodes
-that share the folder share the work, and nodes with disks of their own pack for themselves.
+Encoders with the same patches at the same pixel size share a pack: `<packs>/<digest>/shard-*.npy`, in the order of
+brain, section and patch. Several processes may pack at once: each takes shards that no other has locked. Nodes that
+share the folder thus share the work, and nodes with disks of their own each pack everything.
 """
 
 import logging
@@ -26,7 +26,7 @@ from cytonet_pipeline.progress import task
 from cytonet_pipeline.store import digest_array, digest_of, lock, write_record
 
 Report = Callable[[int, int], None]
-# Raised when shards change their form: a pack of another form is another pack.
+# Increased when the format of shards changes: it is part of a pack's digest.
 _FORM = 2
 _TRIES = 3
 _log = logging.getLogger(__name__)
@@ -40,9 +40,9 @@ class PackedPatches:
     place : Path
         The pack's folder.
     source : SectionPatches
-        The scans: a shard that turns out to be damaged is read from them again.
+        The scans, from which a damaged shard is read again.
     patch_id : (N,) uint64 array
-        Of every row.
+        Id of every row.
     """
 
     def __init__(self, place: Path, source: SectionPatches, patch_id: np.ndarray) -> None:
@@ -51,17 +51,17 @@ class PackedPatches:
         self._rows = np.lexsort((patch_id, source.section_of))
         self._place = np.empty(len(patch_id), dtype=np.int64)
         self._place[self._rows] = np.arange(len(patch_id))
-        self._mending = threading.Lock()
+        self._repairing = threading.Lock()
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """Patches (len(rows), edge_px, edge_px), uint8, of rows of the training set.
+        """Read patches (len(rows), edge_px, edge_px), uint8, of rows of the training set.
 
         Raises
         ------
         ScanError
             A damaged shard cannot be read again from the scans.
         StoreError
-            Shards come back damaged again and again.
+            Shards are damaged again whenever they are written.
         """
         out = np.empty((len(rows), self.edge_px, self.edge_px), dtype=np.uint8)
         for _ in range(self.shards.count + _TRIES):
@@ -69,21 +69,21 @@ class PackedPatches:
                 self.shards.read(self._place[rows], out)
                 return out
             except DamagedShard as damaged:
-                self._mend(damaged.shard)
+                self._repair(damaged.shard)
         raise StoreError(
-            f"{self.place}: what is written there comes back damaged.",
-            to_fix="let somebody look at the disk; name another folder with --packs or CYTONET_PACKS",
+            f"{self.place}: shards are damaged again after they have been rewritten.",
+            to_fix="have the disk checked; name another folder with --packs or CYTONET_PACKS",
         )
 
     def missing(self) -> list[int]:
-        """Shards that are still to be written."""
-        return [shard for shard in range(self.shards.count) if not self.shards.is_there(shard)]
+        """List the shards that are still to be written."""
+        return [shard for shard in range(self.shards.count) if not self.shards.is_written(shard)]
 
     def write(self, shard: int, report: Callable[[int], None] = lambda n: None) -> None:
-        """Read the patches of a shard from the scans and write them; `report` is told of every section's patches."""
+        """Read the patches of a shard from the scans and write them; `report` gets the number read after every part."""
         rows = self._rows[self.shards.span(shard)]
         images = np.empty((len(rows), self.edge_px, self.edge_px), dtype=np.uint8)
-        # Nothing else runs meanwhile; large patches of a shard may all lie on one section.
+        # Nothing else runs meanwhile. Large patches of a shard may all lie on one section.
         threads = _usable_cores()
         parts = self._source.parts(rows, at_most=-(-len(rows) // threads))
         with ThreadPoolExecutor(threads) as pool:
@@ -96,16 +96,16 @@ class PackedPatches:
                     reading.cancel()
         self.shards.write(shard, images)
 
-    def _mend(self, shard: int) -> None:
-        with self._mending, lock(_lock_of(self, shard), "mending packed patches", wait_s=6 * 3600):
-            # Another thread or process may have mended it meanwhile: what was open is the old file.
+    def _repair(self, shard: int) -> None:
+        with self._repairing, lock(_lock_of(self, shard), "repairing packed patches", wait_s=6 * 3600):
+            # Another thread or process may have repaired it meanwhile: the open file is the old one.
             self.shards.drop(shard)
             _log.warning("%s: shard %d is damaged and read again from the scans", self.place, shard)
             self.write(shard)
 
 
 def pack(folder: EncoderFolder, data: Path, packs: Path | None = None, report: Report | None = None) -> PackedPatches:
-    """Open the pack of a training set; read what is missing of it from the scans first.
+    """Open the pack of a training set, after reading from the scans what it lacks.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def pack(folder: EncoderFolder, data: Path, packs: Path | None = None, report: R
     packs : Path, optional
         Folder of all packs; default: `packed` in the encoder's store.
     report : callable, optional
-        Told (patches read, patches in all) after each section.
+        Called with (patches read, patches in total) after every part of a section.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def pack(folder: EncoderFolder, data: Path, packs: Path | None = None, report: R
     write_record(opened.place / "pack.json", record)
     with task("packing patches", total) as shown:
 
-        def told(n: int) -> None:
+        def advance(n: int) -> None:
             nonlocal done
             done = min(total, done + n)
             shown.to(done)
@@ -143,17 +143,17 @@ def pack(folder: EncoderFolder, data: Path, packs: Path | None = None, report: R
                 report(done, total)
 
         while missing:
-            _write_what_is_free(opened, missing, told, folder.name)
+            _write_unlocked(opened, missing, advance, folder.name)
             missing = _rotated(opened.missing())
             if missing:
-                # Others are writing them; meanwhile somebody may want this process to stop.
-                told(0)
+                # Others are writing them. `report` may raise, when this process is to stop.
+                advance(0)
                 time.sleep(0.5)
     return opened
 
 
 def open_pack(folder: EncoderFolder, data: Path, packs: Path | None = None) -> PackedPatches:
-    """The pack of a training set as it is; nothing is written."""
+    """Open the pack of a training set as it is; nothing is written."""
     size = margin_px(folder.work_px, folder.block.augmentation)
     source = SectionPatches(folder, data, size)
     place = (packs or folder.path.parents[2] / "packed") / pack_digest(folder, size)
@@ -161,7 +161,7 @@ def open_pack(folder: EncoderFolder, data: Path, packs: Path | None = None) -> P
 
 
 def pack_digest(folder: EncoderFolder, size_px: int) -> str:
-    """Name of a pack: what its pixels depend on."""
+    """Return the name of a pack: a digest of what its pixels depend on."""
     columns = ["brain", "sample", "digest", "pixel_um", "window_low", "window_high"]
     sections = folder.sections.sort_values(["brain", "sample"])[columns].astype(object)
     return digest_of(
@@ -175,16 +175,17 @@ def pack_digest(folder: EncoderFolder, size_px: int) -> str:
     )
 
 
-def _write_what_is_free(opened: PackedPatches, missing: list[int], told: Callable[[int], None], name: str) -> None:
+def _write_unlocked(opened: PackedPatches, missing: list[int], advance: Callable[[int], None], name: str) -> None:
+    """Write those missing shards that no other process is writing."""
     for shard in missing:
-        with _taken(_lock_of(opened, shard), f"packing patches for {name}") as mine:
-            if mine and not opened.shards.is_there(shard):
-                opened.write(shard, told)
+        with _locked_if_free(_lock_of(opened, shard), f"packing patches for {name}") as mine:
+            if mine and not opened.shards.is_written(shard):
+                opened.write(shard, advance)
 
 
 @contextmanager
-def _taken(path: Path, purpose: str) -> Iterator[bool]:
-    """Hold a lock if it is free."""
+def _locked_if_free(path: Path, purpose: str) -> Iterator[bool]:
+    """Hold a lock if it is free; yield whether it is held."""
     with ExitStack() as stack:
         try:
             stack.enter_context(lock(path, purpose))
@@ -195,7 +196,7 @@ def _taken(path: Path, purpose: str) -> Iterator[bool]:
 
 
 def _usable_cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -204,7 +205,7 @@ def _lock_of(opened: PackedPatches, shard: int) -> Path:
 
 
 def _rotated(shards: list[int]) -> list[int]:
-    """Nodes start at different places (torchrun's GROUP_RANK), so that they seldom want the same shard."""
+    """Rotate shards by the number of the node (torchrun's GROUP_RANK): nodes seldom start with the same shard."""
     node, nodes = int(os.environ.get("GROUP_RANK", "0")), int(os.environ.get("GROUP_WORLD_SIZE", "1"))
     start = node * len(shards) // max(1, nodes)
     return shards[start:] + shards[:start]

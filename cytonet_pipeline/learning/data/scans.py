@@ -1,4 +1,4 @@
-"""Opening the scans of a table's sections, wherever the table comes from."""
+"""Open the scans of sections, and read patches section by section."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,12 +14,12 @@ from cytonet_pipeline.histology import open_scan
 
 
 class PatchReader(Protocol):
-    """An open scan, as far as it is needed here."""
+    """The part of an open scan's interface that is used here."""
 
     def read_patches(
         self, xy_px: np.ndarray, size_px: int, pixel_um: float, out: np.ndarray | None = None
     ) -> np.ndarray:
-        """Patches (N, size, size) uint8 round centres (N, 2) in full-resolution pixels."""
+        """Read patches (N, size, size) uint8 around centres (N, 2) in full-resolution pixels."""
         ...
 
 
@@ -32,7 +32,7 @@ class SectionScans:
     Parameters
     ----------
     root : Path
-        The data set; relative paths start there.
+        The data set, which the paths are relative to.
     sections : DataFrame
         Columns `brain`, `sample`, `path`, `pixel_um` and, if they exist, `window_low`, `window_high`: tables
         `training_sections` and `section_scans`.

@@ -1,7 +1,7 @@
-"""Shards: equal patches in files of a few hundred megabytes, each patch with its checksum.
+"""Shards: patches of one size in files of a few hundred megabytes, each patch with its checksum.
 
-`shard-00000.npy` holds the pixels, `shard-00000.sums.npy` the CRC-32 of each patch. A shard is there when both are: it
-is written in one piece, so a killed run goes on with the next. Every patch is checked whenever it is read.
+`shard-00000.npy` holds the pixels, `shard-00000.sums.npy` the CRC-32 of each patch. A shard exists if both files do.
+Both are written atomically, so a killed run continues with the next shard. Every patch is checked at every read.
 """
 
 import threading
@@ -16,7 +16,7 @@ SHARD_BYTES = 1 << 28
 
 
 class DamagedShard(Exception):
-    """A patch does not have the checksum that it was written with, or its file has gone."""
+    """The checksum of a patch does not fit, or its file is missing."""
 
     def __init__(self, shard: int) -> None:
         super().__init__(f"shard {shard}")
@@ -24,12 +24,12 @@ class DamagedShard(Exception):
 
 
 class Shards:
-    """A folder of shards.
+    """Shards in one folder.
 
     Parameters
     ----------
     place : Path
-        The folder.
+        Folder of the shards.
     patches, edge_px : int
         Number and edge of the patches.
     """
@@ -42,11 +42,11 @@ class Shards:
         self._opening = threading.Lock()
 
     def span(self, shard: int) -> slice:
-        """Which patches lie in a shard."""
+        """Return which patches lie in a shard."""
         return slice(shard * self.per_shard, min((shard + 1) * self.per_shard, self.patches))
 
-    def is_there(self, shard: int) -> bool:
-        """Whether a shard has been written, in the form that is expected of it."""
+    def is_written(self, shard: int) -> bool:
+        """Return whether a shard has been written, with the expected shape."""
         try:
             self._opened(shard)
         except DamagedShard:
@@ -54,7 +54,7 @@ class Shards:
         return True
 
     def write(self, shard: int, images: np.ndarray) -> None:
-        """Write a shard: (n, edge_px, edge_px) uint8. The sums come last, so that both are of one writing."""
+        """Write a shard (n, edge_px, edge_px) uint8; the sums come last, so that both belong together."""
         pixels, sums = self._paths(shard)
         self.drop(shard)
         with atomic_file(pixels) as temporary, temporary.open("wb") as stream:
@@ -63,13 +63,13 @@ class Shards:
             np.save(stream, np.array([zlib.crc32(image) for image in images], dtype=np.uint32))
 
     def drop(self, shard: int) -> None:
-        """Forget a shard and delete its sums: it counts as missing."""
+        """Close a shard and delete its sums, so that it counts as missing."""
         with self._opening:
             self._open.pop(shard, None)
             self._paths(shard)[1].unlink(missing_ok=True)
 
     def read(self, places: np.ndarray, out: np.ndarray) -> None:
-        """Read patches by their place among all into `out` (len(places), edge_px, edge_px).
+        """Read patches by their place among all shards into `out` (len(places), edge_px, edge_px).
 
         Raises
         ------

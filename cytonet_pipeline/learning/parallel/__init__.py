@@ -1,1 +1,1 @@
-"""Several ranks of one batch."""
+"""What ranks that share a batch exchange: collectives, statistics of batch normalisations."""

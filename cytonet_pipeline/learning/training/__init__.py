@@ -1,1 +1,1 @@
-"""The training loop and what it leaves: checkpoints, history, weights, record."""
+"""The run of an encoder: the training loop, its checkpoints, history, validation monitor, result and record."""

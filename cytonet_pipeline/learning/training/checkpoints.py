@@ -1,8 +1,8 @@
-"""Checkpoints: everything that a training needs to go on as if it had never stopped.
+"""Checkpoints: everything that a training run needs to continue as if it had never stopped.
 
-safetensors and JSON only: a pickle can run code. A checkpoint is written beside its name and renamed; the last two and
-the best are kept, so that a damaged one costs an interval and not a training; `cytonet gc` clears up behind an encoder
-that has been collected.
+Only safetensors and JSON: a pickle can run code. A checkpoint is written atomically. The last two and the best are
+kept, so that a damaged one costs an interval and not the whole run; `cytonet gc` removes those of encoders that have
+been collected.
 """
 
 import json
@@ -40,7 +40,7 @@ def save_checkpoint(
     fingerprint : str
         Digest of the configuration and the patches.
     state : dict
-        What else the loop needs, JSON values.
+        The rest of the loop's state, as JSON values.
     best : int, optional
         Step of the best checkpoint.
     """
@@ -52,7 +52,7 @@ def save_checkpoint(
     path = _path(folder, step)
     with atomic_file(path) as temporary:
         save_file(tensors, temporary, metadata)
-    # Later ones are damaged, or this training would have gone on from them.
+    # Later ones are damaged, or this run would have continued from them.
     sound = [p for p in _paths(folder) if p <= path]
     kept = {*sound[-KEPT:], *([_path(folder, best)] if best is not None else [])}
     for other in _paths(folder):
@@ -64,12 +64,12 @@ def save_checkpoint(
 def restore_checkpoint(
     folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, fingerprint: str
 ) -> tuple[int, dict[str, Any]]:
-    """Put model and optimiser where the last readable checkpoint left them.
+    """Load model and optimizer from the last readable checkpoint.
 
     Returns
     -------
     step, state : int, dict
-        Steps done and the loop's state; 0 and nothing if there is no checkpoint.
+        Steps done, and the rest of the loop's state; 0 and {} if there is no checkpoint.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def restore_checkpoint(
         try:
             tensors, metadata = _read(path)
         except _DAMAGED as error:
-            _log.warning("%s: damaged (%s); taking the one before", path, error)
+            _log.warning("%s: damaged (%s); using the one before", path, error)
             continue
         if metadata["fingerprint"] != fingerprint:
             raise TrainingError(
@@ -93,7 +93,7 @@ def restore_checkpoint(
 
 
 def backbone_at(folder: Path, step: int) -> dict[str, torch.Tensor] | None:
-    """The backbone's weights in the checkpoint after `step` steps; None if it has gone or is damaged."""
+    """Return the backbone's weights after `step` steps; None if that checkpoint is missing or damaged."""
     try:
         tensors, _ = _read(_path(folder, step))
     except _DAMAGED as error:

@@ -10,7 +10,8 @@ One GPU, four GPUs, and eight GPUs on two nodes:
 gradients of encoder and head, batch normalisations and the loss look across ranks.
 
 Everything random is a function of the seed and the step (`data.sampling`, `data.augmentation`). A training run that was
-killed therefore goes on bit for bit, on the same number of CPU threads and ranks.
+killed therefore continues bit for bit, on the same number of CPU threads and on one or two ranks. With more ranks it
+continues up to rounding: DDP regroups gradients after its first step, so that their sums are taken in another order.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Optimisers and the schedule of the learning rate."""
+"""Optimizers, and the schedule of the learning rate."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -11,7 +11,7 @@ from cytonet_pipeline.settings import OptimizerBlock
 
 
 def make_optimizer(model: nn.Module, block: OptimizerBlock) -> torch.optim.Optimizer:
-    """AdamW or LARS; biases and normalisations are not decayed (nor adapted by LARS)."""
+    """Make AdamW or LARS; biases and normalisations are not decayed (nor adapted by LARS)."""
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     groups = [
@@ -24,7 +24,7 @@ def make_optimizer(model: nn.Module, block: OptimizerBlock) -> torch.optim.Optim
 
 
 def learning_rate(step: int, steps: int, block: OptimizerBlock) -> float:
-    """Learning rate of a step: linear warm-up, then a cosine to zero."""
+    """Return the learning rate of a step: linear warm-up, then a cosine to zero."""
     warmup = min(block.warmup_steps, steps // 2)
     if step < warmup:
         return block.learning_rate * (step + 1) / warmup
@@ -32,16 +32,10 @@ def learning_rate(step: int, steps: int, block: OptimizerBlock) -> float:
     return block.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
-    """Use a learning rate from the next step on."""
-    for group in optimizer.param_groups:
-        group["lr"] = value
-
-
 class LARS(torch.optim.Optimizer):
     """SGD with momentum, its steps scaled layer by layer to the norm of the weights (You, Gitman & Ginsburg 2017).
 
-    For large batches: the learning rate is then a relative change of a layer's weights, times 1/`trust`.
+    For large batches: `lr` times `trust` is the relative change of a layer's weights per step.
     """
 
     def __init__(

@@ -32,7 +32,7 @@ def test_everything_off_is_the_central_crop():
 
 
 def test_a_sample_looks_the_same_in_any_batch():
-    """Ranks split a batch, and a resumed training starts in its middle."""
+    """Ranks split a batch, and a resumed run starts in its middle."""
     patches, keys = patches_of(6), [11, 22, 33, 44, 55, 66]
     block = AugmentationBlock().model_dump()
 

@@ -178,7 +178,7 @@ def test_batches_from_the_scans_do_not_depend_on_those_before(folder):
     assert (batch.rows == jumped.batch(149).rows).all()
 
 
-def test_a_training_from_the_scans_says_how_it_mixed(tiny):
+def test_a_run_from_the_scans_records_how_it_mixed(tiny):
     folder = tiny.folder(loading="scans", shuffle_buffer=64, steps=4)
     run(folder, tiny.data, CPU)
 

@@ -89,25 +89,25 @@ def shards_of(tiny):
     return sorted((tiny.store / "packed").glob("*/shard-?????.npy"))
 
 
-def test_packing_goes_on_with_the_shards_that_are_missing(tiny, small_shards):
+def test_packing_continues_with_the_shards_that_are_missing(tiny, small_shards):
     folder = EncoderFolder(tiny.folder())
-    told = []
+    counts = []
 
     def stop_after_half(done, total):
-        told.append(done)
+        counts.append(done)
         if done > total / 2:
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
         pack(folder, tiny.data, report=stop_after_half)
     before = {path: path.stat().st_mtime_ns for path in shards_of(tiny)}
-    told.clear()
-    packed = pack(folder, tiny.data, report=lambda done, total: told.append(done))
+    counts.clear()
+    packed = pack(folder, tiny.data, report=lambda done, total: counts.append(done))
 
     assert 3 < len(before) < len(shards_of(tiny))
     assert all(path.stat().st_mtime_ns == written for path, written in before.items())
-    assert told[0] > len(before) * 40
-    assert told[-1] == len(folder.patches)
+    assert counts[0] > len(before) * 40
+    assert counts[-1] == len(folder.patches)
     rows = np.arange(len(folder.patches))
     assert (packed.read(rows) == SectionPatches(folder, tiny.data, packed.edge_px).read(rows)).all()
 
@@ -141,7 +141,7 @@ def test_a_disk_that_returns_other_bytes_every_time_is_given_up(tiny, small_shar
     sums = itertools.count()
     monkeypatch.setattr("cytonet_pipeline.learning.data.shards.zlib.crc32", lambda data: next(sums))
 
-    with pytest.raises(StoreError, match="comes back damaged"):
+    with pytest.raises(StoreError, match="damaged again after they have been rewritten"):
         packed.read(np.arange(3))
 
 
@@ -154,7 +154,7 @@ def test_processes_that_pack_at_once_share_the_work(tiny, small_shards):
         "from cytonet_pipeline.learning.folder import EncoderFolder\n"
         "from cytonet_pipeline.learning.data import packing\n"
         "write, mine = packing.PackedPatches.write, []\n"
-        "packing.PackedPatches.write = lambda self, shard, *told: (mine.append(shard), write(self, shard, *told))\n"
+        "packing.PackedPatches.write = lambda self, shard, *more: (mine.append(shard), write(self, shard, *more))\n"
         "packing.pack(EncoderFolder(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))\n"
         "print(*mine)"
     )

@@ -36,8 +36,8 @@ def test_brains_come_in_the_stated_proportions(batch_size, floor, shares):
     drawn = np.concatenate([batches.batch(step).rows for step in range(400)])
 
     assert len(drawn) == 400 * batch_size
-    found = [(brains[drawn] == brain).mean() for brain in COUNTS]
-    assert found == pytest.approx(shares, abs=0.01)
+    drawn_shares = [(brains[drawn] == brain).mean() for brain in COUNTS]
+    assert drawn_shares == pytest.approx(shares, abs=0.01)
     assert list(batches.shares.values()) == pytest.approx(shares)
 
 

@@ -1,4 +1,4 @@
-"""Whole trainings behind torchrun: stopped, continued, and by another number of ranks."""
+"""Training runs behind torchrun: stopped, and continued, also with another number of ranks."""
 
 import contextlib
 import json
@@ -35,7 +35,7 @@ def start(folder, tiny):
     return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
-def said(folder):
+def progress_of(folder):
     try:
         return json.loads((folder / "progress.json").read_text())
     except FileNotFoundError:
@@ -43,12 +43,12 @@ def said(folder):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_two_ranks_stop_at_a_signal_and_one_process_goes_on(tiny, number, caplog):
+def test_two_ranks_stop_at_a_signal_and_one_process_continues(tiny, number, caplog):
     """Every rank gets the signal from torchrun; the step is finished and a checkpoint written."""
     folder = tiny.folder(steps=STEPS, watch_every=STEPS, checkpoint_every=STEPS, batch_size=8)
     launched = start(folder, tiny)
     deadline = time.monotonic() + 120
-    while said(folder).get("step", 0) < 2 and launched.poll() is None and time.monotonic() < deadline:
+    while progress_of(folder).get("step", 0) < 2 and launched.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     launched.send_signal(number)
     try:
@@ -56,9 +56,9 @@ def test_two_ranks_stop_at_a_signal_and_one_process_goes_on(tiny, number, caplog
     finally:
         # Ranks that torchrun has lost would train on: each has a session of its own.
         with contextlib.suppress(ProcessLookupError):
-            os.kill(said(folder)["pid"], signal.SIGKILL)
+            os.kill(progress_of(folder)["pid"], signal.SIGKILL)
 
-    assert said(folder)["state"] == "interrupted"
+    assert progress_of(folder)["state"] == "interrupted"
     assert launched.returncode != 0
     (checkpoint,) = (folder / "checkpoints").iterdir()
     done = int(checkpoint.stem.removeprefix("step-"))
@@ -74,7 +74,7 @@ def test_two_ranks_stop_at_a_signal_and_one_process_goes_on(tiny, number, caplog
 
 
 def test_two_ranks_train_what_one_process_trains(tiny):
-    """Every parameter, also those of normalisations; and all that is watched."""
+    """Every parameter, also those of normalisations; and all validation measures."""
     options = {"steps": 3, "watch_every": 3, "optimizer": {"name": "lars", "learning_rate": 1.0, "warmup_steps": 1}}
     alone, together = tiny.folder("alone", **options), tiny.folder("together", **options)
     assert run(alone, tiny.data, torch.device("cpu")) == DONE
@@ -98,7 +98,7 @@ from cytonet_pipeline.learning.__main__ import main
 from cytonet_pipeline.learning.training.loop import Training
 step = Training.step
 def killed(self, loaded):
-    if loaded.batch.step == int(sys.argv[-1]) and os.environ["RANK"] == "2":
+    if loaded.batch.step == int(sys.argv[-1]) and os.environ["RANK"] == "1":
         os.kill(os.getpid(), signal.SIGKILL)
     return step(self, loaded)
 Training.step = killed
@@ -106,25 +106,25 @@ sys.exit(main(sys.argv[1:-1]))
 """
 
 
-def train_on_three(folder, tiny, script, killed_at=-1):
+def train_on_two(folder, tiny, script, killed_at=-1):
     options = ["--data", str(tiny.data), "--device", "cpu", "--threads", "1", str(killed_at)]
-    command = [*TORCHRUN, "3", str(script), str(folder), *options]
+    command = [*TORCHRUN, "2", str(script), str(folder), *options]
     return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
 
 
-def test_ranks_of_which_one_was_killed_go_on_bit_for_bit(tiny, tmp_path):
-    """Sums over ranks have an order of their own: three numbers have more than one sum."""
+def test_ranks_of_which_one_was_killed_continue_bit_for_bit(tiny, tmp_path):
+    """Of two ranks; more may differ by rounding, because DDP regroups gradients after its first step."""
     script = tmp_path / "killed.py"
     script.write_text(KILLED)
     options = {"steps": 9, "watch_every": 9, "checkpoint_every": 2, "batch_size": 32}
     whole, killed = tiny.folder("whole", **options), tiny.folder("killed", **options)
-    assert train_on_three(whole, tiny, script).returncode == DONE
+    assert train_on_two(whole, tiny, script).returncode == DONE
 
-    ended = train_on_three(killed, tiny, script, killed_at=5)
+    ended = train_on_two(killed, tiny, script, killed_at=5)
     assert ended.returncode != DONE
     assert "has lost another rank of this training run" in ended.stdout + ended.stderr
     assert not (killed / "encoder.json").exists()
-    assert train_on_three(killed, tiny, script).returncode == DONE
+    assert train_on_two(killed, tiny, script).returncode == DONE
 
     one, other = (load_file(folder / "encoder.safetensors") for folder in (whole, killed))
     assert one.keys() == other.keys()

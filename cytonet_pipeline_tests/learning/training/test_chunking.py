@@ -120,22 +120,22 @@ def test_every_piece_has_samples_of_all_brains(tiny):
 def test_both_passes_see_the_same_augmented_images(tiny, monkeypatch):
     folder = EncoderFolder(tiny.folder(chunk_size=16))
     training = Training(folder, pack(folder, tiny.data), CPU)
-    seen = []
+    passes = []
     images_of = Training.images
 
-    def watched(*given):
+    def recorded(*given):
         images = images_of(*given)
-        seen.append(images.clone())
+        passes.append(images.clone())
         return images
 
-    monkeypatch.setattr(Training, "images", watched)
+    monkeypatch.setattr(Training, "images", recorded)
     loaded = training.sampler.batch(0)
     training.step(LoadedBatch(loaded, torch.from_numpy(training.source.read(loaded.rows)), 0.0))
 
-    assert len(seen) == 4
-    assert torch.equal(seen[0], seen[2])
-    assert torch.equal(seen[1], seen[3])
-    assert not torch.equal(seen[0], seen[1])
+    assert len(passes) == 4
+    assert torch.equal(passes[0], passes[2])
+    assert torch.equal(passes[1], passes[3])
+    assert not torch.equal(passes[0], passes[1])
 
 
 def test_running_statistics_count_every_piece_once(tiny):

@@ -1,4 +1,4 @@
-"""Training: what it leaves, that it can be killed, and that it refuses what it must."""
+"""A training run: what it leaves, that it survives being killed, and what it refuses."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from cytonet_pipeline.learning.training.loop import Training
 from cytonet_pipeline.learning.training.run import CONTINUE, DONE, FAILED, ProgressFile, run
 from cytonet_pipeline.learning.training.validation_monitor import ValidationMonitor
 from cytonet_pipeline.store import read_record, read_table, write_record, write_table
+from cytonet_pipeline_tests.learning.tiny_training import TinyTraining
 
 CPU = torch.device("cpu")
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -35,11 +37,27 @@ ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """As many as the processes that tests start: sums in another order are other sums."""
+    """As many as the processes that tests start have: more would sum in another order."""
+    with threads(1):
+        yield
+
+
+@contextmanager
+def threads(number):
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(number)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def trained_once(scans, tmp_path_factory):
+    """A finished training run with the usual options, to compare with and to copy."""
+    tiny = TinyTraining(scans.data, tmp_path_factory.mktemp("once") / "store", scans.sections, scans.patches)
+    folder = tiny.folder("whole")
+    with threads(1):
+        train(folder, tiny)
+    return folder
 
 
 def train(folder, tiny):
@@ -51,7 +69,7 @@ def source_of(folder, tiny):
 
 
 class After:
-    """A wish to stop that comes after so many steps."""
+    """A stop request that comes after some steps."""
 
     def __init__(self, steps):
         self.left = steps
@@ -67,7 +85,7 @@ def same_weights(a, b, other="encoder.safetensors"):
 
 
 @pytest.mark.parametrize("method", ["cytonet", "supcon", "scratch", "random"])
-def test_a_training_leaves_what_evaluation_needs(tiny, method):
+def test_training_leaves_what_evaluation_needs(tiny, method):
     folder = tiny.folder(method, method=method)
 
     assert train(folder, tiny) == DONE
@@ -78,16 +96,13 @@ def test_a_training_leaves_what_evaluation_needs(tiny, method):
     assert json.loads((folder / "progress.json").read_text())["state"] == "done"
 
 
-def test_the_history_holds_losses_positives_and_what_watching_saw(tiny):
-    folder = tiny.folder()
-    train(folder, tiny)
-
-    history = read_table(folder / "history.parquet", "history")
+def test_the_history_holds_losses_positives_and_validation_measures(trained_once):
+    history = read_table(trained_once / "history.parquet", "history")
 
     assert history["step"].tolist() == list(range(1, 13))
-    seen = history.dropna(subset=["knn_accuracy"])
-    assert seen["step"].tolist() == [6, 12]
-    assert seen[["effective_rank", "mean_cosine", "alignment", "uniformity"]].notna().all(axis=None)
+    measured = history.dropna(subset=["knn_accuracy"])
+    assert measured["step"].tolist() == [6, 12]
+    assert measured[["effective_rank", "mean_cosine", "alignment", "uniformity"]].notna().all(axis=None)
     assert (history["effective_positives"] > 1).all()
     assert history["cross_brain_share"].between(0, 1).all()
 
@@ -103,7 +118,7 @@ def test_training_tells_two_textures_apart(tiny):
     assert history["knn_accuracy"].iloc[-1] > 0.8
 
 
-def test_the_classifier_of_a_training_from_scratch_names_its_areas(tiny):
+def test_the_classifier_of_training_from_scratch_names_its_areas(tiny):
     folder = tiny.folder("scratch", method="scratch")
     train(folder, tiny)
 
@@ -120,20 +135,12 @@ def test_encoders_without_weights_read_no_scan(tiny, method, tmp_path):
     assert finish(folder)["backbone"] == "n/a"
 
 
-def test_the_same_training_twice_gives_the_same_weights(tiny):
-    folders = [tiny.folder(name) for name in ("one", "two")]
-    for folder in folders:
-        train(folder, tiny)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_same_seed_gives_the_same_weights_and_another_gives_others(tiny, trained_once, seed):
+    folder = tiny.folder(seed=seed)
+    train(folder, tiny)
 
-    assert same_weights(*folders)
-
-
-def test_another_seed_gives_other_weights(tiny):
-    folders = [tiny.folder(f"seed{seed}", seed=seed) for seed in (0, 1)]
-    for folder in folders:
-        train(folder, tiny)
-
-    assert not same_weights(*folders)
+    assert same_weights(trained_once, folder) == (seed == 0)
 
 
 KILLED = """
@@ -159,7 +166,7 @@ sys.exit(__main__.main(sys.argv[1:]))
         ("scans", 0, (5,), "adamw"),
     ],
 )
-def test_a_killed_training_goes_on_bit_for_bit(tiny, loading, workers, kills, optimizer):
+def test_a_killed_run_continues_bit_for_bit(tiny, loading, workers, kills, optimizer):
     """SIGKILL, as the out-of-memory killer sends it: nothing is cleaned up."""
     options = {"loading": loading, "shuffle_buffer": 96, "checkpoint_every": 2, "workers": workers}
     options["optimizer"] = {"name": optimizer, "warmup_steps": 2}
@@ -180,17 +187,16 @@ def test_a_killed_training_goes_on_bit_for_bit(tiny, loading, workers, kills, op
     assert len(read_table(killed / "history.parquet", "history")) == 12
 
 
-def test_a_signal_ends_the_step_and_asks_to_be_continued(tiny):
-    whole, stopped = tiny.folder("whole"), tiny.folder("stopped")
-    train(whole, tiny)
+def test_a_signal_ends_the_step_and_asks_to_be_continued(tiny, trained_once):
+    stopped = tiny.folder("stopped")
     training = Training(EncoderFolder(stopped), source_of(stopped, tiny), CPU)
 
-    outcome = training.run(stop=True, report=lambda **_: None)
+    result = training.run(stop=True, report=lambda **_: None)
 
-    assert not outcome.finished
+    assert not result.finished
     assert [p.stem for p in (stopped / "checkpoints").glob("step-*")] == ["step-00000001"]
     assert train(stopped, tiny) == DONE
-    assert same_weights(whole, stopped)
+    assert same_weights(trained_once, stopped)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
@@ -252,7 +258,7 @@ def test_a_checkpoint_with_other_bytes_is_recognised(tiny, trained_once, caplog)
     assert same_weights(trained_once, folder)
 
 
-def test_checkpoints_after_the_one_that_was_taken_do_not_outlive_the_next(tiny, trained_once):
+def test_checkpoints_after_the_restored_one_do_not_outlive_the_next(tiny, trained_once):
     """Otherwise damaged ones would count as the last two, and the sound ones be deleted."""
     folder = copied(trained_once, tiny)
     for path in (folder / "checkpoints").iterdir():
@@ -264,15 +270,8 @@ def test_checkpoints_after_the_one_that_was_taken_do_not_outlive_the_next(tiny, 
     assert [p.stem for p in (folder / "checkpoints").iterdir()] == ["step-00000001"]
 
 
-@pytest.fixture
-def trained_once(tiny):
-    folder = tiny.folder("whole")
-    train(folder, tiny)
-    return folder
-
-
 def copied(folder, tiny):
-    """The same training as a folder that has not finished."""
+    """Copy a finished run as one that has not finished."""
     copy = tiny.store / "encoders" / "copy" / "v1"
     shutil.copytree(folder, copy)
     (copy / "encoder.json").unlink()
@@ -296,19 +295,19 @@ def test_the_last_two_checkpoints_and_the_best_are_kept(tiny, monkeypatch):
 
 
 def test_the_best_state_is_that_of_its_step_also_after_a_kill(tiny, monkeypatch):
-    """A look after the last checkpoint is forgotten by the kill, and done again."""
+    """Measures after the last checkpoint are lost by the kill, and taken again."""
     folder, short = tiny.folder(watch_every=2), tiny.folder("short", watch_every=2)
     measure = ValidationMonitor.measure
-    seen = []
+    accuracies = []
 
     def measured(*given):
-        seen.append(0.9 if len(seen) == 1 else 0.1)
-        return {**measure(*given), "knn_accuracy": seen[-1]}
+        accuracies.append(0.9 if len(accuracies) == 1 else 0.1)
+        return {**measure(*given), "knn_accuracy": accuracies[-1]}
 
     monkeypatch.setattr(ValidationMonitor, "measure", measured)
     train(folder, tiny)
     training = Training(EncoderFolder(short), source_of(short, tiny), CPU)
-    seen.clear()
+    accuracies.clear()
     training.run(After(4), report=lambda **_: None)
 
     at_step_4 = {f"model.encoder.backbone.{k}": v for k, v in load_file(folder / "best.safetensors").items()}
@@ -351,21 +350,18 @@ def test_another_number_of_threads_is_allowed_and_reported(tiny, caplog):
     assert [run["threads"] for run in record["runs"]] == [1, 2]
 
 
-def test_another_number_of_workers_changes_nothing_and_is_no_warning(tiny):
-    whole, folder = tiny.folder("whole"), tiny.folder("other", workers=0)
-    train(whole, tiny)
+def test_another_number_of_workers_changes_nothing_and_is_no_warning(tiny, trained_once):
+    folder = tiny.folder("other", workers=0)
     Training(EncoderFolder(folder), source_of(folder, tiny), CPU).run(stop=True, report=lambda **_: None)
 
     assert run(folder, tiny.data, CPU, workers=3) == DONE
 
-    assert same_weights(whole, folder)
+    assert same_weights(trained_once, folder)
     assert not any("goes on with" in warning for warning in finish(folder)["warnings"])
 
 
-def test_a_checkpoint_of_another_configuration_is_refused(tiny):
-    folder = tiny.folder()
-    train(folder, tiny)
-    (folder / "encoder.json").unlink()
+def test_a_checkpoint_of_another_configuration_is_refused(tiny, trained_once):
+    folder = copied(trained_once, tiny)
     config = read_record(folder / "config.json")
     config["block"]["optimizer"]["learning_rate"] = 0.5
     write_record(folder / "config.json", config)
@@ -395,8 +391,8 @@ def test_a_loss_that_is_not_finite_names_step_and_patches_and_keeps_the_last_che
     assert json.loads((folder / "progress.json").read_text())["state"] == "failed"
 
 
-def test_a_training_killed_after_its_last_checkpoint_is_finished_by_the_next_run(tiny, monkeypatch):
-    """Nothing is left to train, so that what was not written before is never written."""
+def test_a_run_killed_after_its_last_checkpoint_is_finished_by_the_next(tiny, monkeypatch):
+    """No step is left: what was not written before would never be written."""
     folder = tiny.folder()
     save = loop.save_checkpoint
 
@@ -414,7 +410,7 @@ def test_a_training_killed_after_its_last_checkpoint_is_finished_by_the_next_run
     assert finish(folder)["figures"]["steps"] == 12
 
 
-def test_a_step_that_memory_does_not_suffice_for_says_what_to_switch_on(tiny, monkeypatch):
+def test_a_step_that_needs_too_much_memory_names_the_remedies(tiny, monkeypatch):
     def forward(self, images):
         raise torch.OutOfMemoryError("tried to allocate 3 GiB")
 
@@ -429,10 +425,10 @@ def test_a_step_that_memory_does_not_suffice_for_says_what_to_switch_on(tiny, mo
 
 
 def test_a_fault_ends_the_reading(tiny, monkeypatch):
-    """Its traceback holds the loop; what is queued to be read would be read before the process could end."""
+    """Its traceback keeps the loop alive: all queued batches would be read before the process could end."""
     ended = []
 
-    def watched(*arguments, **options):
+    def recorded(*arguments, **options):
         try:
             yield from load_batches(*arguments, **options)
         finally:
@@ -442,7 +438,7 @@ def test_a_fault_ends_the_reading(tiny, monkeypatch):
         raise RuntimeError("the cable is out")
 
     folder = EncoderFolder(tiny.folder(loading="scans", shuffle_buffer=64))
-    monkeypatch.setattr(loop, "load_batches", watched)
+    monkeypatch.setattr(loop, "load_batches", recorded)
     monkeypatch.setattr(Training, "step", broken)
 
     with pytest.raises(RuntimeError, match="the cable is out") as caught:
@@ -454,7 +450,7 @@ def test_a_fault_ends_the_reading(tiny, monkeypatch):
 
 @pytest.mark.parametrize("method", ["random", "intensity", "position"])
 def test_only_the_first_rank_writes_what_needs_no_training(tiny, monkeypatch, method):
-    """Another would declare it finished while this one still writes."""
+    """Another rank would declare it finished while this one still writes."""
     folder = tiny.folder(method=method, steps=0)
     monkeypatch.setattr(run_of_one_rank, "rank", lambda: 1)
 
@@ -473,7 +469,7 @@ def test_more_ranks_than_a_batch_has_pairs_are_refused(tiny, monkeypatch):
         Training(EncoderFolder(folder), source_of(folder, tiny), CPU)
 
 
-def test_a_rank_without_a_gpu_of_its_own_is_told_how_many_there_are(tiny, monkeypatch, capsys):
+def test_a_rank_without_a_gpu_of_its_own_names_how_many_there_are(tiny, monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setenv("LOCAL_RANK", "4")
@@ -483,7 +479,7 @@ def test_a_rank_without_a_gpu_of_its_own_is_told_how_many_there_are(tiny, monkey
 
 
 def test_optimiser_state_comes_back_in_the_layout_of_its_parameters(tiny):
-    """Fast kernels want both alike, and sums in another order are other sums."""
+    """Fast kernels want both alike, and another layout would change the order of sums."""
     folder = tiny.folder()
     first = Training(EncoderFolder(folder), source_of(folder, tiny), CPU)
     first.run(After(4), lambda **_: None)
@@ -509,7 +505,7 @@ def test_a_collapse_is_a_problem_in_the_record_and_not_an_exception(tiny, monkey
     assert any("effective rank" in problem for problem in read_record(folder / "encoder.json")["problems"])
 
 
-def test_a_second_training_in_the_same_folder_is_refused(tiny, monkeypatch):
+def test_a_second_run_in_the_same_folder_is_refused(tiny, monkeypatch):
     folder = tiny.folder()
     monkeypatch.setattr("cytonet_pipeline.learning.training.run._LOCK_WAIT_S", 0.0)
     (folder / ".training.lock").write_text(
@@ -530,10 +526,10 @@ def test_a_training_set_without_annotations_cannot_train_supcon(tiny):
 
 def test_the_command_line_explains_itself_and_its_faults(tiny, tmp_path):
     command = [sys.executable, "-m", "cytonet_pipeline.learning"]
-    told = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True).stdout
+    help_text = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True).stdout
     fault = subprocess.run([*command, str(tmp_path), "--data", str(tiny.data)], capture_output=True, text=True)
 
-    assert "code 75" in " ".join(told.split())
+    assert "code 75" in " ".join(help_text.split())
     assert fault.returncode == 1
     assert "config.json" in fault.stderr
     assert "Traceback" not in fault.stderr
