@@ -31,8 +31,7 @@ ONE_RANK = {"nodes": 1, "gpus_per_node": 1, "cpus_per_task": 1}
 
 def run_job(settings, job, instance, partition=None, **options) -> dg.ExecuteInProcessResult:
     """Run a job of the code location in this process."""
-    resource = dg.ResourceDefinition.hardcoded_resource(settings)
-    definition = build_defs({"settings": resource}).resolve_job_def(job)
+    definition = build_defs({"settings": settings}).resolve_job_def(job)
     return definition.execute_in_process(instance=instance, partition_key=partition, raise_on_error=False, **options)
 
 

@@ -71,7 +71,7 @@ def test_a_brain_that_the_store_has_is_not_taken_in_again(instance, ran):
 def test_the_run_that_the_sensor_asks_for_brings_the_brain_in(instance, small_brains, tmp_path):
     brains = copy_of(small_brains, tmp_path, "B02")
     settings = settings_for(brains, tmp_path / "store")
-    defs = build_defs({"settings": fixed(settings)})
+    defs = build_defs({"settings": settings})
     defs.resolve_job_def("reference").execute_in_process(instance=instance)
     requests = tick(instance, settings)
     instance.add_dynamic_partitions("brain", requests.dynamic_partitions_requests[0].partition_keys)
@@ -150,7 +150,7 @@ def test_a_brain_without_an_index_keeps_no_encoder_from_its_training_set(instanc
     shutil.copytree(ran.settings.store, tmp_path / "store")
     settings = ran.settings.model_copy(update={"store": tmp_path / "store"})
     instance.add_dynamic_partitions("brain", ["B01", "B02", "B20", "B99"])
-    job = build_defs({"settings": fixed(settings)}).resolve_job_def("train_encoder")
+    job = build_defs({"settings": settings}).resolve_job_def("train_encoder")
 
     result = job.execute_in_process(
         instance=instance, partition_key="tiny_cytonet", asset_selection=[dg.AssetKey("training_set")]

@@ -81,7 +81,7 @@ def spoilt(small_brains, tmp_path_factory):
 
 def taken_in(brains, store, samples, names=("B01", "B02", "B20"), selection=None):
     settings = settings_for(brains, store)
-    defs = build_defs({"settings": dg.ResourceDefinition.hardcoded_resource(settings)})
+    defs = build_defs({"settings": settings})
     checks = {}
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions("brain", list(names))

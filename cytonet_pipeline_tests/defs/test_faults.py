@@ -19,17 +19,26 @@ def brains(small_brains, tmp_path):
     return tmp_path / "phantom"
 
 
+@pytest.fixture(scope="module")
+def with_reference(small_brains, tmp_path_factory):
+    """A store that holds the checked reference and nothing else; tests copy it."""
+    store = tmp_path_factory.mktemp("reference") / "store"
+    defs = build_defs({"settings": settings_for(small_brains, store)})
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert defs.resolve_job_def("reference").execute_in_process(instance=instance).success
+    return store
+
+
 @pytest.fixture
-def ingest(brains, tmp_path):
-    """Take a brain in, in process, and return the result and the store."""
+def ingest(brains, with_reference, tmp_path):
+    """Ingest a brain, in process, and return the result and the store."""
     settings = settings_for(brains, tmp_path / "store")
-    defs = build_defs({"settings": dg.ResourceDefinition.hardcoded_resource(settings)})
+    shutil.copytree(with_reference, settings.store)
+    job = build_defs({"settings": settings}).resolve_job_def("ingest_brain")
 
     def run(brain: str):
         with dg.DagsterInstance.ephemeral() as instance:
             instance.add_dynamic_partitions("brain", [brain])
-            assert defs.resolve_job_def("reference").execute_in_process(instance=instance).success
-            job = defs.resolve_job_def("ingest_brain")
             result = job.execute_in_process(instance=instance, partition_key=brain, raise_on_error=False)
             return result, Store(settings.store)
 
