@@ -11,15 +11,14 @@ from safetensors.numpy import load_file
 from cytonet_pipeline.defs.training import launch
 from cytonet_pipeline.store import Store, read_table
 from cytonet_pipeline_tests.cluster.processes import until
-from cytonet_pipeline_tests.cluster.slurm.slurm_cluster import slurm  # noqa: F401
 from cytonet_pipeline_tests.conftest import PROJECT
-from cytonet_pipeline_tests.defs.slurm_runs import ONE_RANK, STEPS, WAIT_S, SlurmRuns, indexed  # noqa: F401
+from cytonet_pipeline_tests.defs.slurm_runs import ONE_RANK, STEPS, WAIT_S, SlurmRuns
 
 pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm"), pytest.mark.timeout(400)]
 
 
 @pytest.fixture
-def runs(slurm, small_brains, indexed, tmp_path):  # noqa: F811
+def runs(slurm, small_brains, indexed, tmp_path):
     made = SlurmRuns(slurm, small_brains, indexed, tmp_path)
     yield made
     made.close()
@@ -242,7 +241,7 @@ def test_a_job_that_slurm_refuses_fails_with_its_own_words(runs):
     assert "partition` in the profile" in shown.failure
 
 
-def test_an_environment_without_the_package_is_said_in_one_sentence_in_the_first_minute(runs):
+def test_an_environment_without_the_package_is_named_in_one_sentence_in_the_first_minute(runs):
     bare = runs.folder / "bare"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True, timeout=60)
     runs.alone(python=str(bare / "bin" / "python"), setup=[])

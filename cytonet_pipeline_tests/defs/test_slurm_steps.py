@@ -4,14 +4,13 @@ import dagster as dg
 import pytest
 
 from cytonet_pipeline.store import Store, Verdict
-from cytonet_pipeline_tests.cluster.slurm.slurm_cluster import slurm  # noqa: F401
-from cytonet_pipeline_tests.defs.slurm_runs import ONE_RANK, RunShown, SlurmRuns, indexed, run_job  # noqa: F401
+from cytonet_pipeline_tests.defs.slurm_runs import ONE_RANK, RunShown, SlurmRuns, run_job
 
 pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm"), pytest.mark.timeout(300)]
 
 
 @pytest.fixture
-def runs(slurm, small_brains, indexed, tmp_path, monkeypatch):  # noqa: F811
+def runs(slurm, small_brains, indexed, tmp_path, monkeypatch):
     made = SlurmRuns(slurm, small_brains, indexed, tmp_path)
     for name, value in made.environment.items():
         monkeypatch.setenv(name, value)

@@ -9,8 +9,7 @@ import dagster as dg
 import pytest
 
 from cytonet_pipeline_tests.cluster.processes import until
-from cytonet_pipeline_tests.cluster.slurm.slurm_cluster import slurm  # noqa: F401
-from cytonet_pipeline_tests.defs.slurm_runs import WAIT_S, RunShown, SlurmRuns, indexed  # noqa: F401
+from cytonet_pipeline_tests.defs.slurm_runs import WAIT_S, RunShown, SlurmRuns
 from cytonet_pipeline_tests.defs.test_ui import LAUNCH, STATUS, Server
 
 pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm"), pytest.mark.timeout(500)]
@@ -20,7 +19,7 @@ TERMINATE = """mutation Terminate($id: String!) { terminateRun(runId: $id) { __t
 
 
 @pytest.fixture
-def runs(slurm, small_brains, indexed, tmp_path):  # noqa: F811
+def runs(slurm, small_brains, indexed, tmp_path):
     made = SlurmRuns(slurm, small_brains, indexed, tmp_path)
     made.alone()
     made.brake()
