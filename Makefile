@@ -4,14 +4,15 @@ VENV := .venv
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test test-slurm test-full soak ui lint clean
+.PHONY: help setup demo test test-long test-slurm test-full soak ui lint clean
 
 help:
 	@echo "make demo       synthetic brains -> every asset -> metrics table, plots and maps (about 10 minutes)"
-	@echo "make test       lint, types, import order, tests"
-	@echo "make test-slurm tests on a real Slurm, brought up on this machine (needs root and Debian's slurm packages)"
-	@echo "make test-full  everything: also the long tests"
-	@echo "make soak       kills a training at random, again and again, and compares the weights (SOAK_MINUTES=10)"
+	@echo "make test       lint, types, import order, and the tests to run before every commit"
+	@echo "make test-long  the rest: whole runs that are killed, interrupted or served, and a real Slurm (Debian packages, root)"
+	@echo "make test-full  make test and make test-long in one"
+	@echo "make test-slurm the tests on a real Slurm alone"
+	@echo "make soak       kills a training run at random, again and again, and compares the weights (SOAK_MINUTES=10)"
 	@echo "make ui         the Dagster UI on http://localhost:3000"
 
 $(READY): pyproject.toml constraints.txt
@@ -23,8 +24,12 @@ $(READY): pyproject.toml constraints.txt
 
 setup: $(READY)
 
+# Freed memory stays with the process, as launchers set it for training (learning.MALLOC_ENVIRONMENT): features of patches
+# are computed in this process.
+MALLOC := MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_MMAP_THRESHOLD_=33554432
+
 demo: $(READY)
-	@$(BIN)/cytonet demo
+	@$(MALLOC) $(BIN)/cytonet demo
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -32,15 +37,20 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint
-	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "not long and not slurm"
+# Wall and processor time of what follows.
+TIMED := TIMEFORMAT='%R s by the clock, %U s + %S s of the processors'; time
 
-# One after the other: they share a cluster of this machine's two cores.
-test-slurm: $(READY)
-	$(BIN)/pytest -m slurm
+test: lint
+	@bash -c "$(TIMED) $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder -m 'not long and not slurm'"
+
+# The tests on a real Slurm share one cluster and mostly wait: one worker does them beside two that compute.
+test-long: $(READY)
+	@bash -c "$(TIMED) $(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder -m 'long or slurm'"
 
 test-full: lint
-	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "not slurm"
+	@bash -c "$(TIMED) $(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder"
+
+test-slurm: $(READY)
 	$(BIN)/pytest -m slurm
 
 SOAK_MINUTES ?= 10

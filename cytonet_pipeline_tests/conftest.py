@@ -52,8 +52,13 @@ CYTONET = [sys.executable, "-m", "cytonet_pipeline.cli"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Groups first: some take minutes, and one that begins last leaves the other worker without work."""
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+    """Put groups first, the one on Slurm before the others: a long group that begins last leaves a worker without work."""
+
+    def place(item: pytest.Item) -> int:
+        group = item.get_closest_marker("xdist_group")
+        return 2 if group is None else int(group.args != ("slurm",))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
