@@ -52,7 +52,7 @@ CYTONET = [sys.executable, "-m", "cytonet_pipeline.cli"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put groups first, the one on Slurm before the others: a long group that begins last leaves a worker without work."""
+    """Put groups first, that on Slurm before the others: a long group that begins last leaves a worker idle."""
 
     def place(item: pytest.Item) -> int:
         group = item.get_closest_marker("xdist_group")

@@ -71,7 +71,9 @@ def draw(lines: "Counter[str]", files: "Counter[str]", imports: "Counter[tuple[s
     height = {room: len(ROOMS) - row for row, room in enumerate(ROOMS)}
     for room, purpose in ROOMS.items():
         y = height[room]
-        box = FancyBboxPatch((0, y - 0.34), 6.6, 0.68, boxstyle="round,pad=0.02", facecolor="#eef3f8", edgecolor="#4a6a8a")
+        box = FancyBboxPatch(
+            (0, y - 0.34), 6.6, 0.68, boxstyle="round,pad=0.02", facecolor="#eef3f8", edgecolor="#4a6a8a"
+        )
         axes.add_patch(box)
         axes.text(0.12, y + 0.12, room, fontsize=11, fontweight="bold", va="center", color="#1d3347")
         axes.text(0.12, y - 0.16, purpose, fontsize=8.5, va="center", color="#3c4a57")
@@ -87,7 +89,9 @@ def draw(lines: "Counter[str]", files: "Counter[str]", imports: "Counter[tuple[s
     axes.set_xlim(-0.1, 11.2)
     axes.set_ylim(0.4, len(ROOMS) + 0.6)
     axes.axis("off")
-    axes.text(11.1, 0.5, "arc: import from a room below; width: importing modules", ha="right", fontsize=8, color="#3c4a57")
+    axes.text(
+        11.1, 0.5, "arc: import from a room below; width: importing modules", ha="right", fontsize=8, color="#3c4a57"
+    )
     figure.tight_layout()
     figure.savefig(ROOT / "docs/pictures/rooms.png", dpi=110)
 

@@ -157,11 +157,11 @@ def _bring_up_to_date(
 ) -> None:
     label = job.label(partition)
     try:
-        stale = _first_stale(job, settings, partition)
+        assets = _assets_to_run(job, settings, partition)
     except CytonetError as error:
         summary.failed[label] = str(error)
         return
-    if stale is None:
+    if not assets:
         summary.current.append(label)
         return
     if summary.has_failed(partition):
@@ -170,7 +170,7 @@ def _bring_up_to_date(
     result = defs.resolve_job_def(job.name).execute_in_process(
         instance=instance,
         partition_key=partition,
-        asset_selection=[dg.AssetKey(asset) for asset in job.assets[stale:]],
+        asset_selection=[dg.AssetKey(asset) for asset in assets],
         raise_on_error=False,
         run_config=_QUIET,
         tags=tags_of_this_process(),
@@ -200,12 +200,13 @@ def _collect_verdicts(settings: Settings, job: WalkedJob, brain: str, summary: R
             notes[f"sub-{brain}, {asset}"] = "\n".join(verdict.reasons)
 
 
-def _first_stale(job: WalkedJob, settings: Settings, partition: str | None) -> int | None:
-    """Return the index of the first asset that is not current; later ones run too, and skip what turns out current."""
-    for index, asset in enumerate(job.assets):
+def _assets_to_run(job: WalkedJob, settings: Settings, partition: str | None) -> list[str]:
+    """Return the first asset that is not current and all after it, which skip what turns out to be current."""
+    requested = [asset for asset in job.assets if stage_of(asset).is_requested(settings, partition)]
+    for index, asset in enumerate(requested):
         if not stage_of(asset).is_current(settings, partition):
-            return index
-    return None
+            return requested[index:]
+    return []
 
 
 def _encoder_by_encoder(planned: list[tuple[WalkedJob, str | None]]) -> list[tuple[WalkedJob, str | None]]:

@@ -231,6 +231,11 @@ class EvaluationBlock(Strict):
     map_brains: tuple[str, ...] = Field(
         (), description="brains to map; default: the unseen one", json_schema_extra=RESULT
     )
+    umap_and_maps_of: Literal["all", "trained"] = Field(
+        "all",
+        description="encoders for which `cytonet run` makes UMAP plots and area maps; controls stay in the table",
+        json_schema_extra=NOTHING,
+    )
     seed: int = Field(0, json_schema_extra=RESULT)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from cytonet_pipeline.settings import Settings
+from cytonet_pipeline.settings import TRAINED, Settings
 from cytonet_pipeline.stages.reference import REFERENCE_SPACE
 from cytonet_pipeline.stages.stage import ResumableStage, StampedStage, Summary, store_of
 from cytonet_pipeline.store import digest_file, digest_left_in, read_record, read_table
@@ -43,7 +43,7 @@ _MAP_NUMBERS = {
     "share of cortex voxels with a prediction": "predicted_share",
 }
 # Keys of the evaluation block that no score depends on.
-_NOT_OF_PROBES = {"umap_neighbors", "umap_min_dist", "map_spacing_mm", "map_brains"}
+_NOT_OF_PROBES = {"umap_neighbors", "umap_min_dist", "map_spacing_mm", "map_brains", "umap_and_maps_of"}
 
 
 class PatchEmbeddingsStage(ResumableStage[str]):
@@ -151,6 +151,10 @@ class UmapPlotsStage(StampedStage[str]):
         """See `Stage.folder`."""
         return store_of(settings).umap(partition, _version_in_use(settings, partition))
 
+    def is_requested(self, settings: Settings, partition: str) -> bool:
+        """See `Stage.is_requested`."""
+        return _gets_plots(settings, partition)
+
     def inputs(self, settings: Settings, partition: str) -> dict[str, Any]:
         """See `Stage.inputs`."""
         block = settings.experiments.evaluation
@@ -193,6 +197,10 @@ class AreaMapsStage(StampedStage[str]):
     def folder(self, settings: Settings, partition: str) -> Path:
         """See `Stage.folder`."""
         return store_of(settings).area_maps(partition, _version_in_use(settings, partition))
+
+    def is_requested(self, settings: Settings, partition: str) -> bool:
+        """See `Stage.is_requested`."""
+        return _gets_plots(settings, partition)
 
     def inputs(self, settings: Settings, partition: str) -> dict[str, Any]:
         """See `Stage.inputs`."""
@@ -302,6 +310,11 @@ LINEAR_PROBE = LinearProbeStage()
 UMAP_PLOTS = UmapPlotsStage()
 AREA_MAPS = AreaMapsStage()
 METRICS_TABLE = MetricsTableStage()
+
+
+def _gets_plots(settings: Settings, encoder: str) -> bool:
+    of_all = settings.experiments.evaluation.umap_and_maps_of == "all"
+    return of_all or settings.encoder(encoder).method in TRAINED
 
 
 def _version_in_use(settings: Settings, encoder: str) -> str:

@@ -106,6 +106,10 @@ class Stage(ABC, Generic[Partition]):
         # Through JSON, as they were recorded: a tuple comes back as a list, a path as its text.
         return self.recorded_inputs(settings, partition) == json.loads(json.dumps(inputs, default=str))
 
+    def is_requested(self, settings: Settings, partition: Partition) -> bool:
+        """Whether the experiments file asks for this result; `cytonet run` leaves it out if not."""
+        return True
+
     @abstractmethod
     def run(self, settings: Settings, partition: Partition, *, recompute: bool = False) -> None:
         """Bring the result up to date.

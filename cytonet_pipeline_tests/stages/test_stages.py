@@ -8,9 +8,12 @@ import sys
 import pytest
 
 from cytonet_pipeline.errors import ConfigurationError, StoreError
+from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.stages import (
+    AREA_MAPS,
     COLIN27_TRANSFORMS,
     ENCODER,
+    LINEAR_PROBE,
     PATCH_INDEX,
     REFERENCE_SPACE,
     SECTION_SCANS,
@@ -174,6 +177,18 @@ def test_an_untrained_encoder_has_no_results_to_look_for(ingested):
     assert not UMAP_PLOTS.is_current(ingested, "tiny_scratch")
     with pytest.raises(StoreError, match="not trained yet"):
         UMAP_PLOTS.folder(ingested, "tiny_scratch")
+
+
+def test_controls_need_no_umap_and_no_maps_if_the_experiments_file_says_so(ingested, tmp_path):
+    """They stay in the table; their pictures would show noise."""
+    path = tmp_path / "experiments.yaml"
+    path.write_text(ingested.experiments_file.read_text() + "  umap_and_maps_of: trained\n")
+    settings = Settings(**{**ingested.model_dump(), "experiments_file": path})
+    stages = (LINEAR_PROBE, UMAP_PLOTS, AREA_MAPS)
+
+    assert [stage.is_requested(settings, "tiny_position") for stage in stages] == [True, False, False]
+    assert [stage.is_requested(settings, "tiny_cytonet") for stage in stages] == [True, True, True]
+    assert [stage.is_requested(ingested, "tiny_position") for stage in stages] == [True, True, True]
 
 
 def test_stages_load_without_heavy_packages():
