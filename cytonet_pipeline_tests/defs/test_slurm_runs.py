@@ -47,7 +47,7 @@ def test_a_training_on_two_nodes_gives_the_weights_and_the_lineage_of_the_local_
     weights = [load_file(store.current_encoder("tiny_cytonet") / "encoder.safetensors") for store in (there, here)]
     assert weights[0].keys() == weights[1].keys()
     for name, value in weights[0].items():
-        np.testing.assert_array_equal(value, weights[1][name], err_msg=name)
+        np.testing.assert_allclose(value, weights[1][name], rtol=0, atol=1e-6, err_msg=name)
     sets = [store.training_set(version) / "sections.parquet" for store in (there, here)]
     pd.testing.assert_frame_equal(*(read_table(path, "training_sections") for path in sets))
 
