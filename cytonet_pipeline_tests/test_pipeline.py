@@ -172,6 +172,7 @@ def test_a_brain_that_is_indexed_again_gets_the_same_rows_and_leaves_the_others_
     assert (other.read_bytes(), other.stat().st_mtime_ns) == (other_bytes, other_time)
 
 
+@pytest.mark.long
 @pytest.mark.xdist_group("killed")
 def test_a_killed_run_is_taken_up_where_it_stopped(small_brains, tmp_path):
     """SIGKILL in the middle of a training: what was finished is kept, the training goes on from its checkpoint."""
@@ -197,12 +198,13 @@ def test_a_killed_run_is_taken_up_where_it_stopped(small_brains, tmp_path):
     assert "0 failed" in finished.stdout
     assert store.current_encoder("tiny_cytonet") == folder
     log = (folder / "job" / "attempt-2" / "log.txt").read_text()
-    assert re.search(r"going on after step [1-9]", log), log
+    assert re.search(r"continuing after step [1-9]", log), log
     for brain, time_ns in indices.items():
         assert (store.patch_index(brain) / "part-0.parquet").stat().st_mtime_ns == time_ns
     assert not list(store.root.rglob(".writing-*.parquet"))
 
 
+@pytest.mark.long
 @pytest.mark.xdist_group("interrupted")
 def test_an_interrupted_run_stops_and_so_does_its_training(small_brains, tmp_path):
     """Ctrl-C: one message, no further partition, no training left behind; what was finished is kept."""
@@ -258,6 +260,7 @@ def _kill_training(folder) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.long
 @pytest.mark.xdist_group("colin27")
 def test_the_same_commands_run_on_the_anatomy_of_colin27(shared_data, tmp_path):
     """True anatomy, ITK transforms, Julich-Brain areas; a withdrawn section, in-plane warps, a given inverse."""

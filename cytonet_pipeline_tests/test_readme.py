@@ -28,6 +28,7 @@ def commands():
                     yield pytest.param(words[1:], id=f"{document}: {' '.join(words)}")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("words", list(commands()))
 def test_a_command_of_the_documents_works_as_written(words, ran):
     """On the small brains: their encoders and sections have other names than those of the demo."""

@@ -14,6 +14,7 @@ from cytonet_pipeline.store import read_table
 from cytonet_pipeline_tests.learning.tiny_training import write_tiny_training
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_two_ranks_are_interrupted_and_continued(tmp_path):
     """torchrun exits with 1 in any case; the last state that the training process reported decides."""

@@ -18,7 +18,7 @@ from cytonet_pipeline.definitions import build_defs
 from cytonet_pipeline.store import Store, Verdict, read_table
 from cytonet_pipeline_tests.conftest import settings_for
 
-pytestmark = pytest.mark.xdist_group("bad_input")
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("bad_input")]
 
 FAULTS = {
     "mask": "B01",

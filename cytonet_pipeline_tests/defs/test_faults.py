@@ -124,6 +124,7 @@ def test_a_brain_whose_scans_are_all_unreadable_says_so(brains, ingest):
     assert "no usable section" in Verdict.read(store.section_scans("B01")).reasons[0]
 
 
+@pytest.mark.long
 def test_a_faulty_brain_stays_out_of_the_training_set_and_the_others_go_on(brains, tmp_path):
     """Trap 5 in docs/dagster.md: blocking checks act within one run, so training looks at the stored verdict itself."""
     transform_of(brains, "B01").unlink()

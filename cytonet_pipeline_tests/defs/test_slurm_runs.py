@@ -94,7 +94,7 @@ def test_before_the_walltime_ends_the_training_checkpoints_and_is_requeued_until
     assert (last["exit_code"], last["requeued"]) == (0, False)
     assert "restart 1" in shown.log
     log = (runs.encoder_folder() / "job" / "attempt-1" / "log.txt").read_text()
-    assert f"going on after step {first['step']}" in log
+    assert f"continuing after step {first['step']}" in log
 
 
 def test_a_job_that_somebody_cancels_is_named_as_such(runs):
@@ -190,7 +190,7 @@ def test_a_training_whose_node_dies_goes_on_from_its_checkpoint(runs):
     assert job["job_id"] == job_id
     assert job["restarts"] == 1
     assert job["starts"][0]["exit_code"] != 0
-    assert "going on after step" in (runs.encoder_folder() / "job" / "attempt-1" / "log.txt").read_text()
+    assert "continuing after step" in (runs.encoder_folder() / "job" / "attempt-1" / "log.txt").read_text()
     assert f"job {job_id} PENDING" in shown.log.partition("RUNNING")[2]
 
 

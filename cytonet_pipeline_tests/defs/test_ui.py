@@ -19,7 +19,7 @@ from cytonet_pipeline_tests.cluster.processes import until
 from cytonet_pipeline_tests.conftest import PROJECT, environment_for, settings_for
 from cytonet_pipeline_tests.defs.test_definitions import ASSETS, RAW
 
-pytestmark = pytest.mark.xdist_group("ui")
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("ui")]
 
 START_S = 120
 

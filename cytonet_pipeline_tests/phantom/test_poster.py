@@ -120,7 +120,7 @@ def test_the_same_arguments_give_the_same_bytes(written):
 
 
 def test_fewer_sections_than_brains_are_refused(tmp_path):
-    with pytest.raises(ConfigurationError, match="at least one section a brain"):
+    with pytest.raises(ConfigurationError, match="at least one section per brain"):
         write_phantom(tmp_path / "p", brains=("B01", "B20"), sections=1, scale="poster")
 
 

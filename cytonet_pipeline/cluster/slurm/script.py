@@ -140,12 +140,14 @@ export MASTER_PORT=$(({first} + (SLURM_JOB_ID * 7 + restart) % {ports}))
 
 _RUN = """
 # USR1: the walltime is nearly over. TERM: cancelled or preempted. Both are passed on and waited for.
-asked=''
-pass_on() {{ asked=$1; [ -z "${{child:-}}" ] || kill -s "$1" "$child" 2> /dev/null; }}
+asked='' passed=''
+pass_on() {{ asked=$1; [ -z "${{child:-}}" ] || {{ passed=$1; kill -s "$1" "$child" 2> /dev/null; }}; }}
 trap 'pass_on USR1' USR1
 trap 'pass_on TERM' TERM
 {command} &
 child=$!
+# A signal that came before the child had a number.
+[ "$asked" = "$passed" ] || pass_on "$asked"
 while kill -0 "$child" 2> /dev/null; do wait "$child"; done
 wait "$child"
 code=$?

@@ -55,8 +55,8 @@ getent hosts "$MASTER_ADDR" > /dev/null \
 export MASTER_PORT=$((15000 + (SLURM_JOB_ID * 7 + restart) % 5000))
 
 # USR1: the walltime is nearly over. TERM: cancelled or preempted. Both are passed on and waited for.
-asked=''
-pass_on() { asked=$1; [ -z "${child:-}" ] || kill -s "$1" "$child" 2> /dev/null; }
+asked='' passed=''
+pass_on() { asked=$1; [ -z "${child:-}" ] || { passed=$1; kill -s "$1" "$child" 2> /dev/null; }; }
 trap 'pass_on USR1' USR1
 trap 'pass_on TERM' TERM
 export TORCHELASTIC_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1
@@ -64,6 +64,8 @@ export PET_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=290
 srun --kill-on-bad-exit=1 --nodes=4 --ntasks-per-node=1 torchrun_jsc --nnodes=4 --nproc-per-node=4 --rdzv-backend=c10d --rdzv-id="$SLURM_JOB_ID-$restart" --rdzv-endpoint="$MASTER_ADDR:$MASTER_PORT" -m cytonet_pipeline.learning /p/store/encoders/demo/v1 --data /p/brains --threads 32 &
 child=$!
+# A signal that came before the child had a number.
+[ "$asked" = "$passed" ] || pass_on "$asked"
 while kill -0 "$child" 2> /dev/null; do wait "$child"; done
 wait "$child"
 code=$?

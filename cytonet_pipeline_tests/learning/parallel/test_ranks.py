@@ -42,6 +42,7 @@ def progress_of(folder):
         return {}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_two_ranks_stop_at_a_signal_and_one_process_continues(tiny, number, caplog):
     """Every rank gets the signal from torchrun; the step is finished and a checkpoint written."""
@@ -112,6 +113,7 @@ def train_on_two(folder, tiny, script, killed_at=-1):
     return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.long
 def test_ranks_of_which_one_was_killed_continue_bit_for_bit(tiny, tmp_path):
     """Of two ranks; more may differ by rounding, because DDP regroups gradients after its first step."""
     script = tmp_path / "killed.py"
