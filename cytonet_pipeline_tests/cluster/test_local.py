@@ -26,7 +26,7 @@ def say(state, **more):
 def stopped(*_):
     say("interrupted"); sys.exit(75)
 signal.signal(signal.SIGTERM, stopped)
-print("arguments", *sys.argv[1:], os.environ.get("SAID", ""), flush=True)
+print("arguments", *sys.argv[1:], os.environ.get("GREETING", ""), flush=True)
 say("training", step=1)
 while (folder / "slow").exists():
     time.sleep(0.01)
@@ -72,7 +72,7 @@ def finished(attempt):
 
 
 def test_training_runs_and_leaves_its_log_and_record(launcher, folder):
-    attempt = launcher.start(launcher.reserve(folder), environment={"SAID": "hello"})
+    attempt = launcher.start(launcher.reserve(folder), environment={"GREETING": "hello"})
 
     assert finished(attempt) == 0
     assert attempt.number == 1

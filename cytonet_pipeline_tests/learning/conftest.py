@@ -5,7 +5,7 @@ from cytonet_pipeline_tests.learning.tiny_training import TinyTraining, write_ti
 
 @pytest.fixture(scope="session")
 def scans(tmp_path_factory) -> TinyTraining:
-    """Scans shared by all tests; nobody writes to them."""
+    """Scans shared by all tests, which only read them."""
     return write_tiny_training(tmp_path_factory.mktemp("tiny_training"))
 
 

@@ -1,4 +1,4 @@
-"""What a GPU computes, against the CPU: loss, normalisation over ranks, fitting, and whole trainings.
+"""What a GPU computes, against the CPU: loss, normalisation over ranks, memory-saving steps, and whole training runs.
 
 Skipped without a GPU. Two ranks share one: NCCL refuses that, so they meet through gloo.
 """
@@ -61,7 +61,7 @@ def ranks_share_a_gpu(rank, folder, port):
 
 
 def normalised(rank, ranks):
-    """Features, gradients (summed over ranks by whoever compares them) and buffers of a rank's part of a batch."""
+    """Features, gradients (to be summed over ranks) and buffers of a rank's part of a batch."""
     torch.manual_seed(1)
     images, wanted = torch.rand(9, 1, 32, 32), torch.randn(9, 256)
     encoder = new_encoder("small", 0.5, 0.2, 0)

@@ -65,7 +65,7 @@ def write_metrics(folder: Path, settings: Settings, store: Store) -> pd.DataFram
     Returns
     -------
     DataFrame
-        Table `metrics`; empty while no encoder has probed.
+        Table `metrics`; empty while no encoder has been probed.
     """
     probed = probed_encoders(settings, store)
     for name in probed.missing:

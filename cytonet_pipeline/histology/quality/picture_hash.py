@@ -12,7 +12,6 @@ from scipy import ndimage
 from cytonet_pipeline.histology.quality.overview import Overview
 
 _CELLS = 16
-HASH_BITS = 2 * _CELLS * _CELLS
 # Outside the tissue both cells of a pair are slide, and noise must not decide.
 _LEAST_DIFFERENCE = 1.0
 

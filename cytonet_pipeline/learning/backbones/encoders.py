@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from cytonet_pipeline.errors import TrainingError
+from cytonet_pipeline.errors import CytonetError, TrainingError
 from cytonet_pipeline.learning.backbones.backbones import backbone_named
 from cytonet_pipeline.store import atomic_file
 
@@ -124,14 +124,14 @@ def load_encoder(path_or_folder: Path | str) -> Encoder:
     Raises
     ------
     TrainingError
-        There is no encoder, or its file is damaged.
+        There is no encoder, or its file is damaged or of a backbone that is not known here.
     """
     path = _weights_path(path_or_folder)
     metadata = read_metadata(path)
     try:
         encoder = Encoder(metadata["backbone"], metadata["mean"], metadata["std"])
         encoder.backbone.load_state_dict(load_file(path))
-    except (KeyError, RuntimeError, safetensors.SafetensorError) as error:
+    except (CytonetError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
         raise _unreadable(path, error) from error
     return encoder.eval()
 
@@ -165,5 +165,6 @@ def _weights_path(path_or_folder: Path | str) -> Path:
 
 
 def _unreadable(path: Path, error: Exception) -> TrainingError:
-    reason = "missing" if isinstance(error, FileNotFoundError) else f"not a readable encoder ({error})"
+    fault = error.what.rstrip(".") if isinstance(error, CytonetError) else str(error)
+    reason = "missing" if isinstance(error, FileNotFoundError) else f"not a readable encoder ({fault})"
     return TrainingError(f"{path}: {reason}.", to_fix="train it again: cytonet run --encoders NAME")

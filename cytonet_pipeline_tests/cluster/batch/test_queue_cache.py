@@ -27,8 +27,8 @@ def test_eight_followers_of_one_job_each_need_one_question(tmp_path):
     queue = Queue()
     for number in range(8):
         QueueCache(tmp_path, "site", fresh_s=0.0).answer([str(number)], queue)
-    everybody = [str(number) for number in range(8)]
-    assert queue.asked[-1] == everybody
+    jobs = [str(number) for number in range(8)]
+    assert queue.asked[-1] == jobs
     queue.asked.clear()
     (stored,) = tmp_path.glob("*.queue")
     write_json(stored, {**read_json(stored), "asked": time.time() - 3600})
@@ -37,22 +37,22 @@ def test_eight_followers_of_one_job_each_need_one_question(tmp_path):
     def follow(job):
         answers.append(QueueCache(tmp_path, "site", fresh_s=30.0).answer([job], queue))
 
-    threads = [threading.Thread(target=follow, args=(job,)) for job in everybody]
+    threads = [threading.Thread(target=follow, args=(job,)) for job in jobs]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(30)
 
-    assert queue.asked == [everybody]
-    assert answers == [" ".join(everybody)] * 8
+    assert queue.asked == [jobs]
+    assert answers == [" ".join(jobs)] * 8
 
 
 def test_a_job_without_a_stored_answer_is_asked_about_at_once(tmp_path):
     queue = Queue()
-    board = QueueCache(tmp_path, "site", fresh_s=60.0)
-    board.answer(["1"], queue)
+    cache = QueueCache(tmp_path, "site", fresh_s=60.0)
+    cache.answer(["1"], queue)
 
-    assert board.answer(["2"], queue) == "1 2"
+    assert cache.answer(["2"], queue) == "1 2"
 
 
 def test_clusters_do_not_share_a_cache(tmp_path):
@@ -66,20 +66,20 @@ def test_clusters_do_not_share_a_cache(tmp_path):
 
 def test_an_outage_is_not_stored(tmp_path):
     queue = Queue()
-    board = QueueCache(tmp_path, "site", fresh_s=0.0)
-    board.answer(["1"], queue)
+    cache = QueueCache(tmp_path, "site", fresh_s=0.0)
+    cache.answer(["1"], queue)
 
     def silent(ids):
         raise TransportDown("no answer.")
 
     with pytest.raises(TransportDown):
-        board.answer(["1"], silent)
+        cache.answer(["1"], silent)
     assert QueueCache(tmp_path, "site", fresh_s=60.0).answer(["1"], silent) == "1"
 
 
 def test_a_cache_that_cannot_be_written_only_costs_questions(tmp_path):
     (tmp_path / "in the way").write_text("")
     queue = Queue()
-    board = QueueCache(tmp_path / "in the way" / "board", "site")
+    cache = QueueCache(tmp_path / "in the way" / "cache", "site")
 
-    assert board.answer(["1"], queue) == "1"
+    assert cache.answer(["1"], queue) == "1"

@@ -51,7 +51,7 @@ def test_the_script_for_the_posters_cluster_is_the_recorded_one():
 
 def test_the_script_is_valid_bash_with_any_names(tmp_path):
     place = tmp_path / "a place with ' and % and $HOME" / "job" / "attempt-1"
-    script = render(Job("n", place, "encoder", ("m", "it's"), 2, {"SAID": "$(rm -rf /) 'quoted'"}), JURECA)
+    script = render(Job("n", place, "encoder", ("m", "it's"), 2, {"GREETING": "$(rm -rf /) 'quoted'"}), JURECA)
 
     assert subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True).stderr == ""
     assert f'#SBATCH "--output={place}/log.txt"'.replace("% ", "%% ") in script

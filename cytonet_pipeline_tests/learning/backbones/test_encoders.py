@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from cytonet_pipeline.errors import TrainingError
@@ -78,7 +78,7 @@ def test_a_read_encoder_gives_the_same_features(tmp_path):
     assert (metadata["work_px"], metadata["working_pixel_um"], metadata["mean"]) == (32, 128.0, 0.6)
 
 
-@pytest.mark.parametrize("damage", ["missing", "truncated", "other"])
+@pytest.mark.parametrize("damage", ["missing", "truncated", "other", "unknown backbone"])
 def test_a_file_that_is_no_encoder_is_named(tmp_path, damage):
     path = tmp_path / "encoder.safetensors"
     if damage == "truncated":
@@ -86,6 +86,8 @@ def test_a_file_that_is_no_encoder_is_named(tmp_path, damage):
         path.write_bytes(path.read_bytes()[:5000])
     if damage == "other":
         path.write_text("not safetensors")
+    if damage == "unknown backbone":
+        save_file({"weight": torch.zeros(1)}, path, {"backbone": '"vgg"', "mean": "0.5", "std": "0.2"})
 
     with pytest.raises(TrainingError, match=r"encoder\.safetensors"):
         load_encoder(tmp_path)
