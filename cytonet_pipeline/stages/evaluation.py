@@ -75,9 +75,9 @@ class PatchEmbeddingsStage(ResumableStage[str]):
 
     def compute(self, settings: Settings, partition: str, folder: Path, *, recompute: bool) -> None:
         """Embed brain by brain."""
-        from cytonet_pipeline.evaluation.features.embedding_store import embed_patches
+        from cytonet_pipeline.evaluation.features.embedding_store import embed_evaluation_set
 
-        embed_patches(partition, settings, store_of(settings))
+        embed_evaluation_set(partition, settings, store_of(settings), int(self.code_version))
 
     def summary(self, settings: Settings, partition: str) -> Summary:
         """See `Stage.summary`."""

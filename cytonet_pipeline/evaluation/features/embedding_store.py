@@ -23,22 +23,23 @@ from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.store import REFERENCE_MM, Store, atomic_file, digest_array, is_current, write_stamp
 
 TABLE = "patch_embeddings"
+# Of the files. Features are computed again when the stage's code version is raised, not this.
 SCHEMA_VERSION = 1
 
 _log = logging.getLogger(__name__)
 
 
-def embed_patches(encoder: str, settings: Settings, store: Store) -> None:
+def embed_evaluation_set(encoder: str, settings: Settings, store: Store, code_version: int) -> None:
     """Write the features of every patch that the evaluation needs, in a folder per brain.
 
-    A brain is skipped if its features exist and are of the same patches.
+    A brain is skipped if its features exist, are of the same patches, and were computed by code of this version.
     """
     version = store.current_encoder(encoder).name
     dataset = Dataset(settings.data, settings.experiments.dataset)
     rows = evaluation_set(store, encoder, version, settings.experiments.evaluation)
     with task(f"embedding patches with {encoder}", total=len(rows)) as progress:
         for brain, of_brain in rows.groupby("brain", sort=True):
-            _embed_brain(encoder, version, str(brain), of_brain, dataset, store, progress)
+            _embed_brain(encoder, version, str(brain), of_brain, dataset, store, code_version, progress)
 
 
 def read_embeddings(
@@ -100,11 +101,18 @@ def write_embeddings(path: Path, patch_ids: np.ndarray, features: np.ndarray, en
 
 
 def _embed_brain(
-    encoder: str, version: str, brain: str, rows: pd.DataFrame, dataset: Dataset, store: Store, progress: Task
+    encoder: str,
+    version: str,
+    brain: str,
+    rows: pd.DataFrame,
+    dataset: Dataset,
+    store: Store,
+    code_version: int,
+    progress: Task,
 ) -> None:
     folder = store.patch_embeddings(encoder, version, brain)
     patches = [digest_array(rows[name].to_numpy()) for name in ("patch_id", *REFERENCE_MM)]
-    inputs: dict[str, object] = {"version": version, "patches": patches, "schema_version": SCHEMA_VERSION}
+    inputs: dict[str, object] = {"version": version, "patches": patches, "schema_version": code_version}
     if is_current(folder, inputs):
         progress.advance(len(rows))
         return

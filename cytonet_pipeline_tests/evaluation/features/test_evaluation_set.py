@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from cytonet_pipeline.errors import StoreError
+from cytonet_pipeline.evaluation.features import embedding_store
 from cytonet_pipeline.evaluation.features.embedding_store import read_embeddings, write_embeddings
 from cytonet_pipeline.evaluation.features.evaluation_set import evaluation_set, labelled_rows, umap_sample
 from cytonet_pipeline.patches import write_index
@@ -103,3 +104,24 @@ def test_a_rebuilt_index_makes_features_stale(made):
 
     assert before["indices"]["B01"] != after["indices"]["B01"]
     assert before["indices"]["B20"] == after["indices"]["B20"]
+
+
+def test_a_new_code_version_embeds_every_brain_again(made, monkeypatch):
+    """The stamp of a brain names the version too: otherwise old features would get the stamp of new ones."""
+    embedded = []
+
+    def features_of(folder, rows, brain, block, report):
+        embedded.append(brain.name)
+        return np.ones((len(rows), 3), np.float32)
+
+    monkeypatch.setattr(embedding_store, "features_of", features_of)
+    PATCH_EMBEDDINGS.run(made.settings, ENCODER, recompute=True)
+    embedded.clear()
+
+    monkeypatch.setattr(type(PATCH_EMBEDDINGS), "code_version", "2")
+    PATCH_EMBEDDINGS.run(made.settings, ENCODER)
+
+    assert embedded == ["B01", "B02", "B20"]
+    embedded.clear()
+    PATCH_EMBEDDINGS.run(made.settings, ENCODER)
+    assert embedded == []
