@@ -23,7 +23,7 @@ from cytonet_pipeline.reporting.sheet_layout import (
     MARGIN_PX,
     PAGE_PX,
     Box,
-    Layout,
+    SheetLayout,
     cross,
     fitting,
     font,
@@ -156,7 +156,7 @@ def _draw_legend(draw: ImageDraw.ImageDraw, counts: Mapping[str, int]) -> None:
 
 
 def _draw_tile(
-    page: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, box: Box, layout: Layout, darkest: float
+    page: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, box: Box, layout: SheetLayout, darkest: float
 ) -> None:
     numbers = font(layout.font_px)
     color = STATUS_COLORS.get(tile.status, STATUS_COLORS["ok"])

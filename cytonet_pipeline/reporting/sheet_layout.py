@@ -22,7 +22,7 @@ Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
-class Layout:
+class SheetLayout:
     """A grid of tiles (px), each with its number above it."""
 
     columns: int
@@ -54,7 +54,7 @@ class Layout:
         return left, top, left + self.tile_px, top + self.tile_height_px
 
 
-def lay_out(tiles: int, proportion: float) -> Layout:
+def lay_out(tiles: int, proportion: float) -> SheetLayout:
     """Lay out tiles in the fewest columns with which they all fit onto a page of bounded height.
 
     Parameters
@@ -66,7 +66,7 @@ def lay_out(tiles: int, proportion: float) -> Layout:
     columns = math.ceil((PAGE_PX - 2 * MARGIN_PX + _BETWEEN_PX) / (_MAX_WIDTH_PX + _BETWEEN_PX))
     while True:
         tile = (PAGE_PX - 2 * MARGIN_PX + _BETWEEN_PX) // columns - _BETWEEN_PX
-        layout = Layout(columns, max(1, -(-tiles // columns)), tile, round(tile * proportion), _font_px(tile))
+        layout = SheetLayout(columns, max(1, -(-tiles // columns)), tile, round(tile * proportion), _font_px(tile))
         if layout.height_px <= _HEIGHT_PX + _TOP_PX:
             return layout
         columns += 1

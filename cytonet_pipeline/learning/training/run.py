@@ -48,8 +48,8 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class RunOptions:
-    """Where a run finds its data and what it computes on.
+class ProcessOptions:
+    """Where a process of a training run finds its data and what it computes on.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ def run(path: Path, data: Path, device: torch.device, packs: Path | None = None,
     path : Path
         `encoders/<encoder>/<version>`, laid out by `prepare`.
     data, device, packs, workers
-        See `RunOptions`.
+        See `ProcessOptions`.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def run(path: Path, data: Path, device: torch.device, packs: Path | None = None,
     CytonetError
         The training run cannot start or must not continue.
     """
-    folder, options = EncoderFolder(path), RunOptions(data, device, packs, workers)
+    folder, options = EncoderFolder(path), ProcessOptions(data, device, packs, workers)
     if folder.record.exists():
         _log.info("%s: finished already", folder.path)
         return DONE
@@ -109,7 +109,7 @@ def run(path: Path, data: Path, device: torch.device, packs: Path | None = None,
         return code
 
 
-def _make(folder: EncoderFolder, options: RunOptions, progress: "ProgressFile", stop: "StopRequest") -> int:
+def _make(folder: EncoderFolder, options: ProcessOptions, progress: "ProgressFile", stop: "StopRequest") -> int:
     method = folder.block.method
     if method in WITHOUT_WEIGHTS:
         if rank() == 0:
@@ -132,7 +132,9 @@ def _make(folder: EncoderFolder, options: RunOptions, progress: "ProgressFile", 
     return DONE
 
 
-def _source(folder: EncoderFolder, options: RunOptions, progress: "ProgressFile", stop: "StopRequest") -> PatchSource:
+def _source(
+    folder: EncoderFolder, options: ProcessOptions, progress: "ProgressFile", stop: "StopRequest"
+) -> PatchSource:
     if folder.block.loading == "scans":
         return SectionPatches(folder, options.data, margin_px(folder.work_px, folder.block.augmentation))
     _pack_on_every_node(folder, options, progress, stop)
@@ -140,7 +142,7 @@ def _source(folder: EncoderFolder, options: RunOptions, progress: "ProgressFile"
 
 
 def _pack_on_every_node(
-    folder: EncoderFolder, options: RunOptions, progress: "ProgressFile", stop: "StopRequest"
+    folder: EncoderFolder, options: ProcessOptions, progress: "ProgressFile", stop: "StopRequest"
 ) -> None:
     """Pack on the first rank of every node while the others wait; what ends it on one rank ends it on all."""
 
