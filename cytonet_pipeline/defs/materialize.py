@@ -10,6 +10,7 @@ from cytonet_pipeline.defs.resources import RunOptions
 from cytonet_pipeline.defs.sending import send
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.stages import Stage, Summary
+from cytonet_pipeline.stages.stage import ResumableStage
 
 
 def materialize(
@@ -24,8 +25,13 @@ def materialize(
     """
     partition = context.partition_key if context.has_partition_key else None
     with failures_explained():
-        sent = partition is not None and send(context, settings, stage, partition, recompute=config.recompute)
-        stage.run(settings, partition, recompute=config.recompute and not sent)
+        recompute = config.recompute
+        if recompute and isinstance(stage, ResumableStage):
+            # Once, here: a job with --recompute would begin from scratch whenever it is requeued.
+            stage.discard(settings, partition)
+            recompute = False
+        sent = partition is not None and send(context, settings, stage, partition, recompute=recompute)
+        stage.run(settings, partition, recompute=recompute and not sent)
         return described(stage.summary(settings, partition))
 
 

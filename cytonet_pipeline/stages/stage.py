@@ -127,7 +127,7 @@ class Stage(ABC, Generic[Partition]):
 
     @abstractmethod
     def summary(self, settings: Settings, partition: Partition) -> Summary:
-        """Return what the stored result tells a person; pictures that are missing are drawn."""
+        """Return what the stored result tells a person."""
 
     def table_files(self, settings: Settings, partition: Partition) -> dict[str, list[Path]]:
         """Return the files of each table in `tables`, sorted."""
@@ -166,14 +166,20 @@ class ResumableStage(StampedStage[Partition]):
         """See `Stage.run`."""
         open_store(settings)
         inputs = self.inputs(settings, partition)
-        folder = self.folder(settings, partition)
         if recompute:
-            for stamp in (folder / "inputs.json", *folder.glob("*/*inputs.json")):
-                stamp.unlink(missing_ok=True)
+            self.discard(settings, partition)
         if self.is_made_from(inputs, settings, partition):
             return
+        folder = self.folder(settings, partition)
         self.compute(settings, partition, folder, recompute=recompute)
         write_stamp(folder, inputs)
+
+    def discard(self, settings: Settings, partition: Partition) -> None:
+        """Make the stored result and its parts count as missing; after that a plain `run` computes them again."""
+        open_store(settings)
+        folder = self.folder(settings, partition)
+        for stamp in (folder / "inputs.json", *folder.glob("*/*inputs.json")):
+            stamp.unlink(missing_ok=True)
 
 
 def with_table_version(code_version: str, table_name: str) -> str:

@@ -4,8 +4,13 @@ import os
 import subprocess
 import sys
 
+import dagster as dg
 import pytest
 
+from cytonet_pipeline.defs import materialize as materialize_module
+from cytonet_pipeline.defs.materialize import materialize
+from cytonet_pipeline.defs.resources import RunOptions
+from cytonet_pipeline.stages import PATCH_EMBEDDINGS, PATCH_INDEX, Summary
 from cytonet_pipeline_tests.conftest import PROJECT
 
 POOLS = """
@@ -52,3 +57,27 @@ def test_a_node_needs_no_dagster_for_a_step():
     ran = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, timeout=120)
 
     assert ran.stdout.strip() == "False", ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("stage", "expected"),
+    [
+        # Its parts are discarded here, once: a job that is requeued must go on with the next part.
+        (PATCH_EMBEDDINGS, ["discard", "send False", "run False"]),
+        (PATCH_INDEX, ["send True", "run False"]),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_a_job_that_recomputes_parts_goes_on_with_the_next_part_when_it_is_requeued(
+    monkeypatch, tmp_path, stage, expected
+):
+    steps = []
+    monkeypatch.setattr(type(stage), "discard", lambda *_: steps.append("discard"), raising=False)
+    monkeypatch.setattr(type(stage), "run", lambda *_, recompute: steps.append(f"run {recompute}"))
+    monkeypatch.setattr(type(stage), "summary", lambda *_: Summary(tmp_path, "1"))
+    monkeypatch.setattr(materialize_module, "send", lambda *_, recompute: steps.append(f"send {recompute}") or True)
+    context = dg.build_asset_context(partition_key="B01")
+
+    materialize(stage, context, RunOptions(recompute=True), settings=None)
+
+    assert steps == expected
