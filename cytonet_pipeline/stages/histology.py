@@ -79,8 +79,13 @@ class BrainStage(StampedStage[str]):
         """Return the digest of the stored result; "missing" before it is there, "failed" if it must not be used."""
         return digest_left_in(self.folder(settings, brain))
 
-    def require(self, settings: Settings, brain: str) -> Path:
+    def require(self, settings: Settings, brain: str, what: str) -> Path:
         """Return the folder of a usable result: blocking checks of Dagster do not reach across runs.
+
+        Parameters
+        ----------
+        what : str
+            Name of the result in the message.
 
         Raises
         ------
@@ -88,7 +93,7 @@ class BrainStage(StampedStage[str]):
             The result must not be used.
         """
         folder = self.folder(settings, brain)
-        _require_usable(folder, self.name.replace("_", " "))
+        _require_usable(folder, what)
         return folder
 
     def earlier(self, settings: Settings, brain: str) -> Path | None:
@@ -250,7 +255,7 @@ class PatchIndexStage(BrainStage):
         from cytonet_pipeline.reporting.index_figure import index_figure
 
         sections = _read_sections(settings, brain)
-        chain = BrainChain.read(COLIN27_TRANSFORMS.require(settings, brain.name))
+        chain = BrainChain.read(COLIN27_TRANSFORMS.require(settings, brain.name, "transforms"))
         reference = ReferenceSpace.load(settings.reference)
         earlier = None if recompute else self.earlier(settings, brain.name)
         block = settings.experiments.dataset
@@ -284,7 +289,8 @@ def _brain(settings: Settings, name: str) -> "Brain":
 
 
 def _read_sections(settings: Settings, brain: "Brain") -> "pd.DataFrame":
-    return read_table(SECTION_SCANS.require(settings, brain.name) / "sections.parquet", "section_scans")
+    folder = SECTION_SCANS.require(settings, brain.name, "section scans")
+    return read_table(folder / "sections.parquet", "section_scans")
 
 
 def _require_usable(folder: Path, what: str) -> None:
