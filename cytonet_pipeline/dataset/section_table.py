@@ -78,7 +78,7 @@ class _RowReader:
         return reject(section, faults[0]) if faults else section
 
     def _fill(self, section: Section, row: dict[Any, Any]) -> tuple[Section, list[str]]:
-        """Fill in what can be read of a row; and list the faults of the rest."""
+        """Fill in what can be read of a row, and list the faults of the rest."""
         faults: list[str] = []
 
         def attempt(read: Any, *args: Any) -> Any:

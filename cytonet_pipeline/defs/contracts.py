@@ -80,8 +80,8 @@ def _validated_rows(name: str, folder: Path, parts: "list[pd.DataFrame]") -> int
 
 def _result_without_files(name: str, settings: Settings, partition: str | None) -> dg.AssetCheckResult:
     """Judge an encoder without a table: only one that is trained has a history, only a mapped brain has a grid."""
-    untrained = partition is not None and settings.encoder(partition).method not in TRAINED
-    expected = name == "map_grid" or (name == "history" and untrained)
+    has_no_history = partition is not None and settings.encoder(partition).method not in TRAINED
+    expected = name == "map_grid" or (name == "history" and has_no_history)
     return dg.AssetCheckResult(passed=expected, description=f"no file of the table {name}")
 
 

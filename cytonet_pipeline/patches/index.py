@@ -152,7 +152,7 @@ def _make_rows(part: _Part, ground: Ground, before: EarlierIndex) -> tuple[pd.Da
 
 
 def _draw(sections: list[PlannedSection], ground: Ground) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
-    """Draw the rows of some sections, without their split; and return the results of drawing by sample."""
+    """Draw the rows of some sections, without their split, and return the results of drawing by sample."""
     drawn = {section.sample: section_rows(section, ground) for section in sections}
     frames = [frame for frame, _ in drawn.values() if len(frame)]
     rows = (

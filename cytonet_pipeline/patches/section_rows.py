@@ -71,7 +71,7 @@ def record_of(section: PlannedSection, split: str, ground: Ground) -> dict[str, 
 
 
 def section_rows(section: PlannedSection, ground: Ground) -> tuple[pd.DataFrame, str]:
-    """Draw the patches of one section, along a Morton curve; and return what prevented it, otherwise ''."""
+    """Draw the patches of one section, along a Morton curve, and return what prevented it, otherwise ''."""
     try:
         return _draw(section, ground), ""
     except DataFault as fault:

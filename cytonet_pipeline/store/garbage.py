@@ -117,10 +117,7 @@ def _packs(store: Store) -> Iterator[tuple[Path, str]]:
     wanted = ((encoder, store.wanted_version(encoder)) for encoder in store.encoders())
     if all(version is None or _is_trained(store, encoder, version) for encoder, version in wanted):
         for pack in sorted((store.root / "packed").glob("*/")):
-            yield (
-                pack,
-                "patches packed for training that is done; the next run reads them from the scans again",
-            )
+            yield pack, "patches packed for training that is done; the next run reads them from the scans again"
 
 
 def _unused_training_sets(store: Store) -> Iterator[tuple[Path, str]]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _OBSERVE_S = 15.0
 # A shared file system shows what a node has written only after its cache has expired.
 _SETTLE_S = 15.0
-# Entries of `progress.json` that are not figures of the training; every figure becomes a curve in Dagster.
+# Entries of `progress.json` that are not figures of training; every figure becomes a curve in Dagster.
 _NOT_A_FIGURE = frozenset({"pid", "updated", "steps", "packed", "patches"})
 
 
@@ -111,7 +111,7 @@ def _follow(
 
 
 def _observe(context: dg.OpExecutionContext, encoder: str, status: dict[str, Any]) -> None:
-    """Log the figures of a training as an observation; metadata reported through Pipes is dropped inside a graph."""
+    """Log the figures of training as an observation; metadata reported through Pipes is dropped inside a graph."""
     figures = ((name, value) for name, value in status.items() if name not in _NOT_A_FIGURE)
     shown = {name: value for name, value in figures if isinstance(value, (int, float))}
     if shown:
