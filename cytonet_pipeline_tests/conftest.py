@@ -21,10 +21,10 @@ encoders:
   tiny_cytonet: &tiny
     method: cytonet
     working_pixel_um: 256
-    steps: 150
+    steps: 80
     batch_size: 64
     checkpoint_every: 10
-    watch_every: 75
+    watch_every: 40
     loss: {length_mm: 12.0}
     optimizer: {warmup_steps: 5}
   tiny_scratch: {<<: *tiny, method: scratch}

@@ -116,13 +116,20 @@ class EncoderStage(Stage[str]):
         return {"version": version} if whole else None
 
     def run(self, settings: Settings, partition: str, *, recompute: bool = False) -> None:
-        """Prepare, train on this machine, and collect; Dagster's ops do the same with any launcher, and follow it."""
+        """Prepare, train on this machine, and collect; Dagster's ops do the same with any launcher, and follow it.
+
+        Raises
+        ------
+        TrainingError
+            The training run failed, or a job on the cluster trains this version.
+        """
         from cytonet_pipeline.cluster.local import LocalLauncher
 
         if self.is_current(settings, partition) and not recompute:
             return
         folder = self.prepare(settings, partition, recompute=recompute)
         if not is_trained(folder):
+            _require_no_job(settings, partition, folder)
             LocalLauncher(settings.data, processes=settings.encoder(partition).processes).train(folder)
         self.collect(settings, partition)
 
@@ -178,6 +185,19 @@ ENCODER = EncoderStage()
 def is_trained(folder: Path) -> bool:
     """Whether the training run of an encoder's folder has finished: `encoder.json` is written last."""
     return (folder / "encoder.json").exists()
+
+
+def _require_no_job(settings: Settings, encoder: str, folder: Path) -> None:
+    """Refuse to train beside a job on the cluster; a run on this machine is joined."""
+    from cytonet_pipeline.cluster.launchers import launcher_of
+
+    attempt = launcher_of(settings, encoder, lambda line: None).running(folder)
+    if attempt is not None and attempt.survives:
+        raise TrainingError(
+            f"encoder {encoder}: attempt {attempt.number} ({attempt.label}) waits or runs on the cluster.",
+            looked_for=str(attempt.place),
+            to_fix=f"follow it with: cytonet run --encoders {encoder}",
+        )
 
 
 def _require_no_training_run(settings: Settings, encoder: str, folder: Path) -> None:

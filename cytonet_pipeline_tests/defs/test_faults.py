@@ -76,6 +76,7 @@ def test_a_brain_without_a_transform_fails_its_check_and_not_its_run(brains, ing
     assert not Verdict.read(store.patch_index("B01")).ok
 
 
+@pytest.mark.long
 def test_a_transform_of_another_brain_is_caught_and_named(brains, ingest):
     shutil.copyfile(transform_of(brains, "B02"), transform_of(brains, "B01"))
 
@@ -102,6 +103,7 @@ def test_a_truncated_scan_is_rejected_and_its_neighbours_stay(brains, ingest):
     assert index["sample"].nunique() == 5
 
 
+@pytest.mark.long
 def test_a_mask_of_another_section_does_not_pass_unseen(brains, ingest):
     masks = sorted((brains / "brains" / "derivatives" / "segmentation" / "sub-B01" / "micr").glob("*_mask.tif"))
     shutil.copyfile(masks[1], masks[4])
@@ -144,6 +146,7 @@ def test_a_faulty_brain_stays_out_of_the_training_set_and_the_others_go_on(brain
     assert (store.metrics() / "metrics.md").exists()
 
 
+@pytest.mark.long
 def test_a_reference_without_an_atlas_stops_the_run_with_one_message(brains, tmp_path):
     next((brains / "tpl-MNIColin27").glob("*atlas-*_dseg.nii.gz")).unlink()
     settings = settings_for(brains, tmp_path / "store")

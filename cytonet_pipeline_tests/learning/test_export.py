@@ -15,7 +15,7 @@ METADATA = {"working_pixel_um": 4.0, "work_px": 64, "encoder": "tiny"}
 BATCHES = (1, 2, 5)
 
 
-@pytest.fixture(scope="module", params=["small", "resnet50"])
+@pytest.fixture(scope="module", params=["small", pytest.param("resnet50", marks=pytest.mark.long)])
 def folder(request, tmp_path_factory):
     """An encoder whose batch normalisations have seen something."""
     path = tmp_path_factory.mktemp(request.param)

@@ -19,6 +19,7 @@ def digests(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_bytes_in_another_process_and_minute(phantom, tmp_path):
     """NIfTI, TIFF, HDF5 and GIFTI all have room for a time of writing; Python's hash differs from run to run."""
     again = tmp_path / "again"
