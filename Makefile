@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 .PHONY: help setup demo test test-long test-slurm test-full soak ui lint clean
 
 help:
-	@echo "make demo       synthetic brains -> every asset -> metrics table, plots and maps (about 10 minutes)"
+	@echo "make demo       synthetic brains -> every asset -> metrics table, plots and maps (about 8 minutes)"
 	@echo "make test       lint, types, import order, and the tests to run before every commit"
 	@echo "make test-long  the rest: whole runs that are killed, interrupted or served, and a real Slurm (Debian packages, root)"
 	@echo "make test-full  make test and make test-long in one"

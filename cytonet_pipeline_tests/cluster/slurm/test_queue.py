@@ -242,7 +242,10 @@ def test_a_preempted_job_is_requeued_and_does_not_count_as_ended(queue, submit):
 
 @pytest.mark.long
 def test_the_death_of_a_node_is_seen_as_a_requeue(slurm, queue, submit, tmp_path):  # noqa: F811
-    job_id = submit(ONLY_ON_FIRST_START, "--exclusive", "--requeue")
+    began = tmp_path / "began"
+    job_id = submit(f"touch {began}; {ONLY_ON_FIRST_START}", "--exclusive", "--requeue")
+    # A node that dies while it starts the script is another matter: its daemon would leave a half-started job behind.
+    until(began.exists, 30)
     first = wait(queue, job_id, lambda state: state.phase is Phase.RUNNING)
     slurm.kill_node(first.nodes)
     try:
