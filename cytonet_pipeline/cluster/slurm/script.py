@@ -148,7 +148,8 @@ trap 'pass_on TERM' TERM
 child=$!
 # A signal that came before the child had a number.
 [ "$asked" = "$passed" ] || pass_on "$asked"
-while kill -0 "$child" 2> /dev/null; do wait "$child"; done
+# Short waits: bash runs the trap of a signal that arrives just before a wait only when that wait is over.
+while kill -0 "$child" 2> /dev/null; do sleep 1 & wait $!; done
 wait "$child"
 code=$?
 # The last state that the training process reported is more reliable than the launcher's exit code.
