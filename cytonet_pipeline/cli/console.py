@@ -16,8 +16,9 @@ from rich.progress import (
 )
 from rich.table import Table
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+# Names and paths are never markup: `[old]` in one is part of it, and so is `:x:`. Colours are given as styles.
+out = Console(highlight=False, markup=False, emoji=False)
+err = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 class _Line:
@@ -40,13 +41,13 @@ class Terminal:
 
     def __init__(self) -> None:
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=28),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         self._bars = Progress(*columns, console=err, transient=False)
         self._depth = 0
@@ -109,7 +110,7 @@ def show(frame: pd.DataFrame, title: str = "") -> None:
     for row in frame.itertuples(index=False):
         first, *others = (_cell(value) for value in row)
         cells = (f"{name} {value}" for name, value in zip(frame.columns[1:], others, strict=True) if value)
-        out.print(f"{first}: {', '.join(cells)}", markup=False)
+        out.print(f"{first}: {', '.join(cells)}")
 
 
 def _least_width(frame: pd.DataFrame) -> int:

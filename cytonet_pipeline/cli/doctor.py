@@ -5,19 +5,20 @@ It examines the machine, the settings, the reference, the data set and the store
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from cytonet_pipeline import progress
 from cytonet_pipeline.cli.app import app
 from cytonet_pipeline.cli.console import Terminal, out
 from cytonet_pipeline.errors import CytonetError
-from cytonet_pipeline.settings import Settings
+from cytonet_pipeline.settings import Settings, read_all_experiments
 
 _LEAST_FREE_GB = 2
 
@@ -33,7 +34,8 @@ def doctor(
     with progress.shown_on(Terminal()):
         observations = examine(settings) + (examine_cluster(settings) if cluster else [])
     for observation in observations:
-        out.print(f"[{observation.colour}]{observation.level:>5}[/]  {escape(observation.text)}", soft_wrap=True)
+        level = Text(f"{observation.level:>5}", style=observation.colour)
+        out.print(level, observation.text, sep="  ", soft_wrap=True)
     to_fix = sum(observation.bad for observation in observations)
     out.print(f"{to_fix} to fix" if to_fix else "ready")
     raise typer.Exit(1 if to_fix else 0)
@@ -92,6 +94,8 @@ def _machine(_: Settings) -> Iterator[Observation]:
 
 
 def _experiments(settings: Settings) -> Iterator[Observation]:
+    # A run reads the files beside it, too: they name the encoders that Dagster knows.
+    read_all_experiments(settings.experiments_file)
     encoders = settings.experiments.encoders
     yield Observation("ok", f"{settings.experiments_file}: {len(encoders)} encoders ({', '.join(encoders)})")
 
@@ -134,8 +138,11 @@ def _store(settings: Settings) -> Iterator[Observation]:
     from cytonet_pipeline.store import open_store
 
     existing = _nearest_existing(settings.store)
-    if not os.access(existing, os.W_OK):
-        yield Observation("bad", f"{settings.store}: no write permission on {existing}")
+    try:
+        # Permission bits do not tell of read-only mounts, quotas, or what root may do.
+        tempfile.TemporaryFile(dir=existing).close()
+    except OSError as error:
+        yield Observation("bad", f"{settings.store}: {existing} cannot be written to ({error.strerror})")
         return
     if (settings.store / "store.json").exists():
         open_store(settings)

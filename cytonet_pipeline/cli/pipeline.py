@@ -106,11 +106,16 @@ def _materialise(settings: Settings, brains: list[str], encoders: list[str]) -> 
 
 
 def _show_results(settings: Settings) -> None:
+    from cytonet_pipeline.stages import METRICS_TABLE
     from cytonet_pipeline.store import Store, read_table
 
     store = Store(settings.store)
     path = store.metrics() / "metrics.parquet"
     if not path.exists():
+        return
+    if not METRICS_TABLE.is_current(settings, None):
+        # Scores below an error would be taken for what this run computed.
+        err.print(f"{store.metrics()}: of an earlier state of data, settings or store; not shown", soft_wrap=True)
         return
     metrics = read_table(path, "metrics")
     whole = metrics[metrics["labels_per_area"] == 0]

@@ -44,7 +44,7 @@ def plan(
     else:
         show(table(plans), title=f"{settings.experiments_file.name} on {gpu}")
         for line in remarks(plans):
-            out.print(line, soft_wrap=True, markup=False)
+            out.print(line, soft_wrap=True)
     raise typer.Exit(0 if all(each.fits for each in plans) else 1)
 
 

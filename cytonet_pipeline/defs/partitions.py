@@ -17,7 +17,7 @@ brains = dg.DynamicPartitionsDefinition(name="brain")
 
 # The only place that reads the environment at import: a static set has to be known when definitions load.
 _settings = Settings.from_environment()
-_experiments = read_all_experiments(_settings.experiments_file.parent)
+_experiments = read_all_experiments(_settings.experiments_file)
 
 encoders = dg.StaticPartitionsDefinition(sorted(_experiments))
 

@@ -22,7 +22,7 @@ from cytonet_pipeline.settings.experiments import (
 from cytonet_pipeline.settings.keys import content_for_version, keys_affecting
 from cytonet_pipeline.settings.names import accept_names
 from cytonet_pipeline.settings.project import SHIPPED, project_file, project_folder
-from cytonet_pipeline.settings.strict import read_strictly
+from cytonet_pipeline.settings.strict import Strict, read_strictly
 
 __all__ = [
     "SHIPPED",
@@ -38,6 +38,7 @@ __all__ = [
     "Method",
     "OptimizerBlock",
     "Settings",
+    "Strict",
     "accept_names",
     "content_for_version",
     "keys_affecting",

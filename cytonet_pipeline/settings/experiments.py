@@ -4,9 +4,9 @@ Each key says in its own field what it affects (`keys.py`); that decides whether
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from cytonet_pipeline.errors import ConfigurationError
 from cytonet_pipeline.settings.keys import COMPUTATION, NOTHING, RESULT, affects
@@ -19,6 +19,31 @@ TRAINING_CODE_VERSION = "1"
 WITHOUT_WEIGHTS: frozenset[str] = frozenset({"intensity", "position"})
 TRAINED: frozenset[str] = frozenset({"cytonet", "supcon", "scratch"})
 _SEE_LABELS: frozenset[str] = frozenset({"supcon", "scratch"})
+
+# Files with these suffixes in one folder are read together: names of encoders are unique among them.
+_SUFFIXES = (".yaml", ".yml")
+
+T = TypeVar("T")
+
+
+def _require_different(values: tuple[T, ...]) -> tuple[T, ...]:
+    repeated = sorted({str(value) for value in values if values.count(value) > 1})
+    if repeated:
+        raise ValueError(f"each value once; {', '.join(repeated)} is given more than once")
+    return values
+
+
+def _require_range(window: tuple[int, int]) -> tuple[int, int]:
+    low, high = window
+    if not 0 <= low < high:
+        raise ValueError(f"[{low}, {high}] is not a range of grey values, the lower one first")
+    return window
+
+
+# Values that are each tried, drawn or trained for: at least one, none twice.
+Counts = Annotated[tuple[PositiveInt, ...], Field(min_length=1), AfterValidator(_require_different)]
+Levels = Annotated[tuple[PositiveFloat, ...], Field(min_length=1), AfterValidator(_require_different)]
+Window = Annotated[tuple[int, int], AfterValidator(_require_range)]
 
 
 class DatasetBlock(Strict):
@@ -39,7 +64,7 @@ class DatasetBlock(Strict):
         0.1, ge=0, lt=1, description="share of the remaining length for validation", json_schema_extra=RESULT
     )
     stain: str = Field("merker", json_schema_extra=RESULT)
-    window: tuple[int, int] | dict[str, tuple[int, int]] | None = Field(
+    window: Window | dict[str, Window] | None = Field(
         None,
         description="grey values that become 0 and 255, for all brains, or by brain; default: the full bit range",
         json_schema_extra=affects("result", digested="apart"),
@@ -208,15 +233,15 @@ class EncoderBlock(Strict):
 class EvaluationBlock(Strict):
     """The `evaluation:` block: protocols and analyses, the same for all encoders of a file."""
 
-    epochs: tuple[int, ...] = Field((30, 500), description="linear probes E30, E500 …", json_schema_extra=RESULT)
+    epochs: Counts = Field((30, 500), description="linear probes E30, E500 …", json_schema_extra=RESULT)
     samples_per_area: int = Field(1200, ge=1, json_schema_extra=RESULT)
-    labels_per_area: tuple[int, ...] = Field(
+    labels_per_area: Counts = Field(
         (10, 100), description="label efficiency, beside all samples", json_schema_extra=RESULT
     )
     draws: int = Field(5, ge=1, json_schema_extra=RESULT)
-    learning_rates: tuple[float, ...] = Field((0.01, 0.03, 0.1, 0.3, 1.0), json_schema_extra=RESULT)
+    learning_rates: Levels = Field((0.01, 0.03, 0.1, 0.3, 1.0), json_schema_extra=RESULT)
     batch_size: int = Field(1024, ge=1, json_schema_extra=RESULT)
-    logistic_c: tuple[float, ...] = Field((0.01, 0.1, 1.0, 10.0), json_schema_extra=RESULT)
+    logistic_c: Levels = Field((0.01, 0.1, 1.0, 10.0), json_schema_extra=RESULT)
     knn_k: int = Field(20, ge=1, json_schema_extra=RESULT)
     knn_temperature: float = Field(0.07, gt=0, json_schema_extra=RESULT)
     bootstrap: int = Field(
@@ -273,21 +298,38 @@ def read_experiments(path: Path) -> Experiments:
     )
 
 
-def read_all_experiments(folder: Path) -> dict[str, tuple[Path, EncoderBlock]]:
-    """Return all encoders of all experiments files in a folder, by name, each with its file.
+def read_all_experiments(path: Path) -> dict[str, tuple[Path, EncoderBlock]]:
+    """Return all encoders of an experiments file and of those beside it, by name, each with its file.
 
     Raises
     ------
     ConfigurationError
-        A file is faulty, or a name is used twice.
+        A file in the folder is not an experiments file or faulty, or a name is used twice.
     """
+    if path.suffix not in _SUFFIXES:
+        raise ConfigurationError(
+            f"{path}: not named as an experiments file.", to_fix=f"let its name end in {' or '.join(_SUFFIXES)}"
+        )
+    beside = [other for suffix in _SUFFIXES for other in path.parent.glob(f"*{suffix}") if other != path]
     encoders: dict[str, tuple[Path, EncoderBlock]] = {}
-    for path in sorted(folder.glob("*.yaml")):
-        for name, block in read_experiments(path).encoders.items():
+    for each in sorted([path, *beside]):
+        try:
+            experiments = read_experiments(each)
+        except ConfigurationError as error:
+            raise error if each == path else _neighbour_error(error, path) from error
+        for name, block in experiments.encoders.items():
             if name in encoders:
                 raise ConfigurationError(
-                    f"{path}: encoder {name} is also in {encoders[name][0]}.",
+                    f"{each}: encoder {name} is also in {encoders[name][0]}.",
                     to_fix="give one of them another name; names are unique across experiments files",
                 )
-            encoders[name] = (path, block)
+            encoders[name] = (each, block)
     return encoders
+
+
+def _neighbour_error(error: ConfigurationError, path: Path) -> ConfigurationError:
+    return ConfigurationError(
+        error.what,
+        looked_for=f"every {' and '.join(f'*{suffix}' for suffix in _SUFFIXES)} beside {path}",
+        to_fix=f"correct it, or move it to another folder if it is not an experiments file; {error.to_fix}",
+    )

@@ -1,24 +1,40 @@
-"""Files of settings, read strictly: a key that nobody reads is a misspelt key."""
+"""Files of settings, read strictly: a key that nobody reads is a misspelt key, and a key given twice is a mistake."""
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from cytonet_pipeline.errors import ConfigurationError
 
 Model = TypeVar("Model", bound=BaseModel)
+# Kinds of faults that YAML causes by reading text as something else: 01 as 1, `no` as false, 2024-01-01 as a date.
+_NOT_TEXT = frozenset({"string_type", "string_unicode"})
 
 
 class Strict(BaseModel):
     """A block of settings that refuses keys it does not know, and does not change once it is read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false where a number is due: pydantic takes them for 1 and 0."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and bool not in (annotation, *get_args(annotation)):
+            raise ValueError(f"{str(value).lower()} is not a number or a text; YAML reads yes, no, on, off as booleans")
+        return value
 
 
 def read_strictly(
-    path: Path, model: type[Model], *, if_unreadable: str, if_faulty: str, loader: type = yaml.SafeLoader
+    path: Path,
+    model: type[Model],
+    *,
+    if_unreadable: str,
+    if_faulty: str,
+    loader: type[yaml.SafeLoader] = yaml.SafeLoader,
 ) -> Model:
     """Read a YAML file into a model; an empty file is a model of defaults.
 
@@ -27,19 +43,26 @@ def read_strictly(
     if_unreadable, if_faulty : str
         Remedies.
     loader : type
-        How YAML is read.
+        How YAML reads plain values.
 
     Raises
     ------
     ConfigurationError
-        It is missing, not YAML, or has a misspelt key or an impossible value; the message names each.
+        It is missing, not UTF-8, not YAML, gives a key twice, or has a misspelt key or an impossible value; the
+        message names each.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), loader)
+        content = _load(path.read_text(encoding="utf-8-sig"), loader)
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read ({error.strerror}).", to_fix=if_unreadable) from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(
+            f"{path}: not UTF-8 text (byte {error.start}: {error.reason}).", to_fix="save it as UTF-8"
+        ) from error
     except yaml.YAMLError as error:
-        raise ConfigurationError(f"{path}: not valid YAML ({error}).") from error
+        raise ConfigurationError(f"{path}: not valid YAML ({error}).", to_fix=if_faulty) from error
+    except RecursionError:
+        raise ConfigurationError(f"{path}: nested too deeply for settings.", to_fix=if_faulty) from None
     try:
         return model.model_validate({} if content is None else content)
     except ValidationError as error:
@@ -50,5 +73,33 @@ def read_strictly(
         ) from error
 
 
+def _load(text: str, loader: type[yaml.SafeLoader]) -> Any:
+    """Load YAML; of a key that is given twice in one mapping, YAML would keep the last value without a word."""
+
+    class Loader(loader):  # type: ignore[misc, valid-type]
+        def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+            # As the file has it: merge keys (`<<`) are expanded later, and what they bring may be overridden.
+            node = super().compose_mapping_node(anchor)
+            first: dict[tuple[str, str], int] = {}
+            for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+                name, line = (key.tag, key.value), key.start_mark.line + 1
+                if name in first:
+                    raise yaml.YAMLError(f"line {line}: key {key.value!r} is already given in line {first[name]}")
+                first[name] = line
+            return node
+
+    return yaml.load(text, Loader)
+
+
 def _message_of(error: Any) -> str:
-    return "misspelt, no such key" if error["type"] == "extra_forbidden" else str(error["msg"])
+    if error["type"] == "extra_forbidden":
+        return "misspelt, no such key"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    value = error.get("input")
+    if error["type"] in _NOT_TEXT and value is not None and not isinstance(value, list | dict):
+        kind = type(value).__name__
+        return f"{message}; YAML reads {value} as {_KINDS.get(kind, kind)}: write it in quotes"
+    return message
+
+
+_KINDS = {"int": "a number", "float": "a number", "bool": "true or false", "date": "a date", "datetime": "a date"}

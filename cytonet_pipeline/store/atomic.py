@@ -85,7 +85,13 @@ def _temporary_beside(path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _with_remedy(error, path) from error
+        known = _with_remedy(error, path)
+        if known is not error:
+            raise known from error
+        # Some file systems (/proc, mounts that went away) refuse folders with whatever they have.
+        raise StoreError(
+            f"{path.parent}: cannot be made a folder ({error.strerror}).", to_fix="point CYTONET_STORE to another place"
+        ) from error
     return path.parent / f"{TEMPORARY_PREFIX}{path.name}-{uuid.uuid4().hex[:8]}"
 
 

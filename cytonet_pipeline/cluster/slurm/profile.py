@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from cytonet_pipeline.settings import project_file, read_strictly
+from cytonet_pipeline.settings import Strict, project_file, read_strictly
 
 Step = Literal["patch_embeddings", "section_scans", "colin27_transforms", "patch_index"]
 
@@ -65,11 +65,7 @@ Walltime = Annotated[str, BeforeValidator(_checked_walltime)]
 Directives = Annotated[dict[str, str | int | float | bool], AfterValidator(_checked_directives)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Resources(_Strict):
+class Resources(Strict):
     """Resources that a job requests."""
 
     partition: str | None = Field(None, description="default: the cluster's own")
@@ -86,7 +82,7 @@ class Resources(_Strict):
         return seconds_of(self.walltime)
 
 
-class StepResources(_Strict):
+class StepResources(Strict):
     """Resources of a step that is sent to the cluster, where they differ from the profile's own.
 
     Such a step is one process on one node.

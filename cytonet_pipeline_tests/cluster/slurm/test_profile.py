@@ -68,6 +68,9 @@ def test_every_key_is_documented(key):
         ("send: {patch_index: {wall: 1}}", "misspelt, no such key"),
         ("launcher: []", "launcher"),
         ("nodes: [", "not valid YAML"),
+        ("nodes: 1\nnodes: 2", "line 2: key 'nodes' is already given in line 1"),
+        ("account: 1234", "account: Input should be a valid string; YAML reads 1234 as a number: write it in quotes"),
+        ("nodes: true", "nodes: true is not a number"),
     ],
 )
 def test_a_fault_is_reported_with_file_and_key(read, text, message):
