@@ -17,6 +17,7 @@ from cytonet_pipeline.dataset.matrices import Placement, read_placements
 from cytonet_pipeline.dataset.names import sidecar_of
 from cytonet_pipeline.dataset.section_table import read_sections
 from cytonet_pipeline.dataset.series import reflected
+from cytonet_pipeline.dataset.withdrawals import withdraw_listed, withdrawals_path
 from cytonet_pipeline.errors import DataFault
 
 # Two pixel sizes that differ by a larger share disagree.
@@ -58,6 +59,13 @@ def read_brain(root: Path, brain: str, stain: str, allowed_roots: Sequence[Path]
 
 
 def _sections(root: Path, brain: str, stain: str, roots: Sequence[Path]) -> Sections:
+    found = _listed_sections(root, brain, stain, roots)
+    found.sections, problems = withdraw_listed(found.sections, withdrawals_path(root, brain))
+    found.problems += problems
+    return found
+
+
+def _listed_sections(root: Path, brain: str, stain: str, roots: Sequence[Path]) -> Sections:
     table = section_table.table_path(root, brain)
     if not table.is_file():
         return discover_sections(root, brain, stain)
@@ -135,7 +143,12 @@ def _unused(placements: dict[str, Placement], sections: Sequence[Section]) -> li
 
 
 def _sources(root: Path, brain: str, sections: Sequence[Section], roots: Sequence[Path]) -> list[Path]:
-    tables = [matrices.table_path(root, brain), section_table.table_path(root, brain), area_table_path(root)]
+    tables = [
+        matrices.table_path(root, brain),
+        section_table.table_path(root, brain),
+        withdrawals_path(root, brain),
+        area_table_path(root),
+    ]
     sidecars = [sidecar_of(section.scan) for section in sections if section.scan is not None]
     warps = [path for s in sections if s.warp is not None for path in follow_warp(s.warp, roots).sources]
     return [path for path in (*tables, *sidecars) if path.is_file()] + warps

@@ -14,6 +14,8 @@ from cytonet_pipeline.dataset.files import read_tsv
 from cytonet_pipeline.dataset.names import bare
 from cytonet_pipeline.errors import ConfigurationError, DataFault
 
+# A file that is written and renamed changes its folder this soon after its own time (s).
+_OF_ONE_WRITE_S = 5.0
 _DERIVATIVES = ("registration", "segmentation", "annotation", "surfaces", "sections")
 
 
@@ -48,7 +50,8 @@ def is_released(root: Path, brain: str, participants: pd.DataFrame | None, quiet
 def last_change(root: Path, brain: str) -> float | None:
     """Return when a file or folder of the brain last changed (seconds since 1970); None if it has none.
 
-    Folders count too: a file that arrives with its old date changes the folder that it arrives in.
+    Folders count too: a file that arrives with its old date changes the folder that it arrives in. A withdrawal does not
+    count: it must take effect at once, not when the brain has been quiet again.
     """
     folders = [root / f"sub-{brain}", *(root / "derivatives" / kind / f"sub-{brain}" for kind in _DERIVATIVES)]
     return max((time_of for folder in folders for time_of in _times(folder)), default=None)
@@ -57,9 +60,16 @@ def last_change(root: Path, brain: str) -> float | None:
 def _times(folder: Path) -> list[float]:
     times = []
     for place, _, names in os.walk(folder):
-        for name in ("", *names):
-            try:
-                times.append(os.stat(os.path.join(place, name)).st_mtime)
-            except OSError:  # vanished since it was listed: it has just changed
-                times.append(time.time())
+        counted = {name: _time(place, name) for name in ("", *names)}
+        withdrawn = counted.pop(f"{folder.name}_withdrawn.tsv", None)
+        if withdrawn is not None and abs(counted[""] - withdrawn) < _OF_ONE_WRITE_S:
+            del counted[""]  # The folder changed when that file was written.
+        times += counted.values()
     return times
+
+
+def _time(place: str, name: str) -> float:
+    try:
+        return os.stat(os.path.join(place, name)).st_mtime
+    except OSError:  # vanished since it was listed: it has just changed
+        return time.time()
