@@ -9,6 +9,7 @@ import pandas as pd
 from cytonet_pipeline.dataset.files import read_tsv
 from cytonet_pipeline.errors import DataFault
 
+LARGEST_INDEX = 2**31 - 1
 _TYPES = {"index": "int64", "name": "str", "color": "str"}
 
 
@@ -31,7 +32,7 @@ def read_area_table(root: Path) -> pd.DataFrame:
     Raises
     ------
     DataFault
-        The table cannot be read, or an index is not a number or occurs twice.
+        The table cannot be read, or an index is no whole number or occurs twice.
     """
     path = area_table_path(root)
     if not path.is_file():
@@ -40,6 +41,11 @@ def read_area_table(root: Path) -> pd.DataFrame:
     frame["index"] = pd.to_numeric(frame["index"], errors="coerce")
     if frame["index"].isna().any() or frame["index"].duplicated().any():
         raise DataFault(f"{path}: an index is no number or stands there twice.", to_fix="number each area once")
+    odd = frame["index"][(frame["index"] % 1 != 0) | ~frame["index"].between(0, LARGEST_INDEX)]
+    if len(odd):
+        raise DataFault(
+            f"{path}: the index {odd.iloc[0]:g} is no whole number from 1.", to_fix="number the areas from 1"
+        )
     color = frame["color"].fillna("#808080") if "color" in frame else "#808080"
     named = frame.assign(color=color, name=frame["name"].fillna(frame["index"].astype(str)))
     return named[["index", "name", "color"]].astype(_TYPES)

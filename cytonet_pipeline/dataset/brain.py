@@ -24,6 +24,8 @@ class Section:
     `reason` tells why a section is withdrawn or rejected; on one that is `ok` it is something to check, and the survey
     flags it. `areas` are those that its annotation may name; None if the data set lists none.
 
+    `mask_value` is the number that is cortex in the mask; None: every number but 0.
+
     `path` is the scan as written in tables: relative to the data set if it lies below it, otherwise absolute.
     """
 
@@ -42,6 +44,7 @@ class Section:
     reason: str = ""
     path: str = ""
     areas: Areas | None = field(default=None, repr=False)
+    mask_value: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +88,7 @@ class Brain:
             {
                 "images": [(self.written(path), *size_and_time(path)) for path in sorted(images)],
                 "sources": [(self.written(path), _content(path)) for path in sorted(set(self.sources))],
-                "sections": [(s.sample, s.section, s.pixel_um, s.status, s.reason) for s in self.sections],
+                "sections": [_decided(section) for section in self.sections],
                 "problems": self.problems,
             }
         )
@@ -93,6 +96,12 @@ class Brain:
     def written(self, path: Path) -> str:
         """Return a path as written in tables: relative to the data set if it lies below it, otherwise absolute."""
         return written_path(path, self.root)
+
+
+def _decided(section: Section) -> tuple[object, ...]:
+    """Return what tables and settings decide of a section; without a mask value as before there were any."""
+    given = () if section.mask_value is None else (section.mask_value,)
+    return section.sample, section.section, section.pixel_um, section.status, section.reason, *given
 
 
 def written_path(path: Path, root: Path) -> str:

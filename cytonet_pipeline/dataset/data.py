@@ -9,6 +9,7 @@ from cytonet_pipeline.dataset.areas import read_area_table
 from cytonet_pipeline.dataset.brain import Brain
 from cytonet_pipeline.dataset.files import read_json
 from cytonet_pipeline.dataset.names import bare, is_label
+from cytonet_pipeline.dataset.passed_over import names_passed_over, strays
 from cytonet_pipeline.dataset.reading import read_brain
 from cytonet_pipeline.dataset.release import is_released, read_participants
 from cytonet_pipeline.errors import ConfigurationError, DataFault
@@ -62,6 +63,15 @@ class Dataset:
         participants = read_participants(self.root)
         return [b for b in self.brains() if is_released(self.root, b, participants, self.block.quiet_minutes)]
 
+    def names_passed_over(self) -> list[str]:
+        """Describe folders and rows of `participants.tsv` whose names cannot be those of brains."""
+        participants = read_participants(self.root)
+        return names_passed_over(self.root, () if participants is None else participants["participant_id"])
+
+    def strays(self) -> list[str]:
+        """Describe files and folders that lie where those of brains do, and belong to no brain."""
+        return strays(self.root, self.brains())
+
     def brain(self, name: str) -> Brain:
         """Read a brain; an incomplete one is returned with its problems.
 
@@ -76,7 +86,7 @@ class Dataset:
                 f"{self.root}: no brain {brain}; it has {', '.join(known)}.",
                 to_fix=f"correct the name, or add the folder sub-{brain}",
             )
-        return read_brain(self.root, brain, self.block.stain, self.block.allowed_roots)
+        return read_brain(self.root, brain, self.block)
 
     def area_names(self) -> pd.DataFrame:
         """Read what the annotations' numbers mean: `index`, `name`, `color`; no rows without the file.

@@ -5,71 +5,123 @@ A brain whose files have other names is read by its section table instead (`sect
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from cytonet_pipeline.dataset.brain import Section, written_path
 from cytonet_pipeline.dataset.names import (
-    CONTOUR_EXTENSION,
+    CONTOUR_EXTENSIONS,
+    PICTURE_EXTENSIONS,
     SCAN_EXTENSIONS,
+    SCAN_FORMATS,
     ImageName,
+    parse_any,
     parse_image,
     section_number,
     split_extension,
 )
 
+Kind = Literal["mask", "annotation"]
 _Found = list[tuple[ImageName, Path]]
 _LABEL_IMAGES = {
     "mask": ("segmentation", "cortex", "mask", SCAN_EXTENSIONS),
-    "annotation": ("annotation", "areas", "dseg", (*SCAN_EXTENSIONS, CONTOUR_EXTENSION)),
+    "annotation": ("annotation", "areas", "dseg", (*SCAN_EXTENSIONS, *CONTOUR_EXTENSIONS)),
 }
+# What describes images and is none.
+_TEXT_EXTENSIONS = (".json", ".tsv", ".csv", ".txt", ".xml", ".md", ".yaml", ".yml", ".log", ".html", ".pdf")
+# BIDS: a photograph of the whole sample, beside the scans of its sections.
+_PHOTOGRAPH = "photo"
+# GeoJSON says what it is in its first members; metadata in JSON have other ones.
+_HEAD_BYTES = 4096
+NOT_READ = f"it is in no format that is read ({', '.join(SCAN_FORMATS)}); convert it, for instance to OME-TIFF"
 
 
 @dataclass
 class Sections:
-    """The sections of a brain, and what was skipped or is wrong."""
+    """The sections of a brain, what is wrong, and why files that were looked at are passed over."""
 
     sections: list[Section] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    passed_over: dict[Path, str] = field(default_factory=dict)
 
 
 def discover_sections(root: Path, brain: str, stain: str) -> Sections:
     """Find a brain's sections by file name; every sample occurs once."""
     found = Sections()
-    folder = root / f"sub-{brain}/micr"
-    by_sample: dict[str, _Found] = defaultdict(list)
-    for path in _entries(folder):
-        name = parse_image(path.name)
-        if name is not None and name.brain != brain:
-            found.problems.append(f"{path.name} is another brain's, but lies in {folder}; move or rename it.")
-        elif name is not None:
-            by_sample[name.sample].append((name, path))
-        elif split_extension(path.name)[1]:
-            found.notes.append(f"{path.name} is passed over: its name has no sub and sample; rename it to take it in.")
-    masks = LabelImages(root, brain, "mask")
-    annotations = LabelImages(root, brain, "annotation")
+    by_sample, unread = _scans(root / f"sub-{brain}/micr", brain, found)
     for sample, images in by_sample.items():
-        section = _section(sample, images, root, brain, stain, found.notes)
-        found.sections.append(annotations.attach(masks.attach(section)))
-    for images_of in (masks, annotations):
-        found.notes += images_of.without_scan(set(by_sample))
+        found.sections.append(_section(sample, images, root, brain, stain, found.passed_over))
+    for name, path in unread:
+        if name.sample in by_sample:
+            found.passed_over[path] = f"sample {name.sample} has another scan, and {NOT_READ}"
+        else:
+            section = _named(name, path, root, brain)
+            found.sections.append(reject(section, f"{path.name} cannot be opened: {NOT_READ}."))
+            by_sample[name.sample] = [(name, path)]
+    attach_label_images(found, root, brain, ("mask", "annotation"))
     return found
+
+
+def attach_label_images(found: Sections, root: Path, brain: str, kinds: Iterable[Kind]) -> None:
+    """Add to a brain's sections the masks and annotations that are found by name."""
+    for kind in kinds:
+        images = LabelImages(root, brain, kind)
+        found.sections = [images.attach(section) for section in found.sections]
+        found.passed_over |= images.without_scan({section.sample for section in found.sections})
+
+
+def _scans(folder: Path, brain: str, found: Sections) -> tuple[dict[str, _Found], _Found]:
+    """Return the scans of a folder by sample, and images of samples in formats that are not read."""
+    by_sample: dict[str, _Found] = defaultdict(list)
+    unread: _Found = []
+    for path in entries(folder):
+        name = parse_image(path.name) or parse_any(path.name)
+        if name is None:
+            if split_extension(path.name)[1]:
+                found.passed_over[path] = "its name has no sub and sample; rename it, or name it in a section table"
+        elif name.extension in _TEXT_EXTENSIONS:
+            continue
+        elif name.brain != brain:
+            found.problems.append(f"{path.name} is another brain's, but lies in {folder}; move or rename it.")
+            found.passed_over[path] = "it is another brain's"
+        elif name.suffix == _PHOTOGRAPH:
+            found.passed_over[path] = "a photo is no scan of a section"
+        elif name.extension in SCAN_EXTENSIONS:
+            by_sample[name.sample].append((name, path))
+        else:
+            unread.append((name, path))
+    return by_sample, unread
 
 
 class LabelImages:
     """The masks, or the annotations, of a brain by sample."""
 
-    def __init__(self, root: Path, brain: str, kind: Literal["mask", "annotation"]) -> None:
+    def __init__(self, root: Path, brain: str, kind: Kind) -> None:
         self.kind = kind
-        derivative, desc, suffix, extensions = _LABEL_IMAGES[kind]
         self._by_sample: dict[str, _Found] = defaultdict(list)
-        for path in _entries(root / f"derivatives/{derivative}/sub-{brain}/micr"):
-            name = parse_image(path.name, extensions)
-            if name is not None and (name.brain, name.desc, name.suffix) == (brain, desc, suffix):
-                self._by_sample[name.sample].append((name, path))
+        self._nearly: dict[str, dict[Path, str]] = defaultdict(dict)
+        for path in entries(root / f"derivatives/{_LABEL_IMAGES[kind][0]}/sub-{brain}/micr"):
+            name = parse_any(path.name)
+            if name is not None and name.brain == brain:
+                self._sort(name, path)
+
+    def _sort(self, name: ImageName, path: Path) -> None:
+        """Take an image, or keep it with the reason why it is not taken although it looks meant."""
+        _, desc, suffix, extensions = _LABEL_IMAGES[self.kind]
+        if name.suffix.lower() != suffix or (name.desc or desc).lower() != desc:
+            return
+        if name.extension == ".json" and not _begins_as_geojson(path):
+            return
+        if name.extension not in extensions and name.extension in _TEXT_EXTENSIONS:
+            return
+        if (name.desc, name.suffix) != (desc, suffix):
+            self._nearly[name.sample][path] = f"the name of a {self.kind} ends in _desc-{desc}_{suffix}"
+        elif name.extension not in extensions:
+            self._nearly[name.sample][path] = NOT_READ
+        else:
+            self._by_sample[name.sample].append((name, path))
 
     def attach(self, section: Section) -> Section:
         """Add its image to a section; reject the section if there are several candidates."""
@@ -77,39 +129,57 @@ class LabelImages:
         if len(images) > 1 and section.scan is not None:
             scan = parse_image(section.scan.name)
             images = [(name, p) for name, p in images if scan is not None and name.variant == scan.variant] or images
+        section, images = self._without_previews(section, images)
         if len(images) > 1:
             listed = ", ".join(path.name for _, path in images)
             return reject(section, f"several images could be its {self.kind} ({listed}); leave one.")
-        if not images:
-            return section
-        path = images[0][1]
-        return replace(section, mask=path) if self.kind == "mask" else replace(section, annotation=path)
+        if images:
+            path = images[0][1]
+            return replace(section, mask=path) if self.kind == "mask" else replace(section, annotation=path)
+        for path, reason in self._nearly.get(section.sample, {}).items():
+            section = doubt(section, f"{path.name} is not taken as its {self.kind}: {reason}.")
+        return section
 
-    def without_scan(self, samples: set[str]) -> list[str]:
-        """Return notes on images whose sample has no scan."""
-        return [
-            f"{path.name} is passed over: there is no scan of sample {sample}."
-            for sample in sorted(set(self._by_sample) - samples)
-            for _, path in self._by_sample[sample]
-        ]
+    def _without_previews(self, section: Section, images: _Found) -> tuple[Section, _Found]:
+        others = [image for image in images if image[0].extension not in PICTURE_EXTENSIONS]
+        if not others or len(others) == len(images):
+            return section, images
+        ignored = ", ".join(path.name for image, path in images if image.extension in PICTURE_EXTENSIONS)
+        used = ", ".join(path.name for _, path in others)
+        return doubt(section, f"{ignored} lies beside {used}, which is used; leave the one that is meant."), others
+
+    def without_scan(self, samples: set[str]) -> dict[Path, str]:
+        """Return images whose sample has no scan, each with that reason."""
+        missing = [found for sample, found in self._by_sample.items() if sample not in samples]
+        return {path: f"there is no scan of sample {name.sample}" for found in missing for name, path in found}
 
 
-def _section(sample: str, images: _Found, root: Path, brain: str, stain: str, notes: list[str]) -> Section:
+def _begins_as_geojson(path: Path) -> bool:
+    """Whether a JSON file begins with features, as annotations that were drawn do."""
+    try:
+        with path.open("rb") as stream:
+            return b'"Feature' in stream.read(_HEAD_BYTES)
+    except OSError:
+        return False
+
+
+def _named(name: ImageName, path: Path, root: Path, brain: str) -> Section:
+    """Return the section of a scan as its file name describes it."""
+    number = section_number(name.sample) or 0
+    return Section(brain, name.sample, number, path, stain=name.stain, path=written_path(path, root))
+
+
+def _section(sample: str, images: _Found, root: Path, brain: str, stain: str, passed_over: dict[Path, str]) -> Section:
     """Choose a sample's scan: the one of the configured stain, or one whose name gives no stain."""
     images = sorted(images, key=lambda image: image[1].name)
-    fitting = [image for image in images if is_stain(image[0].stain, stain)]
-    for _, path in images if fitting else ():
-        if path not in [p for _, p in fitting]:
-            notes.append(f"{path.name} is passed over: the configured stain is {stain}.")
+    stained = [image for image in images if is_stain(image[0].stain, stain)]
+    passed_over |= {path: f"the configured stain is {stain}" for _, path in images if stained}
+    fitting = [image for image in stained if image[0].extension not in PICTURE_EXTENSIONS] or stained
+    passed_over |= {path: f"sample {sample} has a scan that is no plain picture" for _, path in stained}
+    for _, path in fitting:
+        del passed_over[path]
     name, path = (fitting or images)[0]
-    section = Section(
-        brain=brain,
-        sample=sample,
-        section=section_number(sample) or 0,
-        scan=path,
-        stain=name.stain,
-        path=written_path(path, root),
-    )
+    section = _named(name, path, root, brain)
     if not fitting:
         return reject(section, other_stain(name.stain, stain))
     if len(fitting) > 1:
@@ -133,13 +203,19 @@ def other_stain(stain: str | None, configured: str) -> str:
     )
 
 
-def _entries(folder: Path) -> Iterator[Path]:
+def entries(folder: Path) -> Iterator[Path]:
+    """Iterate over the entries of a folder by name, without hidden ones; none if it cannot be listed."""
     try:
         names = sorted(os.listdir(folder))
     except OSError:
         return iter(())
     # Other programs write to dot files until they are complete.
     return (folder / name for name in names if not name.startswith("."))
+
+
+def doubt(section: Section, what: str) -> Section:
+    """Return the section with one more thing that a person should check, unless it is left out already."""
+    return section if section.status != "ok" else replace(section, reason=f"{section.reason} {what}".strip())
 
 
 def reject(section: Section, reason: str) -> Section:

@@ -10,11 +10,16 @@ from pathlib import Path
 # Formats of scans by their extensions; `histology.formats` has a reader for each.
 SCAN_FORMATS = {
     "OME-Zarr": (".ome.zarr",),
-    "TIFF": (".ome.tif", ".ome.btf", ".tiff", ".tif"),
+    "TIFF": (".ome.tiff", ".ome.tif", ".ome.btf", ".tiff", ".tif", ".btf", ".tf8", ".tf2", ".svs"),
+    "PNG and JPEG": (".jpeg", ".jpg", ".png"),
 }
 # Longest first: `x.ome.tif` is not a `.tif` called `x.ome`.
 SCAN_EXTENSIONS = tuple(sorted((e for extensions in SCAN_FORMATS.values() for e in extensions), key=len, reverse=True))
-CONTOUR_EXTENSION = ".geojson"
+# Plain pictures also lie beside a scan as its preview: they are taken where nothing else is.
+PICTURE_EXTENSIONS = SCAN_FORMATS["PNG and JPEG"]
+CONTOUR_EXTENSIONS = (".geojson", ".json")
+# Two of them, and what else stands in the name of a file, fit into the 255 bytes that a file system allows.
+LONGEST_LABEL = 100
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _LARGEST_INT32 = 2**31 - 1
 
@@ -46,7 +51,16 @@ def bare(name: str, prefix: str) -> str:
 
 def is_label(name: str) -> bool:
     """Tell whether a brain or section of this name can be used in paths and commands."""
-    return _LABEL.fullmatch(name) is not None
+    return not label_fault(name)
+
+
+def label_fault(name: str) -> str:
+    """Describe why a name cannot be that of a brain or section, with the remedy; empty if it can."""
+    if len(name) > LONGEST_LABEL:
+        return f"has {len(name)} characters; use at most {LONGEST_LABEL}"
+    if _LABEL.fullmatch(name) is None:
+        return "has other characters than letters, digits and . _ + -, or begins with one of the last four; rename it"
+    return ""
 
 
 def split_extension(name: str, extensions: tuple[str, ...] = SCAN_EXTENSIONS) -> tuple[str, str]:
@@ -68,6 +82,13 @@ def parse_image(name: str, extensions: tuple[str, ...] = SCAN_EXTENSIONS) -> Ima
         return None
     optional = {key: entities.get(key) for key in ("stain", "acq", "run", "chunk", "desc")}
     return ImageName(entities["sub"], entities["sample"], suffix, extension, **optional)
+
+
+def parse_any(name: str) -> ImageName | None:
+    """Parse the entities of a file name with any extension, all that follows the first dot after its suffix."""
+    dot = name.rpartition("_")[2].find(".")
+    extension = name[len(name) - len(name.rpartition("_")[2]) + dot :] if dot > 0 else ""
+    return parse_image(name, (extension.lower(),)) if extension else None
 
 
 def section_number(sample: str) -> int | None:

@@ -3,6 +3,7 @@
 Everything that can be decided without opening a scan is decided here, the rest by the survey of `histology`.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,32 +11,36 @@ from pathlib import Path
 from cytonet_pipeline.dataset import matrices, section_table
 from cytonet_pipeline.dataset.areas import Areas, area_table_path, read_areas
 from cytonet_pipeline.dataset.brain import Brain, Section
-from cytonet_pipeline.dataset.brain_files import find_brain_files, follow_warp
-from cytonet_pipeline.dataset.discovery import Sections, discover_sections, reject
+from cytonet_pipeline.dataset.brain_files import BrainFiles, find_brain_files, follow_warp
+from cytonet_pipeline.dataset.discovery import Sections, discover_sections, doubt, reject
 from cytonet_pipeline.dataset.files import sidecar_pixel_um
 from cytonet_pipeline.dataset.matrices import Placement, read_placements
 from cytonet_pipeline.dataset.names import sidecar_of
+from cytonet_pipeline.dataset.passed_over import files_passed_over
 from cytonet_pipeline.dataset.section_table import read_sections
 from cytonet_pipeline.dataset.series import reflected
 from cytonet_pipeline.dataset.withdrawals import withdraw_listed, withdrawals_path
 from cytonet_pipeline.errors import DataFault
+from cytonet_pipeline.settings import DatasetBlock
 
 # Two pixel sizes that differ by a larger share disagree.
 SIZE_TOLERANCE = 0.01
+_MOST_NAMED = 3
 
 
-def read_brain(root: Path, brain: str, stain: str, allowed_roots: Sequence[Path]) -> Brain:
+def read_brain(root: Path, brain: str, block: DatasetBlock) -> Brain:
     """Read a brain; anything wrong with it or its sections becomes a problem or a reason, not an exception."""
-    roots = (root, *allowed_roots)
-    result = _sections(root, brain, stain, roots)
+    roots = (root, *block.allowed_roots)
+    result = _sections(root, brain, block.stain, roots)
     files = find_brain_files(root, brain, roots)
     placements, fault = _placements(matrices.table_path(root, brain), roots)
     if fault:
         result.problems.append(fault)
     sections = [_with_placement(_with_pixel_size(section), placements, fault, roots) for section in result.sections]
     sections = _reject_reflected(sections, matrices.table_path(root, brain))
+    sections = _doubt_numbers(sections)
     areas, fault = _areas(root)
-    sections = [replace(section, areas=areas) for section in sections]
+    sections = [_with_settings(section, areas, block) for section in sections]
     if fault:
         result.problems.append(fault)
     if not sections:
@@ -53,7 +58,7 @@ def read_brain(root: Path, brain: str, stain: str, allowed_roots: Sequence[Path]
         from_reference=files.from_reference,
         surfaces=files.surfaces,
         problems=(*result.problems, *files.problems),
-        notes=(*result.notes, *_unused(placements, sections)),
+        notes=(*_unused(placements, sections), *_passed_over(root, brain, sections, files, result, roots)),
         sources=(*_sources(root, brain, sections, roots), *files.sources),
     )
 
@@ -93,12 +98,12 @@ def _with_pixel_size(section: Section) -> Section:
     if pixel_um is None:
         return section
     listed, sidecar = section.pixel_um, sidecar_of(section.scan).name
-    reason = section.reason
     if listed is not None and abs(listed - pixel_um) > SIZE_TOLERANCE * pixel_um and section.status == "ok":
-        reason = (
-            f"{sidecar} gives {pixel_um:g} µm a pixel, the section table {listed:g}; the first is used, correct one."
+        section = doubt(
+            section,
+            f"{sidecar} gives {pixel_um:g} µm a pixel, the section table {listed:g}; the first is used, correct one.",
         )
-    return replace(section, pixel_um=pixel_um, reason=reason)
+    return replace(section, pixel_um=pixel_um)
 
 
 def _with_placement(section: Section, placements: dict[str, Placement], fault: str, roots: Sequence[Path]) -> Section:
@@ -129,6 +134,35 @@ def _reject_reflected(sections: list[Section], table: Path) -> list[Section]:
     ]
 
 
+def _doubt_numbers(sections: list[Section]) -> list[Section]:
+    """Flag sections that share a section number: it is what tells them apart for people."""
+    samples: dict[int, list[str]] = defaultdict(list)
+    for section in sections:
+        if section.status == "ok":
+            samples[section.section].append(section.sample)
+    return [
+        doubt(
+            section,
+            f"the number {section.section} is also that of {', '.join(_others(samples[section.section], section))}; "
+            "give each section its own number in a section table.",
+        )
+        if len(samples[section.section]) > 1
+        else section
+        for section in sections
+    ]
+
+
+def _others(samples: Sequence[str], section: Section) -> list[str]:
+    others = [f"sample {sample}" for sample in samples if sample != section.sample]
+    return others if len(others) <= _MOST_NAMED else [*others[:_MOST_NAMED], f"{len(others) - _MOST_NAMED} more"]
+
+
+def _with_settings(section: Section, areas: Areas | None, block: DatasetBlock) -> Section:
+    """Add the areas of the data set and, where the section table gives none, the number of the cortex in masks."""
+    value = block.mask_value_of(section.brain) if section.mask_value is None else section.mask_value
+    return replace(section, areas=areas, mask_value=None if section.mask is None else value)
+
+
 def _areas(root: Path) -> tuple[Areas | None, str]:
     """Read the areas of the data set, and what is wrong with their table."""
     try:
@@ -140,6 +174,15 @@ def _areas(root: Path) -> tuple[Areas | None, str]:
 def _unused(placements: dict[str, Placement], sections: Sequence[Section]) -> list[str]:
     extra = sorted(set(placements) - {section.sample for section in sections})
     return [f"the matrices of {len(extra)} samples belong to no section: {', '.join(extra[:5])}."] if extra else []
+
+
+def _passed_over(
+    root: Path, brain: str, sections: Sequence[Section], files: BrainFiles, found: Sections, roots: Sequence[Path]
+) -> list[str]:
+    images = [path for s in sections for path in (s.scan, s.mask, s.annotation) if path is not None]
+    named = [root / section.path for section in sections if section.path]
+    used = {*images, *named, *_sources(root, brain, sections, roots), *files.sources}
+    return files_passed_over(root, brain, used, found.passed_over)
 
 
 def _sources(root: Path, brain: str, sections: Sequence[Section], roots: Sequence[Path]) -> list[Path]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cytonet_pipeline.dataset.brain import Section, written_path
-from cytonet_pipeline.dataset.discovery import LabelImages, Sections, is_stain, other_stain, reject
+from cytonet_pipeline.dataset.discovery import Sections, attach_label_images, is_stain, other_stain, reject
 from cytonet_pipeline.dataset.files import find_named, read_tsv
 from cytonet_pipeline.dataset.names import bare, is_label, section_number
 from cytonet_pipeline.errors import DataFault
@@ -44,10 +44,7 @@ def read_sections(path: Path, root: Path, brain: str, stain: str, roots: Sequenc
             )
     result.sections = [_decide(rows, path) for rows in by_sample.values()]
     # Without the column the table says nothing about masks; with it, n/a means that there is none.
-    if "mask" not in frame.columns:
-        result.sections = [LabelImages(root, brain, "mask").attach(s) for s in result.sections]
-    if "annotation" not in frame.columns:
-        result.sections = [LabelImages(root, brain, "annotation").attach(s) for s in result.sections]
+    attach_label_images(result, root, brain, [kind for kind in ("mask", "annotation") if kind not in frame.columns])
     return result
 
 
@@ -98,6 +95,7 @@ class _RowReader:
             mask=attempt(self._file, row.get("mask"), "mask"),
             annotation=attempt(self._file, row.get("annotation"), "annotation"),
             pixel_um=attempt(self._pixel_um, row.get("pixel_size_um")),
+            mask_value=attempt(self._mask_value, row.get("mask_value")),
             path=section.path if scan is None else written_path(scan, self.root),
         )
         return section, faults
@@ -115,6 +113,15 @@ class _RowReader:
         if number is None:
             raise DataFault(f"{self.table.name} gives section {text or 'n/a'!r} for sample {sample}; write its number.")
         return number
+
+    def _mask_value(self, text: str | None) -> int | None:
+        if text is None:
+            return None
+        if not text.isdigit() or int(text) == 0:
+            raise DataFault(
+                f"{self.table.name} gives mask_value {text!r}; write the number that is cortex in the mask, from 1."
+            )
+        return int(text)
 
     def _pixel_um(self, text: str | None) -> float | None:
         try:

@@ -1,7 +1,7 @@
 """Scans of sections: opened without trusting the file, read patch by patch, checked for quality."""
 
 from cytonet_pipeline.histology.annotations.labels import LabelImage
-from cytonet_pipeline.histology.annotations.reading import open_annotation, read_annotation, read_mask
+from cytonet_pipeline.histology.annotations.reading import open_annotation, open_mask, read_annotation, read_mask
 from cytonet_pipeline.histology.formats.registry import scan_digest
 from cytonet_pipeline.histology.inventory.reuse import Inventory, read_inventory, write_pictures
 from cytonet_pipeline.histology.inventory.series import gaps
@@ -15,6 +15,7 @@ __all__ = [
     "Scan",
     "gaps",
     "open_annotation",
+    "open_mask",
     "open_scan",
     "read_annotation",
     "read_inventory",

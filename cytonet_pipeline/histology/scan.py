@@ -31,7 +31,13 @@ _BACKGROUND_PX = 512
 _BANDS_FROM = 1024
 
 
-def open_scan(path: Path | str, pixel_um: float | None = None, window: tuple[int, int] | None = None) -> "Scan":
+def open_scan(
+    path: Path | str,
+    pixel_um: float | None = None,
+    window: tuple[int, int] | None = None,
+    *,
+    invert: bool = False,
+) -> "Scan":
     """Open a scan: TIFF, BigTIFF, OME-TIFF or OME-Zarr, in tiles or strips, with or without a pyramid.
 
     Parameters
@@ -41,6 +47,8 @@ def open_scan(path: Path | str, pixel_um: float | None = None, window: tuple[int
         resolution tags.
     window : (low, high), optional
         Grey values that become 0 and 255; default: the full range of the scan's bits.
+    invert : bool
+        Whether the scan is light on dark: the two grey values are exchanged.
 
     Raises
     ------
@@ -49,7 +57,8 @@ def open_scan(path: Path | str, pixel_um: float | None = None, window: tuple[int
     """
     path = Path(path)
     reader = open_reader(path)
-    return Scan(reader, pixel_um or _scan_pixel_um(reader), Greyscale(reader.samples(), str(path), window), window)
+    grey = Greyscale(reader.samples(), str(path), window, invert=invert)
+    return Scan(reader, pixel_um or _scan_pixel_um(reader), grey, grey.window if invert else window)
 
 
 class Scan:

@@ -18,7 +18,8 @@ _INDEX_COLUMNS = [
     "patch_id", "brain", "sample", "x_px", "y_px", *REFERENCE_MM, "annotated_area", "order",
 ]  # fmt: skip
 _SCAN_COLUMNS = [
-    "brain", "sample", "section", "path", "digest", "pixel_um", "mask_digest", "annotation_digest",
+    "brain", "sample", "section", "path", "digest", "pixel_um", "bits", "mask_digest",
+    "annotation_digest",
 ]  # fmt: skip
 
 
@@ -29,7 +30,7 @@ class IndexedBrain:
     Attributes
     ----------
     sections : DataFrame
-        One row per usable section: `brain`, `sample`, `section`, `path`, `digest`, `pixel_um`, `mask_digest`,
+        One row per usable section: `brain`, `sample`, `section`, `path`, `digest`, `pixel_um`, `bits`, `mask_digest`,
         `annotation_digest`, `transform_digest`, `patches_digest`, `n_patches`, `position_mm`, `reach_mm`.
     patches : DataFrame
         The columns of the patch index that training reads.

@@ -134,13 +134,24 @@ def _sections_with_roles(brains: list[IndexedBrain], settings: Settings, held_ou
         roles = assign_splits(
             brain.name, brain.positions_mm, block, held_out, reach_mm=brain.reach_mm, with_validation=True
         )
-        low, high = block.window_of(brain.name) or (np.nan, np.nan)
+        low, high = _windows(brain, settings)
         frames.append(
-            brain.sections.drop(columns=["position_mm", "reach_mm"]).assign(
-                role=brain.sections["sample"].map(roles), window_low=float(low), window_high=float(high)
+            brain.sections.drop(columns=["position_mm", "reach_mm", "bits"]).assign(
+                role=brain.sections["sample"].map(roles), window_low=low, window_high=high
             )
         )
     return pd.concat(frames, ignore_index=True) if frames else table("training_sections").empty()
+
+
+def _windows(brain: IndexedBrain, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
+    """Return the grey values of each section that become 0 and 255: NaN for the full range, exchanged if inverted."""
+    block = settings.experiments.dataset
+    given, invert, none = block.window_of(brain.name), block.invert_of(brain.name), np.full(len(brain.sections), np.nan)
+    if given is None and not invert:
+        return none, none
+    largest = 2.0 ** brain.sections["bits"].to_numpy() - 1
+    low, high = (largest * 0 + edge for edge in given or (0, largest))
+    return (high, low) if invert else (low, high)
 
 
 def _training_patches(

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cytonet_pipeline.dataset import Brain, Section
-from cytonet_pipeline.histology import LabelImage, open_annotation
+from cytonet_pipeline.histology import open_annotation, open_mask
 from cytonet_pipeline.patches.masks import CortexMask, derive_mask
 from cytonet_pipeline.registration import BrainChain, ReferenceSpace
 from cytonet_pipeline.registration.chain.placement import series_axis
@@ -80,7 +80,7 @@ class PlannedSection:
         """Return its own cortex mask; None if it came without a usable one."""
         if not self.has_mask or self.source.mask is None:
             return None
-        return CortexMask.from_labels(LabelImage.open(self.source.mask, self.width_mm, self.height_mm))
+        return CortexMask.from_labels(open_mask(self.source, self.width_mm, self.height_mm))
 
     def annotation_at(self, xy_mm: np.ndarray) -> np.ndarray:
         """Look up the annotated area at (N, 2) points of the scan plane; 0 where there is none."""

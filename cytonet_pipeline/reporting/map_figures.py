@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cytonet_pipeline.dataset import Brain, Dataset
+from cytonet_pipeline.dataset import Dataset
 from cytonet_pipeline.evaluation.maps.label_volume import read_volume
 from cytonet_pipeline.histology import open_scan
 from cytonet_pipeline.progress import track
@@ -65,7 +65,6 @@ def _draw(
     slices: Mapping[str, Path],
 ) -> None:
     dataset = Dataset(settings.data, settings.experiments.dataset)
-    names = dataset.area_names()
     reference = ReferenceSpace.load(settings.reference)
     for brain, path in slices.items():
         stem = path.with_name(f"sub-{brain}_space-MNIColin27_desc-predicted")
@@ -75,20 +74,21 @@ def _draw(
         volume_figure(reference, labels, probability, affine, path, title)
     for (brain, sample), path in track(overlays.items(), "drawing predicted areas", total=len(overlays)):
         rows = grids[brain]
-        _overlay(dataset.brain(brain), rows[rows["sample"] == sample], store, names, path, encoder)
+        _overlay(dataset, brain, rows[rows["sample"] == sample], store, path, encoder)
 
 
-def _overlay(brain: Brain, rows: pd.DataFrame, store: Store, names: pd.DataFrame, path: Path, encoder: str) -> None:
-    sample = str(rows["sample"].iloc[0])
-    sections = read_table(store.section_scans(brain.name) / "sections.parquet", "section_scans").set_index("sample")
+def _overlay(dataset: Dataset, name: str, rows: pd.DataFrame, store: Store, path: Path, encoder: str) -> None:
+    sample, block = str(rows["sample"].iloc[0]), dataset.block
+    sections = read_table(store.section_scans(name) / "sections.parquet", "section_scans").set_index("sample")
     pixel_um = float(sections["pixel_um"].loc[sample])
-    source = next(section for section in brain.sections if section.sample == sample)
+    source = next(section for section in dataset.brain(name).sections if section.sample == sample)
     assert source.scan is not None, "a section without a scan has no grid"
-    with open_scan(source.scan, pixel_um) as scan:
+    with open_scan(source.scan, pixel_um, block.window_of(name), invert=bool(block.invert_of(name))) as scan:
         thumbnail = scan.thumbnail(_THUMBNAIL_PX)
         size_mm = (scan.width_px * pixel_um / 1000, scan.height_px * pixel_um / 1000)
     placed = rows.assign(x_mm=rows["x_px"] * pixel_um / 1000, y_mm=rows["y_px"] * pixel_um / 1000)
-    section_overlay(placed, thumbnail, size_mm, names, path, f"{encoder}: sub-{brain.name}, section {sample}")
+    title = f"{encoder}: sub-{name}, section {sample}"
+    section_overlay(placed, thumbnail, size_mm, dataset.area_names(), path, title)
 
 
 def _best_annotated(rows: pd.DataFrame, drawn: list[str]) -> str:

@@ -4,12 +4,20 @@ Each key says in its own field what it affects (`keys.py`); that decides whether
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from cytonet_pipeline.errors import ConfigurationError
-from cytonet_pipeline.settings.keys import COMPUTATION, NOTHING, RESULT, affects
+from cytonet_pipeline.settings.keys import COMPUTATION, NOTHING, RESULT, affects, without_later_defaults
 from cytonet_pipeline.settings.names import RegisteredName
 from cytonet_pipeline.settings.strict import Strict, read_strictly
 
@@ -69,6 +77,16 @@ class DatasetBlock(Strict):
         description="grey values that become 0 and 255, for all brains, or by brain; default: the full bit range",
         json_schema_extra=affects("result", digested="apart"),
     )
+    invert: bool | dict[str, bool] | None = Field(
+        None,
+        description="true: scans are light on dark, for all brains, or by brain; default: such scans are refused",
+        json_schema_extra=affects("result", added_in="0.3.0", digested="apart"),
+    )
+    mask_value: PositiveInt | dict[str, PositiveInt] | None = Field(
+        None,
+        description="the number that is cortex in masks, for all brains, or by brain; default: all but 0",
+        json_schema_extra=affects("result", added_in="0.3.0", digested="apart"),
+    )
     quiet_minutes: float = Field(
         60.0,
         ge=0,
@@ -80,9 +98,25 @@ class DatasetBlock(Strict):
     )
     seed: int = Field(0, json_schema_extra=RESULT)
 
-    def window_of(self, brain: str) -> tuple[int, int] | None:
+    @model_serializer(mode="wrap")
+    def _as_recorded(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_later_defaults(self, serialize(self))
+
+    def window_of(self, brain: str) -> Window | None:
         """Return the intensity window of a brain; None: the full bit range."""
-        return self.window.get(brain) if isinstance(self.window, dict) else self.window
+        return _of_brain(self.window, brain)
+
+    def invert_of(self, brain: str) -> bool | None:
+        """Tell whether a brain's scans are light on dark; None if nobody has said so."""
+        return _of_brain(self.invert, brain)
+
+    def mask_value_of(self, brain: str) -> int | None:
+        """Return the number that is cortex in a brain's masks; None: every number but 0."""
+        return _of_brain(self.mask_value, brain)
+
+
+def _of_brain(value: T | dict[str, T] | None, brain: str) -> T | None:
+    return value.get(brain) if isinstance(value, dict) else value
 
 
 class LossBlock(Strict):

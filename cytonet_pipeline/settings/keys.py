@@ -70,9 +70,21 @@ def content_for_version(block: BaseModel) -> dict[str, Any]:
         if statement["affects"] != "result":
             if statement["digested"] == "default":
                 content[key] = field.default
-        elif _is_digested(statement, values[key], field, values):
+        elif key in values and _is_digested(statement, values[key], field, values):
             content[key] = content_for_version(nested) if isinstance(nested, BaseModel) else values[key]
     return content
+
+
+def without_later_defaults(block: BaseModel, values: dict[str, Any]) -> dict[str, Any]:
+    """Return a block's values without those of keys that came later and are at their default.
+
+    What was recorded before a key existed then equals what is recorded now.
+    """
+    fields = type(block).model_fields
+    later = {key for key in fields if _statement(type(block), key)["added_in"] is not None}
+    return {
+        key: value for key, value in values.items() if key not in later or getattr(block, key) != fields[key].default
+    }
 
 
 def _is_digested(statement: dict[str, Any], value: Any, field: FieldInfo, values: dict[str, Any]) -> bool:

@@ -136,6 +136,7 @@ class SectionScansStage(BrainStage):
             "brain": _brain(settings, partition).fingerprint(),
             "stain": block.stain,
             "window": block.window_of(partition),
+            **({} if block.invert_of(partition) is None else {"invert": block.invert_of(partition)}),
             "allowed_roots": [str(root) for root in block.allowed_roots],
             "code": self.code_version,
         }

@@ -139,7 +139,10 @@ def open_store(settings: Settings) -> Store:
         write_record(path, claim)
         return store
     held = read_record(path)
-    differing = [f"{key} was {held.get(key)!r}, now {claim[key]!r}" for key in claim if held.get(key) != claim[key]]
+    keys = [key for key in {**claim, **held} if key != "schema_version"]
+    differing = [
+        f"{key} was {held.get(key)!r}, now {claim.get(key)!r}" for key in keys if held.get(key) != claim.get(key)
+    ]
     if differing:
         raise StoreError(
             f"{store.root}: this store was made with other settings: {'; '.join(differing)}.",

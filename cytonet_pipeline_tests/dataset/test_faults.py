@@ -204,3 +204,44 @@ def test_a_label_image_beside_contours_of_one_sample_must_be_decided(tiny, read)
 
     assert section.status == "rejected"
     assert "several images could be its annotation" in section.reason
+
+
+def test_a_section_number_that_several_samples_share_flags_all_of_them(tiny, read):
+    for name in ("left-0010", "right-10"):
+        tiny.write_scan(name, name=f"sub-B01_sample-{name}_stain-merker_BF.tif")
+    tiny.write_matrices([*tiny.rows(), *({**tiny.rows()[0], "sample_id": s} for s in ("left-0010", "right-10"))])
+
+    flagged = {s.sample: s.reason for s in read().sections if s.reason}
+
+    assert flagged.keys() == {"0010", "left-0010", "right-10"}
+    assert "the number 10 is also that of sample 0010, sample left-0010;" in flagged["right-10"]
+
+
+@pytest.mark.parametrize("index", ["1.7", "-1", "3e9", "inf"])
+def test_an_area_whose_index_is_no_whole_number_is_a_problem(index, tiny, read):
+    (tiny.annotations.parent.parent / "desc-areas_dseg.tsv").write_text(f"index\tname\n{index}\tA\n2\tB\n")
+
+    brain = read()
+
+    assert brain.sections[0].areas is None
+    assert any("no whole number from 1" in problem for problem in brain.problems)
+
+
+def test_areas_may_be_numbered_with_a_decimal_point_and_have_a_background(tiny, read):
+    (tiny.annotations.parent.parent / "desc-areas_dseg.tsv").write_text("index\tname\n0\tnone\n1.0\tA\n")
+
+    assert read().sections[0].areas.numbers == {0, 1}
+
+
+@pytest.mark.parametrize("value", ["0", "1.5", "cortex", "-2"])
+def test_a_mask_value_is_a_whole_number_from_1(value, tiny, read):
+    tiny.write_table([row | {"mask_value": value if i == 1 else "2"} for i, row in enumerate(tiny.table_rows())])
+
+    assert f"mask_value '{value}'" in the_fault_of(read())
+
+
+def test_the_mask_value_of_the_table_comes_before_that_of_the_settings(tiny, read):
+    tiny.write_table([row | {"mask_value": "2" if i else None} for i, row in enumerate(tiny.table_rows())])
+
+    assert [s.mask_value for s in read(mask_value={"B01": 1}).sections] == [1, 2, 2]
+    assert read(mask_value=1).fingerprint() != read().fingerprint()

@@ -6,6 +6,7 @@ Numbers are never averaged. An image that is too large for memory is thinned to 
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -43,8 +44,13 @@ class LabelImage(PlaneLabels):
     unknown: tuple[str, ...] = ()
 
     @classmethod
-    def open(cls, path: Path, width_mm: float, height_mm: float) -> "LabelImage":
+    def open(cls, path: Path, width_mm: float, height_mm: float, *, is_mask: bool = False) -> "LabelImage":
         """Read a label image that covers `width_mm` × `height_mm` of a scan's plane.
+
+        Parameters
+        ----------
+        is_mask : bool
+            Whether it may also be a JPEG of black and white.
 
         Raises
         ------
@@ -52,22 +58,29 @@ class LabelImage(PlaneLabels):
             It cannot be read, has colours or fractions, or its proportions are another scan's.
         """
         reader = open_reader(Path(path))
-        level = reader.levels[0]
-        reader.require_labels()
+        level = reader.mask_level() if is_mask else reader.label_level()
         _require_proportions(reader, width_mm / height_mm)
         step = max(1, math.ceil(math.sqrt(level.height * level.width / LARGEST_LABEL_PX)))
         labels = _thinned(level, step, str(path))
         pixel_mm = (width_mm / level.width * step, height_mm / level.height * step)
         return cls(Path(path), labels, pixel_mm)
 
+    @cached_property
+    def numbers(self) -> list[int]:
+        """Numbers that occur, in ascending order and without 0."""
+        return _numbers_in(self.labels)
+
     def only(self, known: Collection[int]) -> "LabelImage":
         """Return the image with 0 for every number that is not `known`; what was removed is listed in `unknown`."""
-        present = _numbers_in(self.labels)
-        unknown = [number for number in present if number not in known]
+        unknown = [number for number in self.numbers if number not in known]
         if not unknown:
             return self
         labels = np.where(np.isin(self.labels, unknown), 0, self.labels).astype(np.int32)
         return LabelImage(self.path, labels, self.pixel_mm, tuple(str(number) for number in unknown))
+
+    def where(self, number: int) -> "LabelImage":
+        """Return the image with 1 where it has this number, else 0."""
+        return LabelImage(self.path, (self.labels == number).astype(np.int32), self.pixel_mm)
 
     def _at(self, x_mm: np.ndarray, y_mm: np.ndarray) -> np.ndarray:
         height, width = self.labels.shape

@@ -100,6 +100,27 @@ class Reader(ABC):
             They are not.
         """
 
+    def label_level(self) -> Level:
+        """Return the level whose pixels are the numbers of a label image.
+
+        Raises
+        ------
+        ScanError
+            Its pixels are no whole numbers, or not stored without loss.
+        """
+        self.require_labels()
+        return self.levels[0]
+
+    def mask_level(self) -> Level:
+        """Return the level whose pixels are the numbers of a mask.
+
+        Raises
+        ------
+        ScanError
+            Its pixels are no whole numbers.
+        """
+        return self.label_level()
+
     def pixel_size_conflict(self, tolerance: float) -> str:
         """Describe pixel sizes in the file that differ by more than `tolerance` (a share); empty if none do."""
         return ""

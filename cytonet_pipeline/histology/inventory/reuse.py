@@ -70,6 +70,12 @@ def read_inventory(folder: Path) -> Inventory | None:
         return None
 
 
+def _words_of_people(section: Section, block: DatasetBlock) -> dict[str, Any]:
+    """Return what settings and tables say where files alone leave a doubt; nothing where they say nothing."""
+    words = {"invert": block.invert_of(section.brain), "mask_value": section.mask_value}
+    return {key: value for key, value in words.items() if value is not None}
+
+
 def inputs_digest(section: Section, brain: Brain, block: DatasetBlock) -> str:
     """Return the digest of all that a section's row is made from: files by name, size and time of change, settings."""
     files = [path for path in (section.scan, section.mask, section.annotation) if path is not None]
@@ -78,6 +84,7 @@ def inputs_digest(section: Section, brain: Brain, block: DatasetBlock) -> str:
     areas = section.areas if section.annotation is not None else None
     return digest_of(
         {
+            **_words_of_people(section, block),
             "code": _CODE,
             "section": [section.brain, section.sample, section.section, section.status, section.reason],
             "files": [(str(path), *size_and_time(path, with_folder=True)) for path in files],

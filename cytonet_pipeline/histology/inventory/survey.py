@@ -14,7 +14,14 @@ from cytonet_pipeline.dataset.brain_files import follow_warp
 from cytonet_pipeline.errors import DataFault
 from cytonet_pipeline.histology.annotations.fit import FIT_PX, require_fit
 from cytonet_pipeline.histology.annotations.plane import PlaneLabels
-from cytonet_pipeline.histology.annotations.reading import annotation_digest, open_annotation, open_mask
+from cytonet_pipeline.histology.annotations.reading import (
+    annotation_digest,
+    mask_digest,
+    mask_doubt,
+    open_annotation,
+    open_mask,
+    require_areas,
+)
 from cytonet_pipeline.histology.inventory.reuse import Inventory, inputs_digest
 from cytonet_pipeline.histology.inventory.series import judge
 from cytonet_pipeline.histology.quality.measures import measure_quality
@@ -164,10 +171,12 @@ def _labelled(row: dict[str, Any], section: Section, scan: Scan) -> list[str]:
     overview = Overview.of(scan, FIT_PX)
     plane = overview.width_mm, overview.height_mm
     if section.mask is not None:
-        doubts.append(_misfit(open_mask(section, *plane), scan, overview))
-        row["mask_digest"] = digest_file(section.mask)
+        mask = open_mask(section, *plane)
+        doubts += [_misfit(mask, scan, overview), mask_doubt(mask)]
+        row["mask_digest"] = mask_digest(section)
     if section.annotation is not None:
         annotation = open_annotation(section, *plane, scan.pixel_um)
+        require_areas(annotation)
         doubts.append(_misfit(annotation, scan, overview))
         row["annotation_digest"] = annotation_digest(annotation)
         if annotation.unknown:

@@ -18,7 +18,15 @@ class Greyscale:
     name : str
         The scan, for messages.
     window : (low, high), optional
-        Grey values that become 0 and 255; default: 0 and the largest number that `BitsPerSample` bits can hold.
+        Grey values that become 0 and 255; default: 0 and the largest number that `BitsPerSample` bits can hold. With
+        `low` above `high` the scan is inverted.
+    invert : bool
+        Whether to exchange the two, for a scan that is light on dark.
+
+    Attributes
+    ----------
+    window : (low, high)
+        The grey values that become 0 and 255.
 
     Notes
     -----
@@ -26,16 +34,18 @@ class Greyscale:
     expects a cell-body stain, dark on light, so an image stored as MinIsWhite is inverted before the window.
     """
 
-    def __init__(self, samples: Samples, name: str, window: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self, samples: Samples, name: str, window: tuple[int, int] | None = None, *, invert: bool = False
+    ) -> None:
         self.is_colour = samples.colour
         self.bits = samples.bits
-        largest = 2**self.bits - 1
-        low, high = window or (0, largest)
-        if not low < high:
+        low, high = window or (0, 2**self.bits - 1)
+        if low == high:
             raise ScanError(
                 f"{name}: the intensity window ({low}, {high}) is empty.",
-                to_fix="give the lower grey value first, in `window` of the experiments file",
+                to_fix="give two grey values in `window` of the experiments file",
             )
+        self.window = low, high = (high, low) if invert else (low, high)
         values = np.arange(2**self.bits, dtype=np.float64)
         if samples.white_is_zero:
             values = values[::-1]

@@ -9,9 +9,11 @@ import tifffile
 
 from cytonet_pipeline.dataset import Dataset, Section
 from cytonet_pipeline.errors import ScanError
-from cytonet_pipeline.histology import LabelImage, open_scan, read_annotation, read_mask
+from cytonet_pipeline.histology import LabelImage, open_mask, open_scan, read_annotation, read_mask
 from cytonet_pipeline.histology.annotations.fit import fit_of
+from cytonet_pipeline.histology.annotations.reading import mask_digest, mask_doubt
 from cytonet_pipeline.settings import DatasetBlock
+from cytonet_pipeline.store import digest_file
 from cytonet_pipeline_tests.dataset.tiny import ring, section_picture
 
 
@@ -114,12 +116,13 @@ def test_the_mask_of_another_section_is_refused_though_its_size_is_right(scan, t
         read_annotation(section(annotation=path), scan)
 
 
-def test_an_empty_mask_is_refused_and_an_empty_annotation_is_not(scan, tmp_path):
+def test_an_empty_mask_or_annotation_is_refused(scan, tmp_path):
     path = write(tmp_path / "m.tif", ring() * 0)
 
     with pytest.raises(ScanError, match="the mask is empty"):
         read_mask(section(mask=path), scan)
-    assert not read_annotation(section(annotation=path), scan).labels.any()
+    with pytest.raises(ScanError, match="the annotation has no area"):
+        read_annotation(section(annotation=path), scan)
 
 
 def test_a_mask_of_half_the_cortex_is_still_this_sections(scan, tmp_path):
@@ -156,3 +159,38 @@ def test_numbers_that_are_not_known_become_nothing_and_are_listed(offset, tmp_pa
     assert kept.labels.tolist() == [[0, 1, 5 + offset], [0, 0, 1]]
     assert set(kept.unknown) == {"7", str(7 + offset)}
     assert image.only(set(labels.ravel().tolist())) is image
+
+
+def test_a_mask_without_zeros_is_refused_until_somebody_says_which_number_is_cortex(scan, tmp_path):
+    """Ilastik exports the numbers 1 and 2; all of the field would be cortex."""
+    path = write(tmp_path / "m.tif", ring() + 1)
+
+    with pytest.raises(ScanError, match="no pixel is 0, so all of the scan would be cortex; it holds 1, 2") as fault:
+        read_mask(section(mask=path), scan)
+    assert "mask_value" in fault.value.to_fix
+
+    mask = read_mask(section(mask=path, mask_value=2), scan)
+    np.testing.assert_array_equal(mask.labels, ring())
+    with pytest.raises(ScanError, match="no pixel has the mask_value 3; it holds 1, 2"):
+        read_mask(section(mask=path, mask_value=3), scan)
+
+
+def test_a_whole_field_of_cortex_is_taken_if_somebody_says_so(scan, tmp_path):
+    path = write(tmp_path / "m.tif", ring() * 0 + 255)
+
+    assert open_mask(section(mask=path, mask_value=255), 16.0, 12.0).labels.all()
+
+
+def test_a_mask_of_several_numbers_is_doubtful(tmp_path):
+    layers = ring() * (1 + np.arange(60)[:, None] // 20).astype(np.uint8)
+
+    assert "holds the numbers 1, 2, 3" in mask_doubt(open_mask(section(mask=write(tmp_path / "m.tif", layers)), 16, 12))
+    assert mask_doubt(open_mask(section(mask=write(tmp_path / "n.tif", ring() * 255)), 16, 12)) == ""
+
+
+def test_the_digest_of_a_mask_follows_the_number_that_is_cortex(tmp_path):
+    path = write(tmp_path / "m.tif", ring())
+
+    assert mask_digest(section(mask=path)) == digest_file(path)
+    assert len({mask_digest(section(mask=path, mask_value=value)) for value in (None, 1, 2)}) == 3
+    assert mask_digest(section()) is None

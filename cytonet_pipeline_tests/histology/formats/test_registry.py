@@ -16,9 +16,9 @@ def test_every_format_that_discovery_knows_has_a_reader():
 
 
 def test_a_format_without_a_reader_is_an_error_that_names_both_lists(monkeypatch):
-    monkeypatch.setitem(registry.SCAN_FORMATS, "PNG", (".png",))
+    monkeypatch.setitem(registry.SCAN_FORMATS, "CZI", (".czi",))
 
-    with pytest.raises(LookupError, match=r"names OME-Zarr, TIFF, PNG, but .* has readers of OME-Zarr, TIFF"):
+    with pytest.raises(LookupError, match=r"names OME-Zarr, TIFF, PNG and JPEG, CZI, but .* has readers of OME-Zarr"):
         registry._collect()
 
 
@@ -32,7 +32,8 @@ def test_the_content_decides_and_not_the_name(section_picture, write_scan, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("name", "fault"), [("a.png", "begins with b'PNG!'"), ("a.tif", "is no TIFF"), ("dir", "folder")]
+    ("name", "fault"),
+    [("a.czi", "begins with b'PNG!'"), ("a.tif", "is no TIFF"), ("a.png", "is no PNG or JPEG"), ("dir", "folder")],
 )
 def test_what_is_of_no_known_format_is_refused_by_name(name, fault, tmp_path):
     path = tmp_path / name
