@@ -189,13 +189,16 @@ class Colin27TransformsStage(BrainStage):
         return store_of(settings).colin27_transforms(partition)
 
     def inputs(self, settings: Settings, partition: str) -> dict[str, Any]:
-        """See `Stage.inputs`."""
-        return {
-            "brain": _brain(settings, partition).fingerprint(),
+        """See `Stage.inputs`; and the transform files that are read otherwise since 0.2.1, where there are any."""
+        brain = _brain(settings, partition)
+        inputs = {
+            "brain": brain.fingerprint(),
             "reference": digest_left_in(REFERENCE_SPACE.folder(settings)),
             "sections": SECTION_SCANS.digest(settings, partition),
             "code": self.code_version,
         }
+        read_otherwise = _read_otherwise(brain)
+        return {**inputs, "read otherwise since 0.2.1": read_otherwise} if read_otherwise else inputs
 
     def ingest(self, settings: Settings, brain: "Brain", folder: Path, *, recompute: bool) -> Verdict:
         """Resolve the chain and measure it on points of the cortex."""
@@ -287,6 +290,18 @@ def _brain(settings: Settings, name: str) -> "Brain":
     from cytonet_pipeline.dataset import Dataset
 
     return Dataset(settings.data, settings.experiments.dataset).brain(name)
+
+
+def _read_otherwise(brain: "Brain") -> list[str]:
+    warps = {section.warp for section in brain.sections}
+    named = [path for path in (brain.to_reference, brain.from_reference, *warps) if path is not None]
+    # Only these can be: the readers, which take a while to import, are not needed for the others.
+    named = [path for path in named if path.name.endswith((".json", ".nii", ".nii.gz"))]
+    if not named:
+        return []
+    from cytonet_pipeline.registration.transforms.reread import read_otherwise
+
+    return read_otherwise(named)
 
 
 def _read_sections(settings: Settings, brain: "Brain") -> "pd.DataFrame":

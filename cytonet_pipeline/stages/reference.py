@@ -45,14 +45,14 @@ class ReferenceSpaceStage(StampedStage[None]):
             "description": reference.description,
         }
         reference_figure(reference, folder / "reference.png")
-        Verdict("ok", digest=reference.digest, numbers=numbers).write(folder)
+        Verdict("ok", reference.notes, digest=reference.digest, numbers=numbers).write(folder)
 
     def summary(self, settings: Settings, partition: None = None) -> Summary:
         """See `Stage.summary`."""
         folder = self.folder(settings)
         verdict = Verdict.read(folder)
         pictures = {"reference": folder / "reference.png"}
-        return Summary(folder, verdict.digest, numbers=verdict.numbers, pictures=pictures)
+        return Summary(folder, verdict.digest, reasons=verdict.reasons, numbers=verdict.numbers, pictures=pictures)
 
 
 REFERENCE_SPACE = ReferenceSpaceStage()

@@ -42,7 +42,7 @@ class BrainChain:
     left_out : dict of str
         Sections whose placement cannot be used, with the reason.
     notes : tuple of str
-        What a user should know, such as a given inverse that could not be read.
+        What a user should know of the files, such as a given inverse that could not be read.
     """
 
     brain: str
@@ -142,12 +142,12 @@ class BrainChain:
             sample: _placement(sample, np.array(entry["matrix"]), sources.warps.get(sample))
             for sample, entry in record["sections"].items()
         }
-        to_reference, from_reference, _ = sources.load()
+        loaded = sources.load()
         return cls(
             record["brain"],
             placements,
-            to_reference,
-            from_reference,
+            loaded.to_reference,
+            loaded.from_reference,
             sources,
             record["left_out"],
             tuple(record["notes"]),
@@ -195,7 +195,7 @@ def resolve_chain(brain: Brain) -> BrainChain:
         The brain has no transform to the reference, or it cannot be used.
     """
     sources = sources_of_brain(brain)
-    to_reference, from_reference, notes = sources.load()
+    loaded = sources.load()
     placements: dict[str, SectionPlacement] = {}
     warps: dict[str, WarpSource] = {}
     left_out: dict[str, str] = {}
@@ -210,9 +210,15 @@ def resolve_chain(brain: Brain) -> BrainChain:
         else:
             if warp is not None:
                 warps[section.sample] = warp
-    given = None if notes else sources.from_reference
+    given = None if loaded.inverse_fault else sources.from_reference
     sources = dataclasses.replace(sources, from_reference=given, warps=warps)
-    return BrainChain(brain.name, placements, to_reference, from_reference, sources, left_out, notes)
+    notes = (*loaded.notes, *_notes_on_warps(placements))
+    return BrainChain(brain.name, placements, loaded.to_reference, loaded.from_reference, sources, left_out, notes)
+
+
+def _notes_on_warps(placements: dict[str, SectionPlacement]) -> list[str]:
+    warps = {sample: placement.warp for sample, placement in placements.items() if placement.warp is not None}
+    return [f"sample-{sample}: {note}" for sample, warp in warps.items() for note in warp.notes]
 
 
 def _placement(sample: str, matrix: np.ndarray, source: WarpSource | None) -> SectionPlacement:

@@ -33,6 +33,27 @@ class WarpSource:
 
 
 @dataclass(frozen=True)
+class LoadedTransforms:
+    """Both directions between a brain and the reference.
+
+    Attributes
+    ----------
+    inverse_fault : str
+        Why the given inverse could not be used; '' where it could, or where none was given.
+    """
+
+    to_reference: PointTransform
+    from_reference: PointTransform
+    inverse_fault: str = ""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of the files."""
+        notes = (self.inverse_fault, *self.to_reference.notes, *self.from_reference.notes)
+        return tuple(dict.fromkeys(note for note in notes if note))
+
+
+@dataclass(frozen=True)
 class ChainSources:
     """The files that a chain consists of, so that it can be loaded again.
 
@@ -51,15 +72,16 @@ class ChainSources:
             named.append(self.from_reference)
         return sorted({path for name in named for path in members(name)})
 
-    def load(self) -> tuple[PointTransform, PointTransform, tuple[str, ...]]:
-        """Load the transform to the reference and its inverse; and notes on the inverse."""
+    def load(self) -> "LoadedTransforms":
+        """Load the transform to the reference and its inverse: the given one, or a numerical one in its place."""
         to_reference = load_transform(self.to_reference)
         if self.from_reference is None:
-            return to_reference, to_reference.inverse(), ()
+            return LoadedTransforms(to_reference, to_reference.inverse())
         try:
-            return to_reference, load_transform(self.from_reference), ()
+            return LoadedTransforms(to_reference, load_transform(self.from_reference))
         except TransformError as error:
-            return to_reference, to_reference.inverse(), (f"{error.what} The numerical inverse is used instead.",)
+            fault = f"{error.what} The numerical inverse is used instead."
+            return LoadedTransforms(to_reference, to_reference.inverse(), fault)
 
     def digests(self) -> dict[str, str]:
         """Return the digest of every file, by its path."""

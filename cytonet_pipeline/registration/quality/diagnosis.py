@@ -104,6 +104,10 @@ def _round_trip(quality: ChainQuality, chain: BrainChain, diagnosis: Diagnosis) 
         return _message(chain, what, diagnosis.round_trip.to_fix, "inverse")
     if quality.points and quality.round_trip.lost > _MOST_LOST * quality.points:
         what = f"{quality.round_trip.lost} of {quality.points} cortex points do not come back from MNIColin27"
+        if chain.from_reference.undefined:
+            what = f"{what}: {chain.from_reference.undefined}, and no inverse is computed"
+            to_fix = f"check that it holds displacements in mm (docs/programs); {_PAGE} says what is read"
+            return _message(chain, what, to_fix)
         return _message(chain, what, "give the inverse of this transform, or none: it is then computed", "inverse")
     given_mm, remaining_mm = quality.round_trip.p95_mm, diagnosis.remaining.p95_mm if diagnosis.remaining else 0.0
     if not min(given_mm, remaining_mm) > _ROUND_TRIP_MM:

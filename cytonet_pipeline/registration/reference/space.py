@@ -84,6 +84,11 @@ class ReferenceSpace:
         digest = digest_of({key: digest_file(path) for key, path in paths.items()})
         return cls(folder, digest, read_description(folder), labels, volumes, meshes)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of the files, such as headers that say two things."""
+        return tuple(volume.note for volume in self._volumes.values() if volume.note)
+
     def t1w(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the T1-weighted template: data, and the affine from its indices to mm."""
         return self._volumes["t1w"].data, self._volumes["t1w"].affine

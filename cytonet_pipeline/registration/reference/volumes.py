@@ -3,7 +3,6 @@
 Volumes are related by their affines, never by index. `space` knows what they mean.
 """
 
-import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,14 +12,16 @@ import nibabel
 import numpy as np
 
 from cytonet_pipeline.errors import ReferenceSpaceError
+from cytonet_pipeline.registration.nifti import UNREADABLE, disagreement_of, foreign_unit, read_header
 
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """A 3-D image and the affine from its indices to RAS mm."""
+    """A 3-D image and the affine from its indices to RAS mm; `note` is what a user should know of its header."""
 
     data: np.ndarray
     affine: np.ndarray
+    note: str = ""
 
     @cached_property
     def _mm_to_index(self) -> np.ndarray:
@@ -50,18 +51,22 @@ def read_volume(path: Path) -> Volume:
     Raises
     ------
     ReferenceSpaceError
-        The file is damaged, not 3-D, or its affine is singular.
+        The file is damaged, not 3-D, not in mm, or its affine is singular.
     """
     try:
+        header = read_header(path)
         image: Any = nibabel.load(path)
         data = np.asanyarray(image.dataobj)
-    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
+    except UNREADABLE as error:
         raise ReferenceSpaceError(f"{path}: not a readable NIfTI volume ({error}).", to_fix="copy it again") from error
     if data.ndim != 3:
         raise ReferenceSpaceError(f"{path}: {data.ndim} dimensions, expected 3.", to_fix="give one volume")
     if not np.isfinite(image.affine).all() or abs(np.linalg.det(image.affine[:3, :3])) < 1e-9:
         raise ReferenceSpaceError(f"{path}: its affine is singular.", to_fix="repair the header (sform, qform)")
-    return Volume(data, image.affine)
+    if unit := foreign_unit(header):
+        raise ReferenceSpaceError(f"{path}: its grid is in {unit}.", to_fix="write it in mm, with xyzt_units 2")
+    note = disagreement_of(header)
+    return Volume(data, image.affine, f"{path.name}: {note}." if note else "")
 
 
 def read_labels(path: Path) -> Volume:
@@ -79,4 +84,4 @@ def read_labels(path: Path) -> Volume:
             f"{path}: holds values that are not whole numbers; it was interpolated.",
             to_fix="resample labels by nearest neighbour only",
         )
-    return Volume(labels, volume.affine)
+    return Volume(labels, volume.affine, volume.note)

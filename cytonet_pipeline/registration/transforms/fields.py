@@ -153,8 +153,16 @@ class FieldInverse(PointTransform):
     def __init__(self, field: Field) -> None:
         self.field = field
         self.dimension = field.dimension
+        self.notes = field.notes
+
+    @property
+    def undefined(self) -> str:
+        """See `PointTransform.undefined`."""
+        return self.field.folds.hopeless
 
     def _map(self, points: np.ndarray) -> np.ndarray:
+        if self.undefined:
+            return np.full(points.shape, np.nan)
         solution = solve(self.field.continued, points)
         covered = self.field.folds.cover(points, solution)
         unmoved = ~self.field.covers(solution)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from cytonet_pipeline.errors import TransformError
-from cytonet_pipeline.registration.transforms.itk import read_displacement_field, read_itk_transform
+from cytonet_pipeline.registration.transforms.itk import read_itk_transform
+from cytonet_pipeline.registration.transforms.nifti_field import read_vector_field
 from cytonet_pipeline.registration.transforms.point_transform import Chain, PointTransform
 
 # By the ending of the file name.
@@ -18,8 +19,8 @@ READERS: dict[str, Callable[[Path], PointTransform]] = {
     ".mat": read_itk_transform,
     ".tfm": read_itk_transform,
     ".txt": read_itk_transform,
-    ".nii.gz": read_displacement_field,
-    ".nii": read_displacement_field,
+    ".nii.gz": read_vector_field,
+    ".nii": read_vector_field,
 }
 # A chain names further files of any format.
 _CHAIN = ".json"
@@ -97,8 +98,8 @@ def _load_chain(path: Path, dimension: int, opened: tuple[Path, ...]) -> PointTr
 def _entries(path: Path) -> list[dict[str, Any]]:
     """Read the members of a JSON chain as `path` and `invert`, the first applied first."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, OSError, RecursionError) as error:
         raise TransformError(f"{path}: not readable as JSON ({error}).", to_fix=f"write it like {_EXAMPLE}") from error
     entries = content.get("transforms") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries or not all(_is_entry(entry) for entry in entries):

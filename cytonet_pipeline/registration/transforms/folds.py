@@ -3,6 +3,7 @@
 What a fold covers has three origins, of which one is turned inside out: no single point is its inverse.
 """
 
+import logging
 from typing import Protocol
 
 import numpy as np
@@ -12,11 +13,21 @@ from scipy.spatial import KDTree
 from cytonet_pipeline.registration.transforms.inverse import DIFFERENCE_MM, newton
 from cytonet_pipeline.registration.transforms.jacobian import jacobian_determinant
 
-# Places per cell and axis where the determinant is evaluated: smaller folds are not seen.
-_WITHIN_CELL = (np.arange(4) + 0.5) / 4 - 0.5
+# Places per cell and axis where the determinant is evaluated: smaller folds are not seen. Fewer in fields with very
+# many cells that may fold, so that the search ends: about 100 s at most on a slow core.
+_PER_AXIS = (4, 2, 1)
+_MOST_PLACES = 1 << 24
 _CELLS_AT_ONCE = 4096
+# A field that folds at more than this share of its grid is no registration. Where that is quickly seen its folds are
+# searched all the same; in large fields the search would take many minutes, and its inverse is given up.
+_HOPELESS_SHARE = 0.1
+_QUICK_CELLS = 1 << 15
+_SAMPLED_CELLS = 2048
 _STARTS = 8
 _SAME_MM = 0.01
+
+
+_log = logging.getLogger(__name__)
 
 
 class GriddedField(Protocol):
@@ -45,11 +56,20 @@ class Folds:
     ----------
     field : GriddedField
         Its cells are searched once; those whose displacement changes too little to fold are skipped.
+
+    Attributes
+    ----------
+    hopeless : str
+        Why no inverse can be expected anywhere, with figures; '' where one can.
     """
 
     def __init__(self, field: GriddedField) -> None:
         self._forward = field.continued
-        self._places_mm = _folded_places(field)
+        cells = np.argwhere(_may_fold(field))
+        self.hopeless = _hopeless(field, cells)
+        if self.hopeless:
+            _log.warning("No inverse is computed: %s.", self.hopeless)
+        self._places_mm = _folded_places(field, cells[:0] if self.hopeless else cells)
         self._images = KDTree(self._forward(self._places_mm)) if len(self._places_mm) else None
         # Places are a quarter of a cell apart: their images lie closer than this also where the field stretches a lot.
         self._reach_mm = float(np.linalg.norm(field.spacing_mm))
@@ -79,11 +99,28 @@ class Folds:
         return covered
 
 
-def _folded_places(field: GriddedField) -> np.ndarray:
-    """Return the places (N, d) mm where the determinant is not positive."""
-    cells = np.argwhere(_may_fold(field))
+def _hopeless(field: GriddedField, cells: np.ndarray) -> str:
+    """Estimate from some of the cells (N, d) that may fold whether too much of the field does."""
+    if len(cells) <= _QUICK_CELLS:
+        return ""
+    sampled = cells[np.linspace(0, len(cells) - 1, _SAMPLED_CELLS).astype(int)]
+    size = int(np.prod(field.values_mm.shape[1:]))
+    share = len(_folded_places(field, sampled, per_axis=2)) / (2**field.dimension * _SAMPLED_CELLS) * len(cells) / size
+    if share <= _HOPELESS_SHARE:
+        return ""
+    return f"the field folds space at about {share:.0%} of its {size:,} grid points"
+
+
+def _folded_places(field: GriddedField, cells: np.ndarray, per_axis: int = 0) -> np.ndarray:
+    """Return the places (N, d) mm in cells where the determinant is not positive."""
     dimension = field.dimension
-    within = np.stack(np.meshgrid(*[_WITHIN_CELL] * dimension, indexing="ij"), axis=-1).reshape(-1, dimension)
+    if not per_axis:
+        fitting = [n for n in _PER_AXIS if len(cells) * n**dimension <= _MOST_PLACES]
+        per_axis = fitting[0] if fitting else _PER_AXIS[-1]
+    if len(cells) * per_axis**dimension > _MOST_PLACES // 8:
+        _log.info("Looking for folds in %d cells of a displacement field; this takes a minute or two.", len(cells))
+    steps = (np.arange(per_axis) + 0.5) / per_axis - 0.5
+    within = np.stack(np.meshgrid(*[steps] * dimension, indexing="ij"), axis=-1).reshape(-1, dimension)
     folded = [np.empty((0, dimension))]
     for first in range(0, len(cells), _CELLS_AT_ONCE):
         index = (cells[first : first + _CELLS_AT_ONCE, None, :] + within).reshape(-1, dimension)

@@ -1,23 +1,24 @@
 # mypy: disable-error-code="no-untyped-call"
 """Reading ITK's transform files: LPS becomes RAS, and ITK's transforms become the package's own.
 
-Nothing outside this module knows LPS. In two dimensions nothing is flipped: a scan plane has no anatomy.
+Nothing outside this module and `nifti_field` knows LPS. In two dimensions nothing is flipped: a scan plane has no
+anatomy.
 """
 
-import zlib
 from pathlib import Path
-from typing import Any
 
-import nibabel
 import numpy as np
 import SimpleITK as sitk  # noqa: N813  (its own name for itself)
 
 from cytonet_pipeline.errors import TransformError
 from cytonet_pipeline.registration.transforms.fields import BSplineField, DisplacementField
+from cytonet_pipeline.registration.transforms.itk_guard import WRITE_AGAIN, RejectedByItkError, ask_itk
+from cytonet_pipeline.registration.transforms.other_programs import refuse_other_programs, unknown_kind
 from cytonet_pipeline.registration.transforms.point_transform import Affine, Chain, PointTransform
 
+# Composites of one composite, and so on, end before this.
+_DEEPEST = 8
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_WRITE_AGAIN = "write the transform again with the program that made it"
 
 
 def read_itk_transform(path: Path) -> PointTransform:
@@ -28,90 +29,19 @@ def read_itk_transform(path: Path) -> PointTransform:
     TransformError
         The file is not an ITK transform, is damaged, or holds a kind of transform that is not supported.
     """
+    refuse_other_programs(path)
     if path.suffix == ".h5":
         _refuse_damaged_hdf5(path)
     try:
+        ask_itk("transform", path)
         transform = sitk.ReadTransform(str(path))
-    except RuntimeError as error:
-        raise TransformError(
-            f"{path}: not a transform that ITK can read.",
-            to_fix="give an ITK transform; FSL's text .mat must be converted first, e.g. with c3d_affine_tool",
-        ) from error
+    except (RejectedByItkError, RuntimeError) as error:
+        kind = unknown_kind(path, str(error))
+        if kind:
+            what = f"{path}: holds a {kind}, which ITK does not know."
+            raise TransformError(what, to_fix="write it as an affine or a displacement field") from error
+        raise TransformError(f"{path}: not a transform that ITK can read.", to_fix="give an ITK transform") from error
     return _convert(path, transform)
-
-
-def read_displacement_field(path: Path) -> DisplacementField:
-    """Read a displacement field image (.nii, .nii.gz) with ANTs' conventions: vectors in LPS mm.
-
-    Raises
-    ------
-    TransformError
-        The image is a scalar map, comes from FSL, or the number of its components is not that of its dimensions.
-    """
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-        _refuse_other_images(path, reader)
-        _refuse_unplaced(path)
-        _refuse_holes(path)
-        image = reader.Execute()
-    except (
-        RuntimeError,
-        OSError,
-        EOFError,
-        zlib.error,
-        nibabel.filebasedimages.ImageFileError,
-        nibabel.spatialimages.HeaderDataError,
-    ) as error:
-        raise TransformError(f"{path}: not a NIfTI image that can be read.", to_fix=_WRITE_AGAIN) from error
-    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
-        image = image[..., 0]
-    try:
-        return _from_field_image(image)
-    except TransformError as error:
-        raise TransformError(f"{path}: {error.what}", to_fix=error.to_fix) from error
-
-
-def _refuse_other_images(path: Path, reader: sitk.ImageFileReader) -> None:
-    name = reader.GetMetaData("intent_name") if reader.HasMetaDataKey("intent_name") else ""
-    code = int(reader.GetMetaData("intent_code")) if reader.HasMetaDataKey("intent_code") else 0
-    ants = "give the displacement field that ANTs writes (…1Warp.nii.gz, 5-D with vector intent)"
-    if 2000 <= code < 2100:
-        raise TransformError(
-            f"{path}: a field of FSL (intent {code}, {name or 'unnamed'}), whose values have another meaning.",
-            to_fix=f"convert it to an ITK displacement field; {ants}",
-        )
-    components, size = reader.GetNumberOfComponents(), reader.GetSize()
-    if components == 1 and len(size) == 4 and size[3] in {2, 3}:
-        raise TransformError(
-            f"{path}: a 4-D image of {size}; FSL writes fields like this, with another meaning.", to_fix=ants
-        )
-    if components == 1:
-        raise TransformError(f"{path}: a scalar map of {size}, not a displacement field.", to_fix=ants)
-    dimension = 3 if len(size) == 4 and size[3] == 1 else len(size)
-    if components != dimension:
-        raise TransformError(f"{path}: a field in {dimension} dimensions with {components} components.", to_fix=ants)
-
-
-def _refuse_unplaced(path: Path) -> None:
-    # ITK and nibabel repair such headers silently: with voxels of 1 mm, or a grid that begins at 0.
-    with nibabel.openers.ImageOpener(str(path)) as stream:
-        header: Any = nibabel.Nifti1Header.from_fileobj(stream, check=False)
-    sizes_mm = header["pixdim"][1 : 1 + min(3, int(header["dim"][0]))]
-    if not (np.isfinite(sizes_mm).all() and (sizes_mm > 0).all()):
-        raise TransformError(f"{path}: its header gives voxels of {sizes_mm.tolist()} mm.", to_fix=_WRITE_AGAIN)
-    if header["qform_code"] == 0 and header["sform_code"] == 0:
-        raise TransformError(
-            f"{path}: its header does not say where the field lies (qform and sform are not set).", to_fix=_WRITE_AGAIN
-        )
-
-
-def _refuse_holes(path: Path) -> None:
-    # The NIfTI library under ITK silently reads NaN as 0, which would be a displacement like any other.
-    image: Any = nibabel.load(path)
-    if not np.isfinite(np.asanyarray(image.dataobj)).all():
-        raise TransformError(f"{path}: the displacement field holds values that are not numbers.", to_fix=_WRITE_AGAIN)
 
 
 def _refuse_damaged_hdf5(path: Path) -> None:
@@ -119,18 +49,18 @@ def _refuse_damaged_hdf5(path: Path) -> None:
     with path.open("rb") as stream:
         head = stream.read(64)
     if not head.startswith(_HDF5_SIGNATURE):
-        raise TransformError(f"{path}: not an HDF5 file.", to_fix=_WRITE_AGAIN)
+        raise TransformError(f"{path}: not an HDF5 file.", to_fix=WRITE_AGAIN)
     # Offset of the end-of-file address in superblock versions 0, 1 and 2, 3 (HDF5 file format specification, II.A).
     offset = {0: 40, 1: 44, 2: 28, 3: 28}.get(head[8])
     if offset and int.from_bytes(head[offset : offset + 8], "little") > path.stat().st_size:
-        raise TransformError(f"{path}: the file is cut off.", to_fix="copy it again, or " + _WRITE_AGAIN)
+        raise TransformError(f"{path}: the file is cut off.", to_fix="copy it again, or " + WRITE_AGAIN)
 
 
 def _convert(path: Path, transform: sitk.Transform) -> PointTransform:
     try:
         return from_itk(transform)
     except TransformError as error:
-        raise TransformError(f"{path}: {error.what}", to_fix=error.to_fix or _WRITE_AGAIN) from error
+        raise TransformError(f"{path}: {error.what}", to_fix=error.to_fix or WRITE_AGAIN) from error
 
 
 def from_itk(transform: sitk.Transform) -> PointTransform:
@@ -144,6 +74,8 @@ def from_itk(transform: sitk.Transform) -> PointTransform:
     kind = transform.GetTransformEnum()
     if kind == sitk.sitkComposite:
         composite = sitk.CompositeTransform(transform)
+        if _is_generic(composite):
+            return _from_generic(composite)
         count = composite.GetNumberOfTransforms()
         # ITK applies the last transform of the list first.
         return Chain([from_itk(composite.GetNthTransform(i)) for i in reversed(range(count))])
@@ -154,6 +86,29 @@ def from_itk(transform: sitk.Transform) -> PointTransform:
     if transform.IsLinear():
         return _from_linear(transform)
     raise TransformError(f"ITK's {transform.GetName()} is not supported.", to_fix="convert it to a displacement field")
+
+
+def _is_generic(composite: sitk.CompositeTransform) -> bool:
+    """Tell whether this only stands for a class that SimpleITK does not know: a composite that contains itself."""
+    inner = composite
+    for _ in range(_DEEPEST):
+        if inner.GetNumberOfTransforms() != 1:
+            return False
+        member = inner.GetNthTransform(0)
+        if member.GetTransformEnum() != sitk.sitkComposite:
+            return False
+        inner = sitk.CompositeTransform(member)
+    return True
+
+
+def _from_generic(transform: sitk.Transform) -> PointTransform:
+    # MatrixOffsetTransformBase, as c3d_affine_tool writes it, is the common one.
+    if transform.IsLinear():
+        return _from_linear(transform)
+    raise TransformError(
+        "a kind of ITK transform that is not supported (neither linear, B-spline nor displacement field).",
+        to_fix="convert it to a displacement field",
+    )
 
 
 def _from_linear(transform: sitk.Transform) -> Affine:

@@ -21,9 +21,13 @@ _THREADS = 2
 
 
 class PointTransform(ABC):
-    """A map from points to points; `dimension` is 3, or 2 for warps of the scan plane."""
+    """A map from points to points; `dimension` is 3, or 2 for warps of the scan plane.
+
+    `notes` is what a user should know of the files that it was read from; it is no part of the digest.
+    """
 
     dimension: int
+    notes: tuple[str, ...] = ()
 
     def __call__(self, points_mm: np.ndarray) -> np.ndarray:
         """Map points.
@@ -63,6 +67,11 @@ class PointTransform(ABC):
     @abstractmethod
     def inverse(self) -> "PointTransform":
         """Return the map back: exact for affines, numerical for fields (`fields.FieldInverse`)."""
+
+    @property
+    def undefined(self) -> str:
+        """Why this maps no point at all, with figures: the inverse of a field that is none. '' for all others."""
+        return ""
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
@@ -132,11 +141,17 @@ class Chain(PointTransform):
                 to_fix="name transforms of one space only, at least one",
             )
         self.dimension = dimensions.pop()
+        self.notes = tuple(dict.fromkeys(note for member in self.members for note in member.notes))
 
     def _map(self, points: np.ndarray) -> np.ndarray:
         for member in self.members:
             points = member._map(points)
         return points
+
+    @property
+    def undefined(self) -> str:
+        """See `PointTransform.undefined`."""
+        return next((member.undefined for member in self.members if member.undefined), "")
 
     def inverse(self) -> "Chain":
         """Return the chain of the inverted members in reverse order."""
