@@ -69,6 +69,7 @@ class Scan:
         self.pixel_um = float(pixel_um)
         self.window = window
         self.bits = grey.bits
+        self.white_is_zero = grey.white_is_zero
         self.compression = reader.compression
         self.reader = reader
         self._levels = reader.levels
@@ -191,6 +192,10 @@ class Scan:
         pieces = [averaged(chunk, step).ravel() for chunk in self._mosaic.sampled_chunks(level)]
         _, light = otsu_classes(np.concatenate(pieces)) if pieces else (None, np.array([255], np.uint8))
         return int(np.median(light))
+
+    def sampled_values(self) -> np.ndarray:
+        """Return grey values before the window, of up to 64 tiles of a coarse level."""
+        return self._mosaic.sampled_values(self._coarsest(max(1.0, self.width_px / _BACKGROUND_PX)))
 
     def verify(self) -> None:
         """Check that the scan is complete: no tile beyond the end of the file; the first, middle and last decode.

@@ -122,6 +122,10 @@ class Store:
         return self.root / "metrics"
 
 
+# What is said of single brains may be said later: it stands in the digests of what is made from it.
+_OF_SINGLE_BRAINS = ("schema_version", "window", "invert", "mask_value")
+
+
 def open_store(settings: Settings) -> Store:
     """Open the store for writing, bound to one data set and one `dataset:` block.
 
@@ -139,7 +143,7 @@ def open_store(settings: Settings) -> Store:
         write_record(path, claim)
         return store
     held = read_record(path)
-    keys = [key for key in {**claim, **held} if key != "schema_version"]
+    keys = [key for key in {**claim, **held} if key not in _OF_SINGLE_BRAINS]
     differing = [
         f"{key} was {held.get(key)!r}, now {claim.get(key)!r}" for key in keys if held.get(key) != claim.get(key)
     ]

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from cytonet_pipeline.errors import StoreError, TrainingError
-from cytonet_pipeline.lineage import read_training_set, resolve_training_set, write_training_set
+from cytonet_pipeline.lineage import compare, read_training_set, resolve_training_set, write_training_set
 from cytonet_pipeline.patches import read_index
-from cytonet_pipeline.store import Verdict, table
+from cytonet_pipeline.store import Verdict, read_table, table
 
 
 def version_of(world, encoder="one"):
@@ -186,3 +186,19 @@ def test_windows_stand_in_the_sections(world):
     windows = sections.groupby("brain")[["window_low", "window_high"]].first()
     assert windows.loc["B01"].tolist() == [100, 3000]
     assert np.isnan(windows.loc["B02", "window_low"])
+
+
+@pytest.mark.parametrize("window", [None, [100, 3000]])
+def test_an_inverted_brain_has_its_window_exchanged_and_another_version(world, window):
+    world.experiments["dataset"]["window"] = window
+    before = resolve_training_set("one", world.settings, world.store)[0]
+    world.experiments["dataset"]["invert"] = {"B01": True, "B02": False}
+
+    after = resolve_training_set("one", world.settings, world.store)[0]
+
+    low, high = after.sections.groupby("brain")[["window_low", "window_high"]].first().loc["B01"]
+    bits = read_table(world.store.section_scans("B01") / "sections.parquet", "section_scans")["bits"].iloc[0]
+    assert (low, high) == ((3000, 100) if window else (2**bits - 1, 0))
+    assert after.version != before.version
+    assert "B01" in compare(before, after)[0]
+    assert "window" in compare(before, after)[0]

@@ -76,3 +76,14 @@ def test_unfinished_training_goes_on_with_another_number_of_ranks_workers_or_che
 def test_retiring_an_encoder_and_waiting_for_a_brain_affect_nothing():
     assert keys_affecting(EncoderBlock, "nothing") == {"retired"}
     assert keys_affecting(DatasetBlock, "nothing") == {"quiet_minutes", "allowed_roots"}
+
+
+def test_a_later_key_is_recorded_only_where_it_says_something():
+    """What a store of an earlier version recorded of its data set then still equals what is recorded now."""
+    plain = {"density_per_mm3": 1.0, "held_out": "B20"}
+
+    assert not {"invert", "mask_value"} & DatasetBlock(**plain).model_dump(mode="json").keys()
+    said = DatasetBlock(**plain, invert={"B01": False}, mask_value=2)
+    assert said.model_dump(mode="json")["invert"] == {"B01": False}
+    assert DatasetBlock.model_validate(said.model_dump(mode="json")) == said
+    assert content_for_version(said) == content_for_version(DatasetBlock(**plain))

@@ -11,7 +11,7 @@ from PIL import Image
 
 from cytonet_pipeline.dataset import SIZE_TOLERANCE, Brain, Section
 from cytonet_pipeline.dataset.brain_files import follow_warp
-from cytonet_pipeline.errors import DataFault
+from cytonet_pipeline.errors import DataFault, ScanError
 from cytonet_pipeline.histology.annotations.fit import FIT_PX, require_fit
 from cytonet_pipeline.histology.annotations.plane import PlaneLabels
 from cytonet_pipeline.histology.annotations.reading import (
@@ -24,6 +24,7 @@ from cytonet_pipeline.histology.annotations.reading import (
 )
 from cytonet_pipeline.histology.inventory.reuse import Inventory, inputs_digest
 from cytonet_pipeline.histology.inventory.series import judge
+from cytonet_pipeline.histology.quality.intensity import require_intensity
 from cytonet_pipeline.histology.quality.measures import measure_quality
 from cytonet_pipeline.histology.quality.overview import Overview
 from cytonet_pipeline.histology.scan import Scan, open_scan
@@ -90,11 +91,14 @@ def _row(section: Section, brain: Brain, block: DatasetBlock, known: _Known) -> 
         return row, None
     picture = None
     try:
-        with open_scan(section.scan, section.pixel_um, block.window_of(section.brain)) as scan:
+        window, invert = block.window_of(section.brain), bool(block.invert_of(section.brain))
+        with open_scan(section.scan, section.pixel_um, window, invert=invert) as scan:
             scan.verify()
             overview = Overview.of(scan)
             picture = _small(overview.picture)
-            doubts = [section.reason, *_described(row, scan, overview), *_labelled(row, section, scan)]
+            doubts = [section.reason, *_described(row, scan, overview)]
+            doubts.append(require_intensity(scan, overview, section.brain, block))
+            doubts += _labelled_in_spite_of(doubts[-1], row, section, scan)
     except DataFault as fault:
         return row | {"status": "rejected", "reason": _sentence(fault, brain)}, picture
     except OSError as error:
@@ -185,6 +189,16 @@ def _labelled(row: dict[str, Any], section: Section, scan: Scan) -> list[str]:
                 f"{', '.join(annotation.unknown[:8])}; they count as not annotated, add them to the table."
             )
     return doubts
+
+
+def _labelled_in_spite_of(doubt: str, row: dict[str, Any], section: Section, scan: Scan) -> list[str]:
+    """Fill in mask and annotation; if they seem wrong, name first what makes the tissue itself doubtful."""
+    try:
+        return _labelled(row, section, scan)
+    except DataFault as fault:
+        if not doubt:
+            raise
+        raise ScanError(f"{doubt} {fault.what}", to_fix=fault.to_fix) from fault
 
 
 def _misfit(labels: PlaneLabels, scan: Scan, overview: Overview) -> str:

@@ -39,6 +39,7 @@ class Greyscale:
     ) -> None:
         self.is_colour = samples.colour
         self.bits = samples.bits
+        self.white_is_zero = samples.white_is_zero
         low, high = window or (0, 2**self.bits - 1)
         if low == high:
             raise ScanError(
@@ -53,6 +54,11 @@ class Greyscale:
         self._table = np.clip(scaled, 0, 255).astype(np.uint8)
         self.plain = self.bits == 8 and bool((self._table == np.arange(256)).all())
         self.key = (low, high, samples)
+
+    def values(self, samples: np.ndarray) -> np.ndarray:
+        """Turn (H, W, S) samples into (H, W) grey values before the window."""
+        grey = luminance(samples[..., :3]) if self.is_colour else samples[..., 0]
+        return 2**self.bits - 1 - grey if self.white_is_zero else grey
 
     def __call__(self, samples: np.ndarray) -> np.ndarray:
         """Turn (H, W, S) samples into (H, W) grey values of uint8."""

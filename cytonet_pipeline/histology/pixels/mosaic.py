@@ -5,7 +5,7 @@ Tiles are converted to grey values once and cached as long as that pays (`tiles`
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -65,11 +65,19 @@ class Mosaic:
 
     def sampled_chunks(self, level: Level) -> list[np.ndarray]:
         """Read up to 64 of the tiles that the file has, spread evenly over the level."""
+        return [self._grey(chunk) for chunk in self._sampled(level)]
+
+    def sampled_values(self, level: Level) -> np.ndarray:
+        """Return grey values before the window, of the same tiles."""
+        values = [self._grey.values(chunk).ravel() for chunk in self._sampled(level)]
+        return np.concatenate(values) if values else np.empty(0, np.uint8)
+
+    def _sampled(self, level: Level) -> Iterator[np.ndarray]:
         down, right = (
             sorted(set(np.linspace(0, edge - 1, _SAMPLED_EACH_WAY).astype(int).tolist())) for edge in level.grid
         )
         samples = (level.chunk(row, column) for row in down for column in right)
-        return [self._grey(chunk) for chunk in samples if chunk is not None]
+        return (chunk for chunk in samples if chunk is not None)
 
     def _covered(self, level: Level) -> tuple[int, int]:
         """Return the rows and columns that the level would have if it had been rounded up."""

@@ -28,9 +28,9 @@ def opened(monkeypatch):
     module = sys.modules[survey_function.__module__]
     seen, really = [], module.open_scan
 
-    def watched(path, *arguments):
+    def watched(path, *arguments, **options):
         seen.append(path.name)
-        return really(path, *arguments)
+        return really(path, *arguments, **options)
 
     monkeypatch.setattr(module, "open_scan", watched)
     return seen
@@ -118,9 +118,10 @@ def test_a_setting_that_changes_the_pixels_opens_all(tiny, tmp_path, opened):
     earlier = stored(inventory(tiny), tmp_path / "store")
     opened.clear()
 
-    inventory(tiny, earlier, window=(0, 200))
-
-    assert len(opened) == len(SAMPLES)
+    for setting in ({"window": (0, 200)}, {"invert": False}, {"mask_value": 1}):
+        opened.clear()
+        inventory(tiny, earlier, **setting)
+        assert len(opened) == len(SAMPLES)
 
 
 def test_rejected_sections_are_opened_again(tiny, tmp_path, opened):
