@@ -1,6 +1,7 @@
 """The data set as a whole: which brains it has and which may be ingested."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -8,11 +9,12 @@ import pandas as pd
 from cytonet_pipeline.dataset.areas import read_area_table
 from cytonet_pipeline.dataset.brain import Brain
 from cytonet_pipeline.dataset.files import read_json
-from cytonet_pipeline.dataset.names import bare, is_label
+from cytonet_pipeline.dataset.names import is_label
 from cytonet_pipeline.dataset.passed_over import names_passed_over, strays
 from cytonet_pipeline.dataset.reading import read_brain
-from cytonet_pipeline.dataset.release import is_released, read_participants
+from cytonet_pipeline.dataset.release import is_released, read_participants, reason_against
 from cytonet_pipeline.errors import ConfigurationError, DataFault
+from cytonet_pipeline.names import bare_brain, describe_known
 from cytonet_pipeline.settings import DatasetBlock
 
 _TO_FIX = "set CYTONET_DATA to a BIDS data set (docs/own-brains.md), or write one with: cytonet phantom DIR"
@@ -72,6 +74,15 @@ class Dataset:
         """Describe files and folders that lie where those of brains do, and belong to no brain."""
         return strays(self.root, self.brains())
 
+    def reasons_against(self, brains: Iterable[str]) -> dict[str, str]:
+        """Return, of brains that have been ingested, those that must not take part in training, with the reasons.
+
+        Only released brains of the data set take part: a store may hold others, of which it learns nothing new.
+        """
+        participants = read_participants(self.root)
+        reasons = {brain: reason_against(self.root, brain, participants) for brain in brains}
+        return {brain: reason for brain, reason in reasons.items() if reason}
+
     def brain(self, name: str) -> Brain:
         """Read a brain; an incomplete one is returned with its problems.
 
@@ -80,10 +91,10 @@ class Dataset:
         DataFault
             The data set has no brain of that name.
         """
-        brain, known = bare(name, "sub"), self.brains()
+        brain, known = bare_brain(name), self.brains()
         if brain not in known:
             raise DataFault(
-                f"{self.root}: no brain {brain}; it has {', '.join(known)}.",
+                f"{self.root}: no brain {brain}; {describe_known(brain, known)}.",
                 to_fix=f"correct the name, or add the folder sub-{brain}",
             )
         return read_brain(self.root, brain, self.block)

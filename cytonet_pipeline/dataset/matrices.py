@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 
 from cytonet_pipeline.dataset.files import find_named_file, read_tsv
-from cytonet_pipeline.dataset.names import bare
 from cytonet_pipeline.errors import DataFault
+from cytonet_pipeline.names import bare
 
 COLUMNS = tuple(f"m{row}{column}" for row in range(3) for column in range(4))
 # Columns 1 and 2 of a section's matrix are its two edges in the brain, nearly at right angles. No tissue is sheared so

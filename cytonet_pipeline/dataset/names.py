@@ -44,11 +44,6 @@ class ImageName:
         return self.acq, self.run, self.chunk
 
 
-def bare(name: str, prefix: str) -> str:
-    """Remove `sub-` or `sample-` from a name."""
-    return name.strip().removeprefix(f"{prefix}-")
-
-
 def is_label(name: str) -> bool:
     """Tell whether a brain or section of this name can be used in paths and commands."""
     return not label_fault(name)

@@ -1,4 +1,4 @@
-"""When a brain may be ingested.
+"""When a brain may be ingested, and whether it may take part in training and evaluation.
 
 Digitising a brain takes a year: it is ingested when `participants.tsv` says so in its column `ingest`, or, without that
 column, when nothing in it has changed for a while.
@@ -11,8 +11,9 @@ from pathlib import Path
 import pandas as pd
 
 from cytonet_pipeline.dataset.files import read_tsv
-from cytonet_pipeline.dataset.names import bare
+from cytonet_pipeline.dataset.section_table import table_path
 from cytonet_pipeline.errors import ConfigurationError, DataFault
+from cytonet_pipeline.names import bare_brain
 
 # A file that is written and renamed changes its folder this soon after its own time (s).
 _OF_ONE_WRITE_S = 5.0
@@ -35,16 +36,37 @@ def read_participants(root: Path) -> pd.DataFrame | None:
     except DataFault as fault:
         raise ConfigurationError(f"{path}: {fault.what}") from fault
     frame = frame[frame["participant_id"].notna()]
-    return frame.assign(participant_id=[bare(name, "sub") for name in frame["participant_id"]])
+    return frame.assign(participant_id=[bare_brain(name) for name in frame["participant_id"]])
 
 
 def is_released(root: Path, brain: str, participants: pd.DataFrame | None, quiet_minutes: float) -> bool:
     """Tell whether a brain may be ingested, by the participants' table or else by its quiet time."""
     if participants is not None and "ingest" in participants.columns:
-        ingest = participants.loc[participants["participant_id"] == brain, "ingest"]
-        return len(ingest) > 0 and all(str(value).lower() == "ready" for value in ingest)
+        return not _not_ready(brain, participants)
     changed = last_change(root, brain)
     return changed is not None and time.time() - changed >= 60 * quiet_minutes
+
+
+def reason_against(root: Path, brain: str, participants: pd.DataFrame | None) -> str:
+    """Return why a brain that has been ingested must not take part in training and evaluation; empty if it may.
+
+    The quiet time does not count: it says when a brain is ingested. One whose files are being changed takes part as it
+    was ingested, until it is ingested anew.
+    """
+    if not (root / f"sub-{brain}").is_dir() and not table_path(root, brain).is_file():
+        return f"{brain}: the data set does not have it: neither a folder sub-{brain} nor a section table."
+    if participants is not None and "ingest" in participants.columns:
+        return _not_ready(brain, participants)
+    return ""
+
+
+def _not_ready(brain: str, participants: pd.DataFrame) -> str:
+    """Return why the participants' table does not release a brain; empty if it does."""
+    ingest = participants.loc[participants["participant_id"] == brain, "ingest"]
+    if ingest.empty:
+        return f"{brain}: not released: participants.tsv does not list it."
+    others = [str(value or "n/a") for value in ingest if str(value).lower() != "ready"]
+    return f"{brain}: not released: `ingest` is {others[0]!r} in participants.tsv, not 'ready'." if others else ""
 
 
 def last_change(root: Path, brain: str) -> float | None:

@@ -11,8 +11,9 @@ from typing import Any
 from cytonet_pipeline.dataset.brain import Section, written_path
 from cytonet_pipeline.dataset.discovery import Sections, attach_label_images, is_stain, other_stain, reject
 from cytonet_pipeline.dataset.files import find_named, read_tsv
-from cytonet_pipeline.dataset.names import bare, is_label, section_number
+from cytonet_pipeline.dataset.names import is_label, section_number
 from cytonet_pipeline.errors import DataFault
+from cytonet_pipeline.names import bare
 
 _REQUIRED = ("sample_id", "scan")
 

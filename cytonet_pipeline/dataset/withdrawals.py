@@ -13,8 +13,8 @@ from pathlib import Path
 
 from cytonet_pipeline.dataset.brain import Section
 from cytonet_pipeline.dataset.files import read_tsv
-from cytonet_pipeline.dataset.names import bare
 from cytonet_pipeline.errors import ConfigurationError, DataFault, StoreError
+from cytonet_pipeline.names import bare
 from cytonet_pipeline.store import lock, write_text
 
 COLUMNS = ("sample_id", "reason", "by", "date")

@@ -2,6 +2,7 @@
 
 from cytonet_pipeline.lineage.ancestry import ancestors_of
 from cytonet_pipeline.lineage.compare import compare, would_change
+from cytonet_pipeline.lineage.members import brains_left_out
 from cytonet_pipeline.lineage.queries import Use, encoders_of, find_training_set, sections_of
 from cytonet_pipeline.lineage.training_set import (
     TrainingSet,
@@ -14,6 +15,7 @@ __all__ = [
     "TrainingSet",
     "Use",
     "ancestors_of",
+    "brains_left_out",
     "compare",
     "encoders_of",
     "find_training_set",

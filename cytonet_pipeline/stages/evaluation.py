@@ -60,11 +60,11 @@ class PatchEmbeddingsStage(ResumableStage[str]):
 
     def inputs(self, settings: Settings, partition: str) -> dict[str, Any]:
         """See `Stage.inputs`."""
-        from cytonet_pipeline.evaluation.features.evaluation_set import encoder_sections, index_digests
+        from cytonet_pipeline.evaluation.features.evaluation_set import evaluated_sections, index_digests
 
         store, block = store_of(settings), settings.experiments.evaluation
         version = store.current_encoder(partition).name
-        brains = encoder_sections(store, partition, version)["brain"].unique()
+        brains = evaluated_sections(store, partition, version, settings)["brain"].unique()
         return {
             "version": version,
             "indices": index_digests(store, brains),
@@ -205,17 +205,22 @@ class AreaMapsStage(StampedStage[str]):
     def inputs(self, settings: Settings, partition: str) -> dict[str, Any]:
         """See `Stage.inputs`."""
         from cytonet_pipeline.evaluation.maps.area_maps import mapped_brains, mapped_protocol
+        from cytonet_pipeline.lineage import brains_left_out
 
         store = store_of(settings)
         version = store.current_encoder(partition).name
         protocol = mapped_protocol(partition, settings)
         probe = store.linear_probes(partition, version, protocol) / "probe.safetensors"
+        mapped = mapped_brains(partition, settings)
+        # One that the store never had cannot be mapped either way.
+        left_out = brains_left_out(settings, set(mapped) & set(store.indexed_brains()))
         brains = {
             brain: {
                 "sections": digest_left_in(store.section_scans(brain)),
                 "transforms": digest_left_in(store.colin27_transforms(brain)),
+                **({"left out": left_out[brain]} if brain in left_out else {}),
             }
-            for brain in mapped_brains(partition, settings)
+            for brain in mapped
         }
         return {
             "version": version,

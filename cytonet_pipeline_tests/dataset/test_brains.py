@@ -164,6 +164,29 @@ def test_participants_release_brains_by_ingest(tiny):
     assert data.released() == ["B01"]
 
 
+def test_only_released_brains_of_the_data_set_take_part(tiny):
+    """What a store holds of others stays there; nothing learns from it any more."""
+    tiny.write_participants({"participant_id": ["B01", "sub-B02", "B03"], "ingest": ["ready", "withdrawn", "ready"]})
+    (tiny.root / "sub-B02").mkdir()
+    (tiny.root / "sub-B04").mkdir()
+
+    reasons = dataset(tiny).reasons_against(["B01", "B02", "B03", "B04", "B05"])
+
+    assert list(reasons) == ["B02", "B03", "B04", "B05"]
+    assert "'withdrawn'" in reasons["B02"]
+    assert "neither a folder sub-B03 nor a section table" in reasons["B03"]
+    assert "does not list it" in reasons["B04"]
+
+
+def test_a_brain_that_is_being_changed_takes_part_as_it_was_ingested(tiny):
+    """Touching a file must not take a brain out of every training set for an hour."""
+    (tiny.root / "participants.tsv").unlink()
+    (tiny.root / "sub-B01/new").write_text("")
+
+    assert dataset(tiny, quiet_minutes=60).released() == []
+    assert dataset(tiny, quiet_minutes=60).reasons_against(["B01"]) == {}
+
+
 def test_without_ingest_a_brain_is_released_when_it_has_been_quiet(tiny):
     """Digitising a brain takes a year: what still changes is not taken."""
     tiny.write_participants({"participant_id": ["sub-B01"]})

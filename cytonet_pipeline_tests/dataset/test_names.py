@@ -4,12 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cytonet_pipeline.dataset.names import bare, parse_image, section_number, sidecar_of
-
-
-def test_prefixes_are_accepted_and_taken_off():
-    assert bare("sub-B20", "sub") == bare("B20", "sub") == "B20"
-    assert bare("sample-1786", "sample") == bare(" 1786 ", "sample") == "1786"
+from cytonet_pipeline.dataset.names import parse_image, section_number, sidecar_of
 
 
 @pytest.mark.parametrize("extension", [".tif", ".tiff", ".ome.tif", ".ome.btf", ".ome.zarr"])

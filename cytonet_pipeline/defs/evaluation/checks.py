@@ -28,7 +28,7 @@ def features_are_complete(
     store, encoder = Store(settings.store), context.partition_key
     version = PATCH_EMBEDDINGS.folder(settings, encoder).name
     ids, features = read_embeddings(store, encoder, version, dtype=np.float16)
-    needed = evaluation_set(store, encoder, version, settings.experiments.evaluation)["patch_id"]
+    needed = evaluation_set(store, encoder, version, settings)["patch_id"]
     missing = int((~needed.isin(ids)).sum())
     twice = len(ids) - len(np.unique(ids))
     not_finite = int((~np.isfinite(features).all(axis=1)).sum())
@@ -76,7 +76,7 @@ def coordinates_are_complete(
     store, encoder = Store(settings.store), context.partition_key
     folder = UMAP_PLOTS.folder(settings, encoder)
     shown = read_table(folder / "umap.parquet", "umap")
-    rows = evaluation_set(store, encoder, folder.name, settings.experiments.evaluation)
+    rows = evaluation_set(store, encoder, folder.name, settings)
     sample = set(rows.loc[rows["in_umap"], "patch_id"])
     coordinates = shown[["umap_1", "umap_2"]].to_numpy()
     not_finite = int((~np.isfinite(coordinates).all(axis=1)).sum())

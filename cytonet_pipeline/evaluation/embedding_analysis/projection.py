@@ -54,7 +54,7 @@ def write_umap(folder: Path, encoder: str, settings: Settings, store: Store, par
     version = store.current_encoder(encoder).name
     block = settings.experiments.evaluation
     with task(f"UMAP of {encoder}") as progress:
-        rows, features = embedded_rows(store, encoder, version, block)
+        rows, features = embedded_rows(store, encoder, version, settings)
         shown = rows["in_umap"].to_numpy()
         progress.to(0, f"{shown.sum()} patches")
         coordinates, figures = project(features[shown], rows[shown], block)
@@ -67,9 +67,9 @@ def write_umap(folder: Path, encoder: str, settings: Settings, store: Store, par
         write_record(folder / "figures.json", figures)
 
 
-def embedded_rows(store: Store, encoder: str, version: str, block: EvaluationBlock) -> tuple[pd.DataFrame, np.ndarray]:
+def embedded_rows(store: Store, encoder: str, version: str, settings: Settings) -> tuple[pd.DataFrame, np.ndarray]:
     """Return the rows of `evaluation_set` that have features, and those features (N, D) as float32."""
-    rows = evaluation_set(store, encoder, version, block)
+    rows = evaluation_set(store, encoder, version, settings)
     ids, features = read_embeddings(store, encoder, version)
     place = pd.Index(ids).get_indexer(pd.Index(rows["patch_id"]))
     return rows[place >= 0].reset_index(drop=True), features[place[place >= 0]]

@@ -36,7 +36,7 @@ def embed_evaluation_set(encoder: str, settings: Settings, store: Store, code_ve
     """
     version = store.current_encoder(encoder).name
     dataset = Dataset(settings.data, settings.experiments.dataset)
-    rows = evaluation_set(store, encoder, version, settings.experiments.evaluation)
+    rows = evaluation_set(store, encoder, version, settings)
     with task(f"embedding patches with {encoder}", total=len(rows)) as progress:
         for brain, of_brain in rows.groupby("brain", sort=True):
             _embed_brain(encoder, version, str(brain), of_brain, dataset, store, code_version, progress)

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from cytonet_pipeline.errors import StoreError
+from cytonet_pipeline.lineage import brains_left_out
 from cytonet_pipeline.patches import read_index, read_index_parameters
-from cytonet_pipeline.settings import EvaluationBlock
+from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.store import REFERENCE_MM, Store, digest_array, digest_left_in, digest_of, read_table
 
 LEARNING_ROLES = ("train", "validation")
@@ -32,11 +33,21 @@ def encoder_sections(store: Store, encoder: str, version: str) -> pd.DataFrame:
     return read_table(store.encoder(encoder, version) / "sections.parquet", "training_sections")
 
 
-def evaluation_set(store: Store, encoder: str, version: str, block: EvaluationBlock) -> pd.DataFrame:
+def evaluated_sections(store: Store, encoder: str, version: str, settings: Settings) -> pd.DataFrame:
+    """Read the sections that an encoder knows of, those of brains that the data set has and releases now."""
+    sections = encoder_sections(store, encoder, version)
+    left_out = brains_left_out(settings, sections["brain"].unique())
+    for reason in left_out.values():
+        _log.info("encoder %s: not evaluated on %s", encoder, reason)
+    return sections[~sections["brain"].isin(left_out)].reset_index(drop=True)
+
+
+def evaluation_set(store: Store, encoder: str, version: str, settings: Settings) -> pd.DataFrame:
     """Return the rows of the patch index that the evaluation of an encoder needs.
 
     These are annotated patches of training and of validation sections, at most `samples_per_area` per area each; all
-    annotated patches of test sections; and the sample that the UMAP shows. Sections in the gaps are left out.
+    annotated patches of test sections; and the sample that the UMAP shows. Sections in the gaps are left out, and
+    brains that the data set does not have or release any more.
 
     Returns
     -------
@@ -44,7 +55,8 @@ def evaluation_set(store: Store, encoder: str, version: str, block: EvaluationBl
         Columns of the patch index, and `role`, `position_mm` (along the brain's series), `labelled` (takes part in the
         probes) and `in_umap`; sorted by brain, as in the index within a brain.
     """
-    rows = whole_index(store, encoder_sections(store, encoder, version))
+    block = settings.experiments.evaluation
+    rows = whole_index(store, evaluated_sections(store, encoder, version, settings))
     rows["labelled"] = labelled_rows(rows, block.samples_per_area)
     rows["in_umap"] = umap_sample(rows, block.umap_every)
     return rows[rows["labelled"] | rows["in_umap"]].reset_index(drop=True)

@@ -19,6 +19,7 @@ from cytonet_pipeline.evaluation.metrics.scoring import macro_f1
 from cytonet_pipeline.evaluation.probes.heads import Head, LinearHead
 from cytonet_pipeline.evaluation.probes.knn import fit_knn
 from cytonet_pipeline.evaluation.probes.probe_data import probe_data
+from cytonet_pipeline.lineage import brains_left_out
 from cytonet_pipeline.progress import track
 from cytonet_pipeline.registration import BrainChain, ReferenceSpace
 from cytonet_pipeline.settings import Settings
@@ -51,8 +52,11 @@ def write_area_maps(folder: Path, encoder: str, settings: Settings, store: Store
     dataset = Dataset(settings.data, settings.experiments.dataset)
     reference = ReferenceSpace.load(settings.reference)
     figures: dict[str, object] = {}
+    left_out = brains_left_out(settings, mapped_brains(encoder, settings))
     for name in track(mapped_brains(encoder, settings), f"mapping with {encoder}"):
         try:
+            if name in left_out:
+                raise DataFault(left_out[name])
             rows = predicted_grid(dataset.brain(name), head, encoder, version, reference, settings, store)
             spacing_mm = settings.experiments.evaluation.map_spacing_mm
             figures[name] = _write_brain(folder, name, rows, roles, head, reference, spacing_mm)
@@ -82,7 +86,7 @@ def read_head(encoder: str, version: str, settings: Settings, store: Store) -> H
     if protocol != "knn":
         return LinearHead.read(store.linear_probes(encoder, version, protocol) / "probe.safetensors")
     block = settings.experiments.evaluation
-    data = probe_data(store, encoder, version, block)
+    data = probe_data(store, encoder, version, settings)
     head, _ = fit_knn(data.labelled(data.train), settings.encoder(encoder).method, block)
     return head
 

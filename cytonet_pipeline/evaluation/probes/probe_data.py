@@ -13,7 +13,7 @@ from cytonet_pipeline.errors import DataFault, StoreError
 from cytonet_pipeline.evaluation.features.embedding_store import read_embeddings
 from cytonet_pipeline.evaluation.features.evaluation_set import TEST_ROLES, evaluation_set
 from cytonet_pipeline.evaluation.probes.heads import Labelled
-from cytonet_pipeline.settings import EvaluationBlock
+from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.store import Store, digest_bytes
 
 # Validation sections that cover a smaller share of the trained areas say too little about a choice.
@@ -67,7 +67,7 @@ class ProbeData:
         return self.rows["role"].isin(TEST_ROLES).to_numpy() & np.isin(self.areas, self.trained_areas)
 
 
-def probe_data(store: Store, encoder: str, version: str, block: EvaluationBlock) -> ProbeData:
+def probe_data(store: Store, encoder: str, version: str, settings: Settings) -> ProbeData:
     """Read the labelled patches of an encoder's evaluation and their features.
 
     Raises
@@ -77,7 +77,7 @@ def probe_data(store: Store, encoder: str, version: str, block: EvaluationBlock)
     DataFault
         Fewer than two areas are annotated in the encoder's training sections: nothing can be classified.
     """
-    rows = evaluation_set(store, encoder, version, block)
+    rows = evaluation_set(store, encoder, version, settings)
     rows = rows[rows["labelled"]].reset_index(drop=True)
     patch_ids, features = read_embeddings(store, encoder, version, dtype=np.float16)
     place = pd.Series(np.arange(len(patch_ids)), index=patch_ids).reindex(rows["patch_id"].to_numpy())

@@ -120,7 +120,7 @@ def _probe_context(encoder: str, version: str, settings: Settings, store: Store)
     return ProbeContext(
         identity=identity_of(encoder, version, settings, store),
         method=settings.encoder(encoder).method,
-        data=probe_data(store, encoder, version, settings.experiments.evaluation),
+        data=probe_data(store, encoder, version, settings),
         block=settings.experiments.evaluation,
         gap_mm=settings.experiments.dataset.gap_mm,
         names=dict(zip(names["index"].astype(int), names["name"].astype(str), strict=True)),

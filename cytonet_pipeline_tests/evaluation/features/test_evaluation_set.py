@@ -15,7 +15,7 @@ from cytonet_pipeline_tests.evaluation.conftest import ENCODER, SPACING_MM, VERS
 
 
 def rows_of(made):
-    return evaluation_set(made.store, ENCODER, VERSION, made.settings.experiments.evaluation)
+    return evaluation_set(made.store, ENCODER, VERSION, made.settings)
 
 
 def test_roles_are_the_encoders_and_gaps_stay_out(made):
@@ -125,3 +125,15 @@ def test_a_new_code_version_embeds_every_brain_again(made, monkeypatch):
     embedded.clear()
     PATCH_EMBEDDINGS.run(made.settings, ENCODER)
     assert embedded == []
+
+
+def test_a_brain_that_is_not_released_any_more_is_not_evaluated(made):
+    """A withdrawn consent holds for the tables too, and from that moment, not from the next training run."""
+    before = PATCH_EMBEDDINGS.inputs(made.settings, ENCODER)
+    (made.settings.data / "participants.tsv").write_text(
+        "participant_id\tingest\nsub-B01\tready\nsub-B02\twithdrawn\nsub-B20\tready\n"
+    )
+
+    assert set(rows_of(made)["brain"]) == {"B01", "B20"}
+    indices = PATCH_EMBEDDINGS.inputs(made.settings, ENCODER)["indices"]
+    assert indices == {brain: before["indices"][brain] for brain in ("B01", "B20")}

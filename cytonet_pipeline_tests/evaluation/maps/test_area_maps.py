@@ -18,9 +18,11 @@ from cytonet_pipeline.evaluation.maps.label_volume import (
 )
 from cytonet_pipeline.evaluation.maps.map_grid import map_grid, section_grid_px
 from cytonet_pipeline.histology import survey
+from cytonet_pipeline.lineage import brains_left_out
 from cytonet_pipeline.patches.masks import CortexMask
 from cytonet_pipeline.registration import ReferenceSpace, resolve_chain
 from cytonet_pipeline.settings import DatasetBlock
+from cytonet_pipeline.stages import AREA_MAPS
 
 BLOCK = DatasetBlock(density_per_mm3=0.02, held_out="B20")
 
@@ -160,3 +162,15 @@ def test_agreement_is_counted_separately_for_each_role():
 def test_the_unseen_brain_is_mapped_with_the_longest_probe(made):
     assert mapped_brains("made_up", made.settings) == ("B20",)
     assert mapped_protocol("made_up", made.settings) == "linear_E30"
+
+
+def test_the_map_of_a_brain_that_is_not_released_any_more_is_not_current(made):
+    before = AREA_MAPS.inputs(made.settings, "made_up")
+    (made.settings.data / "participants.tsv").write_text("participant_id\tingest\nsub-B20\twithdrawn\n")
+
+    now = AREA_MAPS.inputs(made.settings, "made_up")
+
+    assert now["brains"]["B20"] == {
+        **before["brains"]["B20"],
+        "left out": brains_left_out(made.settings, ["B20"])["B20"],
+    }

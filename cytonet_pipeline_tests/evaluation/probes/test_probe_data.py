@@ -12,7 +12,7 @@ from cytonet_pipeline_tests.evaluation.conftest import ENCODER, PATCHES_PER_SECT
 
 
 def test_hyperparameters_are_chosen_on_validation_sections(made):
-    data = probe_data(made.store, ENCODER, VERSION, made.settings.experiments.evaluation)
+    data = probe_data(made.store, ENCODER, VERSION, made.settings)
 
     assert data.validation_source == "validation"
     assert (data.rows["role"][data.validation] == "validation").all()
@@ -59,7 +59,7 @@ def test_one_area_alone_cannot_be_classified(made):
         write_index(made.store.patch_index(brain), alone, {})
 
     with pytest.raises(DataFault, match="fewer than two areas"):
-        probe_data(made.store, ENCODER, VERSION, made.settings.experiments.evaluation)
+        probe_data(made.store, ENCODER, VERSION, made.settings)
 
 
 def test_missing_features_are_counted(made):
@@ -69,7 +69,7 @@ def test_missing_features_are_counted(made):
     annotated = int((index["annotated_area"][-PATCHES_PER_SECTION:] > 0).sum())
 
     with pytest.raises(StoreError, match=f"{annotated} patches of the evaluation have no features"):
-        probe_data(made.store, ENCODER, VERSION, made.settings.experiments.evaluation)
+        probe_data(made.store, ENCODER, VERSION, made.settings)
 
 
 @pytest.fixture

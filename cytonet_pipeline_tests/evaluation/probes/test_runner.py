@@ -47,7 +47,7 @@ def test_metrics_are_those_of_the_predictions_that_are_kept(probed):
 
 
 def test_the_kept_probe_gives_the_kept_predictions(probed):
-    data = probe_data(probed.store, ENCODER, VERSION, probed.settings.experiments.evaluation)
+    data = probe_data(probed.store, ENCODER, VERSION, probed.settings)
     head = LinearHead.read(probed.folder / "linear_E30/probe.safetensors")
     predictions = read_table(probed.folder / "linear_E30/predictions.parquet", "predictions")
 
@@ -74,7 +74,7 @@ def test_an_area_that_only_the_unseen_brain_has_is_left_out_and_counted(probed):
 @pytest.mark.parametrize("protocol", protocols_of("cytonet", EvaluationBlock(epochs=(30,), labels_per_area=(5,))))
 def test_poisoned_test_labels_change_no_probe(made, protocol):
     """No label of a test section may decide on anything: neither weights, nor rates, nor which areas there are."""
-    data = probe_data(made.store, ENCODER, VERSION, made.settings.experiments.evaluation)
+    data = probe_data(made.store, ENCODER, VERSION, made.settings)
     test = data.rows["role"].isin(["seen_brains", "unseen_brain"])
     random = np.random.default_rng(0)
     wrong = data.rows["annotated_area"].where(~test, random.integers(1, 9, len(data.rows))).astype("int32")
@@ -91,7 +91,7 @@ def test_poisoned_test_labels_change_no_probe(made, protocol):
 
 def test_validation_labels_do_decide(made):
     """The counterpart: the test above would also pass if nothing were chosen at all."""
-    data = probe_data(made.store, ENCODER, VERSION, made.settings.experiments.evaluation)
+    data = probe_data(made.store, ENCODER, VERSION, made.settings)
     areas = data.rows["annotated_area"].to_numpy().copy()
     areas[data.validation] = np.roll(areas[data.validation], 1)
     poisoned = replace(data, rows=data.rows.assign(annotated_area=areas))
