@@ -72,8 +72,8 @@ def _not_ready(brain: str, participants: pd.DataFrame) -> str:
 def last_change(root: Path, brain: str) -> float | None:
     """Return when a file or folder of the brain last changed (seconds since 1970); None if it has none.
 
-    Folders count too: a file that arrives with its old date changes the folder that it arrives in. A withdrawal does not
-    count: it must take effect at once, not when the brain has been quiet again.
+    Folders count too: a file that arrives with its old date changes the folder that it arrives in. A withdrawal does
+    not count: it must take effect at once, not when the brain has been quiet again.
     """
     folders = [root / f"sub-{brain}", *(root / "derivatives" / kind / f"sub-{brain}" for kind in _DERIVATIVES)]
     return max((time_of for folder in folders for time_of in _times(folder)), default=None)
