@@ -8,18 +8,23 @@ from cytonet_pipeline.dataset.brain import Brain, Section
 from cytonet_pipeline.dataset.data import Dataset
 from cytonet_pipeline.dataset.files import read_json_value, sidecar_pixel_um, size_and_time
 from cytonet_pipeline.dataset.names import SCAN_FORMATS
+from cytonet_pipeline.dataset.picks import UNPICKED, Pick, split_pick, with_pick
 from cytonet_pipeline.dataset.reading import SIZE_TOLERANCE
 from cytonet_pipeline.dataset.series import positions_mm
 
 __all__ = [
     "SCAN_FORMATS",
     "SIZE_TOLERANCE",
+    "UNPICKED",
     "Areas",
     "Brain",
     "Dataset",
+    "Pick",
     "Section",
     "positions_mm",
     "read_json_value",
     "sidecar_pixel_um",
     "size_and_time",
+    "split_pick",
+    "with_pick",
 ]

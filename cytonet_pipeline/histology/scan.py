@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from cytonet_pipeline.dataset import sidecar_pixel_um
+from cytonet_pipeline.dataset import UNPICKED, Pick, sidecar_pixel_um
 from cytonet_pipeline.errors import DataFault, ScanError
-from cytonet_pipeline.histology.formats.levels import Level, scratch
+from cytonet_pipeline.histology.formats.levels import Level, missing_only_in, scratch
 from cytonet_pipeline.histology.formats.reader import Reader
 from cytonet_pipeline.histology.formats.registry import open_reader
 from cytonet_pipeline.histology.pixels.averaging import Boxes, average, averaged
@@ -37,6 +37,7 @@ def open_scan(
     window: tuple[int, int] | None = None,
     *,
     invert: bool = False,
+    pick: Pick = UNPICKED,
 ) -> "Scan":
     """Open a scan: TIFF, BigTIFF, OME-TIFF or OME-Zarr, in tiles or strips, with or without a pyramid.
 
@@ -49,23 +50,33 @@ def open_scan(
         Grey values that become 0 and 255; default: the full range of the scan's bits.
     invert : bool
         Whether the scan is light on dark: the two grey values are exchanged.
+    pick : Pick
+        Which image of a file that holds several; default: the only one that can be the scan.
 
     Raises
     ------
     ScanError
-        The file cannot be read, or nothing gives its pixel size.
+        The file cannot be read, leaves open which of its images is the scan, or nothing gives its pixel size.
     """
     path = Path(path)
-    reader = open_reader(path)
+    reader = open_reader(path, pick)
     grey = Greyscale(reader.samples(), str(path), window, invert=invert)
-    return Scan(reader, pixel_um or _scan_pixel_um(reader), grey, grey.window if invert else window)
+    return Scan(reader, pixel_um or _scan_pixel_um(reader), grey, grey.window if invert else window, pick)
 
 
 class Scan:
     """An open scan. Thread-safe; can be sent to other processes, which open the file themselves."""
 
-    def __init__(self, reader: Reader, pixel_um: float, grey: Greyscale, window: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        pixel_um: float,
+        grey: Greyscale,
+        window: tuple[int, int] | None = None,
+        pick: Pick = UNPICKED,
+    ) -> None:
         self.path = reader.path
+        self.pick = pick
         self.pixel_um = float(pixel_um)
         self.window = window
         self.bits = grey.bits
@@ -73,7 +84,7 @@ class Scan:
         self.compression = reader.compression
         self.reader = reader
         self._levels = reader.levels
-        self._mosaic = Mosaic(str(reader.state), self.levels[0], grey, lambda: self.background)
+        self._mosaic = Mosaic(f"{reader.state} {pick}", self.levels[0], grey, lambda: self.background)
 
     @property
     def bytes(self) -> int:
@@ -198,19 +209,25 @@ class Scan:
         return self._mosaic.sampled_values(self._coarsest(max(1.0, self.width_px / _BACKGROUND_PX)))
 
     def verify(self) -> None:
-        """Check that the scan is complete: no tile beyond the end of the file; the first, middle and last decode.
+        """Check that the scan is complete: tiles lie in the file, levels show the scan, first, middle and last decode.
 
         Raises
         ------
         ScanError
-            It is truncated or damaged; the message gives the extent.
+            It is truncated or damaged, or one of its levels is; the message gives the extent.
         """
         for level in self._levels:
+            size = f"the level of {level.width} × {level.height} px"
             if beyond := level.beyond():
                 raise ScanError(
-                    f"{self.path}: truncated, {beyond} tiles or strips of the level of {level.width} × {level.height} "
-                    "px lie beyond the end of the file.",
+                    f"{self.path}: truncated, {beyond} tiles or strips of {size} lie beyond the end of the file or "
+                    "where no pixels can be.",
                     to_fix="copy the scan again from its source",
+                )
+            if level.factor > 1 and (missing := missing_only_in(level, self._levels[0])):
+                raise ScanError(
+                    f"{self.path}: {missing} tiles of {size} are missing, the full resolution has them.",
+                    to_fix="copy the scan again from its source, or build its pyramid again",
                 )
         rows, columns = self._levels[0].grid
         for row, column in {(0, 0), (rows // 2, columns // 2), (rows - 1, columns - 1)}:
@@ -227,7 +244,7 @@ class Scan:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return open_scan, (self.path, self.pixel_um, self.window)
+        return _open_again, (self.path, self.pixel_um, self.window, self.pick)
 
     def __repr__(self) -> str:
         return f"<Scan {self.path.name}: {self.width_px} × {self.height_px} px of {self.pixel_um:g} µm>"
@@ -261,6 +278,10 @@ class Scan:
             out[begin : begin + band.count] = average(region, band, right)
 
 
+def _open_again(path: Path, pixel_um: float, window: tuple[int, int] | None, pick: Pick) -> Scan:
+    return open_scan(path, pixel_um, window, pick=pick)
+
+
 def _in_bands(xy: np.ndarray, edge: float) -> np.ndarray:
     """Order patches of `edge` px around `xy`: up and down in bands so narrow that one row of patches stays cached."""
     # A part of the budget, because patches of a row do not begin at one height.
@@ -280,7 +301,11 @@ def _scan_pixel_um(reader: Reader) -> float:
     if reader.file_pixel_um is None:
         raise ScanError(
             f"{reader.path}: nothing says how large its pixels are.",
-            looked_for=("PixelSize in the JSON beside it", "OME metadata", "resolution tags with a unit"),
+            looked_for=(
+                "PixelSize in the JSON beside it, or in one that it inherits from",
+                f"OME metadata{f' ({reader.size_remark})' if reader.size_remark else ''}",
+                "resolution tags with a unit",
+            ),
             to_fix="write PixelSize and PixelSizeUnits into the sidecar, or pixel_size_um into the section table",
         )
     width, height = reader.file_pixel_um

@@ -19,6 +19,8 @@ from cytonet_pipeline.errors import ScanError
 LARGEST_CHUNK = 256 << 20
 _KEPT_SCRATCH = 24 << 20
 _LARGE_PAGES_FROM = 8 << 20
+# Factors this far from the ratio of the longer edges are tried.
+_NEAR = 64
 
 Stored = Sequence[memoryview | bytes]
 """The bytes of one chunk as stored, one piece per plane of samples."""
@@ -109,7 +111,11 @@ class Level(ABC):
 
     @abstractmethod
     def beyond(self) -> int:
-        """Count the chunks that end beyond the end of the file."""
+        """Count the chunks that cannot lie where the file says: beyond its end, or in its header."""
+
+    @abstractmethod
+    def present(self) -> np.ndarray:
+        """Return which chunks the file holds and does not leave out: (rows, columns) of bool."""
 
     @abstractmethod
     def _decoded(self, row: int, column: int, stored: Stored) -> np.ndarray:
@@ -128,13 +134,44 @@ def whole_factor(full: tuple[int, int], part: tuple[int, int]) -> int:
     """Return the whole number, 2 or more, by which a picture (height, width) is the reduced full one; 0 if it is not.
 
     Slide scanners also store labels, macro photographs and thumbnails of arbitrary size: only a picture both of whose
-    edges are the same whole fraction of the full ones, rounded up or down, is a level.
+    edges are the same whole fraction of the full ones, rounded up or down, is a level. Several numbers may do where an
+    edge is short (46 of 3000 px is 1/64 and 1/65): powers of two come first, then the one nearest to the ratio of the
+    longer edges.
     """
-    factor = round(full[1] / part[1])
-    if factor < 2:
+    long = 0 if full[0] >= full[1] else 1
+    ratio = full[long] / part[long]
+    smallest = max(2, *(math.ceil(f / (p + 1)) for f, p in zip(full, part, strict=True)))
+    largest = min(f if p == 1 else f // (p - 1) for f, p in zip(full, part, strict=True))
+    powers = [1 << exponent for exponent in range(1, largest.bit_length()) if smallest <= 1 << exponent <= largest]
+    nearest = range(max(smallest, int(ratio) - _NEAR), min(largest, int(ratio) + _NEAR) + 1)
+    for candidates in (powers, nearest):
+        fitting = [factor for factor in candidates if _fits(full, part, factor)]
+        if fitting:
+            return min(fitting, key=lambda factor: abs(math.log(factor / ratio)))
+    return 0
+
+
+def _fits(full: tuple[int, int], part: tuple[int, int], factor: int) -> bool:
+    return all(f // factor <= p <= -(-f // factor) for f, p in zip(full, part, strict=True))
+
+
+def missing_only_in(level: Level, full: Level) -> int:
+    """Count the chunks that a reduced level leaves out although the full resolution has pixels there."""
+    missing = ~level.present()
+    if not missing.any():
         return 0
-    fits = all(math.floor(f / factor) <= p <= math.ceil(f / factor) for f, p in zip(full, part, strict=True))
-    return factor if fits else 0
+    held = full.present()
+    count = 0
+    for row, column in np.argwhere(missing).tolist():
+        down = _covering(row, level.chunk_height * level.factor, full.chunk_height)
+        right = _covering(column, level.chunk_width * level.factor, full.chunk_width)
+        count += bool(held[down, right].any())
+    return count
+
+
+def _covering(number: int, chunk: int, other: int) -> slice:
+    """Return the chunks of `other` px that chunk `number` of `chunk` px lies over."""
+    return slice(number * chunk // other, -(-(number + 1) * chunk // other))
 
 
 class _Scratch(threading.local):

@@ -16,7 +16,9 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
+from cytonet_pipeline.dataset import UNPICKED, Pick
 from cytonet_pipeline.errors import ScanError
+from cytonet_pipeline.histology.formats.choice import unknown_pick
 from cytonet_pipeline.histology.formats.files import FileState, read_bytes
 from cytonet_pipeline.histology.formats.levels import Level, Stored
 from cytonet_pipeline.histology.formats.reader import Reader, Samples
@@ -55,6 +57,10 @@ class PictureLevel(Level):
     def beyond(self) -> int:
         """Return 0: a file that ends too early fails when it is decoded."""
         return 0
+
+    def present(self) -> np.ndarray:
+        """Return that the only chunk is there."""
+        return np.ones((1, 1), bool)
 
     def decode(self, row: int, column: int, stored: Stored) -> np.ndarray:
         """Decode the picture: (height, width, samples).
@@ -127,14 +133,10 @@ class PictureReader(Reader):
         return head.startswith((_PNG, _JPEG))
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """Read the header of a picture.
-
-        Raises
-        ------
-        ScanError
-            It is no PNG or JPEG, too large for one piece, turned, or of a kind that is not read.
-        """
+    def open(cls, path: Path, pick: Pick = UNPICKED) -> Self:
+        """See `Reader.open`; a picture that is too large for one piece, turned, or of another kind is refused."""
+        if str(pick):
+            raise unknown_pick(path, str(pick), ())
         try:
             state = FileState.of(path)
             if state.size > _MOST_BYTES:

@@ -2,20 +2,25 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, Literal, NamedTuple, Self
 
+from cytonet_pipeline.dataset import UNPICKED, Pick
 from cytonet_pipeline.histology.formats.files import FileState, forget_file
 from cytonet_pipeline.histology.formats.levels import Level
 
 
 class Samples(NamedTuple):
-    """What a scan stores per pixel: grey values or the three colours first, of so many bits; white may be 0."""
+    """What a scan stores per pixel: grey values or the three colours first, of so many bits; white may be 0.
+
+    `alpha` is how the last sample tells opacity: colours are stored multiplied by it (`associated`) or not.
+    """
 
     colour: bool
     bits: int
     white_is_zero: bool = False
+    alpha: Literal["", "associated", "unassociated"] = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,12 +37,21 @@ class Reader(ABC):
         The pyramid, the full resolution first.
     file_pixel_um : (float, float) or None
         Width and height of a full-resolution pixel as the file itself gives them (µm).
+    doubts : tuple of str
+        What was decided although the file leaves it open: sentences without the file's name, for a person to check.
+    reading : tuple of str
+        What is read otherwise than releases up to 0.2.1 read it, or refused since: part of the digest.
+    size_remark : str
+        What the file says about its pixel size and cannot be understood; empty if there is nothing of the kind.
     """
 
     format: ClassVar[str]
     state: FileState
     levels: Sequence[Level]
     file_pixel_um: tuple[float, float] | None
+    doubts: tuple[str, ...] = field(default=(), kw_only=True)
+    reading: tuple[str, ...] = field(default=(), kw_only=True)
+    size_remark: str = field(default="", kw_only=True)
 
     @classmethod
     @abstractmethod
@@ -52,13 +66,18 @@ class Reader(ABC):
 
     @classmethod
     @abstractmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, path: Path, pick: Pick = UNPICKED) -> Self:
         """Read the header of a scan.
+
+        Parameters
+        ----------
+        pick : Pick
+            Which image of a file that holds several; default: the only one that can be the scan.
 
         Raises
         ------
         ScanError
-            The scan is missing, of another format, or announces what it cannot hold.
+            The scan is missing, of another format, announces what it cannot hold, or leaves open which image it is.
         """
 
     @property

@@ -8,7 +8,7 @@ import pkgutil
 from importlib import import_module
 from pathlib import Path
 
-from cytonet_pipeline.dataset import SCAN_FORMATS
+from cytonet_pipeline.dataset import SCAN_FORMATS, UNPICKED, Pick
 from cytonet_pipeline.errors import ScanError
 from cytonet_pipeline.histology import formats
 from cytonet_pipeline.histology.formats.reader import Reader
@@ -31,8 +31,13 @@ def _collect() -> dict[str, type[Reader]]:
 READERS = _collect()
 
 
-def open_reader(path: Path) -> Reader:
+def open_reader(path: Path, pick: Pick = UNPICKED) -> Reader:
     """Open a scan by its content, or by its name where the content is of no known format.
+
+    Parameters
+    ----------
+    pick : Pick
+        Which image of a file that holds several.
 
     Raises
     ------
@@ -42,11 +47,11 @@ def open_reader(path: Path) -> Reader:
     head = _head(path)
     for reader in READERS.values():
         if reader.recognises(path, head):
-            return reader.open(path)
+            return reader.open(path, pick)
     for name, extensions in SCAN_FORMATS.items():
         # Its reader says what is wrong with it.
         if path.name.lower().endswith(extensions):
-            return READERS[name].open(path)
+            return READERS[name].open(path, pick)
     content = f"it begins with {head[:4]!r}" if path.is_file() else "it is a folder"
     raise ScanError(
         f"{path}: is in no format that is read ({content}); {', '.join(SCAN_FORMATS)} are.",

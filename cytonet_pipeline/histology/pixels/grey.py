@@ -30,8 +30,9 @@ class Greyscale:
 
     Notes
     -----
-    Colours become the luminance of ITU-R BT.601, 0.299 R + 0.587 G + 0.114 B, rounded; alpha is ignored. The pipeline
-    expects a cell-body stain, dark on light, so an image stored as MinIsWhite is inverted before the window.
+    Colours become the luminance of ITU-R BT.601, 0.299 R + 0.587 G + 0.114 B, rounded. Transparency is composed on
+    white: behind it many programs store black. The pipeline expects a cell-body stain, dark on light, so an image
+    stored as MinIsWhite is inverted before the window.
     """
 
     def __init__(
@@ -52,20 +53,30 @@ class Greyscale:
             values = values[::-1]
         scaled = np.floor((values - low) * (255 / (high - low)) + 0.5)
         self._table = np.clip(scaled, 0, 255).astype(np.uint8)
+        self._alpha = samples.alpha
+        # The stored value that becomes white, whatever the window: transparent parts show the slide.
+        self._light = 2**self.bits - 1 if (low < high) != samples.white_is_zero else 0
         self.plain = self.bits == 8 and bool((self._table == np.arange(256)).all())
         self.key = (low, high, samples)
 
     def values(self, samples: np.ndarray) -> np.ndarray:
         """Turn (H, W, S) samples into (H, W) grey values before the window."""
-        grey = luminance(samples[..., :3]) if self.is_colour else samples[..., 0]
+        grey = self._composed(samples)
         return 2**self.bits - 1 - grey if self.white_is_zero else grey
 
     def __call__(self, samples: np.ndarray) -> np.ndarray:
         """Turn (H, W, S) samples into (H, W) grey values of uint8."""
-        grey = luminance(samples[..., :3]) if self.is_colour else samples[..., 0]
+        grey = self._composed(samples)
         if self.plain:
             return np.ascontiguousarray(grey)
         return np.take(self._table, grey, mode="clip")
+
+    def _composed(self, samples: np.ndarray) -> np.ndarray:
+        grey = luminance(samples[..., :3]) if self.is_colour else samples[..., 0]
+        if not self._alpha:
+            return grey
+        opacity = samples[..., 3 if self.is_colour else 1]
+        return on_light(grey, opacity, self._light, 2**self.bits - 1, premultiplied=self._alpha == "associated")
 
 
 def luminance(colour: np.ndarray) -> np.ndarray:
@@ -77,3 +88,21 @@ def luminance(colour: np.ndarray) -> np.ndarray:
         red, green, blue = (colour[top : top + step, :, c].astype(np.uint32) for c in range(3))
         grey[top : top + step] = (299 * red + 587 * green + 114 * blue + 500) // 1000
     return grey
+
+
+def on_light(grey: np.ndarray, opacity: np.ndarray, light: int, opaque: int, *, premultiplied: bool) -> np.ndarray:
+    """Compose grey values of some opacity on a light ground, rounded, in their own type.
+
+    Parameters
+    ----------
+    grey, opacity : (H, W) unsigned arrays
+        Of the same type.
+    light, opaque : int
+        Value of the ground, and of full opacity.
+    premultiplied : bool
+        Whether the grey values are stored multiplied by their opacity.
+    """
+    over, share = grey.astype(np.int64), opacity.astype(np.int64)
+    over = over * (opaque if premultiplied else share)
+    composed = (over + light * (opaque - share) + opaque // 2) // opaque
+    return np.clip(composed, 0, opaque).astype(grey.dtype)

@@ -36,7 +36,9 @@ def as_grey(path: Path) -> np.ndarray:
 
 def test_real_tiffs_of_other_programs_give_the_pixels_that_tifffile_gives(shared_data):
     paths = sorted([*(shared_data / "tiff_ok").iterdir(), *shared_data.glob(REAL_SCANS)])
-    assert len(paths) >= 13
+    # Two channels of something: see test_ome.
+    paths.remove(shared_data / "tiff_ok" / "ometypes_ome.tiff")
+    assert len(paths) >= 12
     for path in paths:
         assert np.abs(whole(path) - as_grey(path)).max() <= 0.5 + 1e-6, path
 
@@ -60,15 +62,6 @@ def test_colours_become_luminance(options, write_scan):
         path = write_scan(colours, **options)
 
     assert np.abs(whole(path) - as_grey(path)).max() <= 0.5 + 1e-6
-
-
-def test_an_alpha_channel_is_ignored(write_scan):
-    grey = np.random.default_rng(0).integers(0, 256, (40, 50, 1), dtype=np.uint8)
-    path = write_scan(
-        np.concatenate([grey, grey, grey, 255 - grey], -1), photometric="rgb", extrasamples=["unassalpha"]
-    )
-
-    np.testing.assert_array_equal(whole(path), grey[..., 0])
 
 
 @pytest.mark.parametrize("bits", [10, 12, 16])

@@ -9,7 +9,7 @@ Checksums (crc32c) are skipped.
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -87,19 +87,20 @@ class ZarrArray:
         ScanError
             The shard is damaged.
         """
-        name = (
-            index
-            if self.shard is None
-            else tuple(i * c // s for i, c, s in zip(index, self.chunk, self.shard, strict=True))
-        )
-        path = self.folder / (self.prefix + self.separator.join(map(str, name)))
         try:
-            with path.open("rb") as stream:
+            with (self.folder / self.file(index)).open("rb") as stream:
                 if self.shard is None:
                     return _limited(stream.read(2 * LARGEST_CHUNK + 1))
                 return self._inner(stream, index)
         except FileNotFoundError:
             return None
+
+    def file(self, index: Iterable[int]) -> str:
+        """Return the name of the file that holds a chunk, relative to the folder."""
+        name = tuple(index)
+        if self.shard is not None:
+            name = tuple(i * c // s for i, c, s in zip(name, self.chunk, self.shard, strict=True))
+        return self.prefix + self.separator.join(map(str, name))
 
     def decode(self, stored: bytes) -> np.ndarray:
         """Decode a chunk to pixels, in the order of the axes.

@@ -10,18 +10,19 @@ from typing import Any, Self
 
 import numpy as np
 
+from cytonet_pipeline.dataset import UNPICKED, Pick
 from cytonet_pipeline.errors import ScanError
+from cytonet_pipeline.histology.formats.channels import COLOURS, require_colours
 from cytonet_pipeline.histology.formats.digest import SAMPLED_BYTES, is_small, sampled
 from cytonet_pipeline.histology.formats.files import FileState
 from cytonet_pipeline.histology.formats.levels import Level, Stored, whole_factor
-from cytonet_pipeline.histology.formats.ome_zarr.array import ZarrArray, read_array, read_json
+from cytonet_pipeline.histology.formats.ome_zarr.array import ZarrArray, read_array
+from cytonet_pipeline.histology.formats.ome_zarr.images import METADATA, ZarrImage, axes_of, chosen_image, scale_of
 from cytonet_pipeline.histology.formats.reader import Reader, Samples
 from cytonet_pipeline.store import digest_bytes, digest_of
 
 _MOST_LEVELS = 64
-_COLOURS = 3
-_METADATA = ("zarr.json", ".zattrs")
-_ALL_METADATA = (*_METADATA, ".zarray", ".zgroup", ".zmetadata")
+_ALL_METADATA = (*METADATA, ".zarray", ".zgroup", ".zmetadata")
 _UM_PER_UNIT = {
     "angstrom": 1e-4,
     "nanometer": 1e-3,
@@ -50,6 +51,19 @@ class ZarrLevel(Level):
     def beyond(self) -> int:
         """Return 0: chunks are files of their own."""
         return 0
+
+    def present(self) -> np.ndarray:
+        """Return which chunks have a file; of shards, those whose shard has one."""
+        rows, columns = self.grid
+        return np.array([[self._is_there(row, column) for column in range(columns)] for row in range(rows)])
+
+    def _is_there(self, row: int, column: int) -> bool:
+        return self.array.file({"y": row, "x": column}.get(axis, 0) for axis in self.axes) in self._file_names
+
+    @cached_property
+    def _file_names(self) -> frozenset[str]:
+        """Names of all files of the array, relative to its folder."""
+        return frozenset(name for name, _ in files_below(self.array.folder))
 
     @property
     def _pieces(self) -> int:
@@ -88,27 +102,25 @@ class OmeZarrReader(Reader):
 
     format = "OME-Zarr"
     levels: tuple[ZarrLevel, ...]
+    channels: int
 
     @classmethod
     def recognises(cls, path: Path, head: bytes) -> bool:
         """Whether a folder holds metadata of Zarr groups."""
-        return not head and any((group / name).is_file() for group in (path, path / "0") for name in _METADATA)
+        return not head and any((group / name).is_file() for group in (path, path / "0") for name in METADATA)
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """Read the metadata of an OME-Zarr.
-
-        Raises
-        ------
-        ScanError
-            The folder is no OME-Zarr, or announces what cannot be.
-        """
+    def open(cls, path: Path, pick: Pick = UNPICKED) -> Self:
+        """See `Reader.open`."""
         try:
-            group, image = _multiscales(path)
-            levels = _levels(group, image)
-            metadata = next((FileState.of(group / name) for name in _METADATA if (group / name).is_file()), None)
-            assert metadata is not None
-            return cls(FileState(path, metadata.size, metadata.mtime_ns), levels, _image_pixel_um(image))
+            image, doubts = chosen_image(path, pick)
+            levels = _levels(image.group, image.multiscales)
+            metadata = FileState.of(image.group / image.file)
+            state = FileState(path, metadata.size, metadata.mtime_ns)
+            channels = require_channels(levels[0], image, path)
+            pixel_um, remark = _image_pixel_um(image.multiscales)
+            reading = image.reading(levels)
+            return cls(state, levels, pixel_um, channels, doubts=doubts, reading=reading, size_remark=remark)
         except ScanError as error:
             if str(path) in error.what:
                 raise
@@ -124,13 +136,7 @@ class OmeZarrReader(Reader):
     @cached_property
     def files(self) -> list[tuple[str, int]]:
         """All files below the folder, by name, with their sizes."""
-        files = []
-        for folder, _, names in os.walk(self.path):
-            with os.scandir(folder) as entries:
-                files += [
-                    (os.path.relpath(e.path, self.path), e.stat().st_size) for e in entries if names and e.is_file()
-                ]
-        return sorted(files)
+        return files_below(self.path)
 
     @property
     def bytes(self) -> int:
@@ -143,20 +149,8 @@ class OmeZarrReader(Reader):
         return self.levels[0].array.compression
 
     def samples(self) -> Samples:
-        """Describe how grey values are made of what is stored.
-
-        Raises
-        ------
-        ScanError
-            It has other channels than grey or RGB.
-        """
-        level = self.levels[0]
-        channels = level.array.shape[level.axes.index("c")] if "c" in level.axes else 1
-        if channels not in (1, _COLOURS):
-            raise ScanError(
-                f"{self.path}: {channels} channels are not read.", to_fix="export the scan as grey values or RGB"
-            )
-        return Samples(channels == _COLOURS, 8 * level.dtype.itemsize)
+        """Describe how grey values are made of what is stored."""
+        return Samples(self.channels == COLOURS, 8 * self.levels[0].dtype.itemsize)
 
     def require_labels(self) -> None:
         """Refuse: labels are read from TIFF alone.
@@ -175,7 +169,18 @@ class OmeZarrReader(Reader):
         read = {name for name, _ in self.files} - (set() if whole else set(chunks))
         read |= {chunks[i] for i in sampled(len(chunks))}
         contents = {name: digest_bytes(_beginning(self.path / name, whole=whole)) for name in sorted(read)}
-        return digest_of({"files": self.files, "contents": contents})
+        # A folder that is read otherwise than before is another scan.
+        otherwise = {"read": self.reading} if self.reading else {}
+        return digest_of({"files": self.files, "contents": contents, **otherwise})
+
+
+def files_below(folder: Path) -> list[tuple[str, int]]:
+    """Return all files below a folder by name, sorted, with their sizes."""
+    files = []
+    for place, _, names in os.walk(folder):
+        with os.scandir(place) as entries:
+            files += [(os.path.relpath(e.path, folder), e.stat().st_size) for e in entries if names and e.is_file()]
+    return sorted(files)
 
 
 def _beginning(path: Path, *, whole: bool) -> bytes:
@@ -186,32 +191,21 @@ def _beginning(path: Path, *, whole: bool) -> bytes:
         raise ScanError(f"{path}: cannot be read ({error.strerror or error}).") from error
 
 
-def _multiscales(path: Path) -> tuple[Path, Mapping[str, Any]]:
-    """Find the group that holds the image, and its first multiscales entry."""
-    # bioformats2raw puts each image of a file into a group of its own.
-    for group in (path, path / "0"):
-        three = read_json(group / "zarr.json").get("attributes", {}).get("ome", {})
-        for attributes in (three, read_json(group / ".zattrs")):
-            if attributes.get("multiscales"):
-                return group, attributes["multiscales"][0]
-    raise ScanError(
-        f"{path}: is a folder, but no OME-Zarr.",
-        looked_for=("multiscales in zarr.json (NGFF 0.5)", "multiscales in .zattrs (NGFF 0.4)"),
-        to_fix="copy it again from its source, or name another scan in the section table",
-    )
+def require_channels(level: ZarrLevel, image: ZarrImage, path: Path) -> int:
+    """Return the number of channels, one or the three colours.
 
-
-def _axes(image: Mapping[str, Any]) -> list[tuple[str, str | None]]:
-    """Return names and units of the axes."""
-    axes = [(a, None) if isinstance(a, str) else (a["name"], a.get("unit")) for a in image.get("axes", "tczyx")]
-    names = "".join(name for name, _ in axes)
-    if not names.endswith("yx") or len(set(names)) != len(axes) or not set(names) <= set("tczyx"):
-        raise ScanError(f"its axes {names!s:.20} are not read.", to_fix="export it with axes t, c, z, y, x")
-    return axes
+    Raises
+    ------
+    ScanError
+        They are something else.
+    """
+    channels = level.array.shape[level.axes.index("c")] if "c" in level.axes else 1
+    require_colours(channels, *image.channels(), path)
+    return channels
 
 
 def _levels(group: Path, image: Mapping[str, Any]) -> tuple[ZarrLevel, ...]:
-    axes = "".join(name for name, _ in _axes(image))
+    axes = "".join(name for name, _ in axes_of(image))
     arrays = [_array(group, str(dataset["path"]), axes) for dataset in image["datasets"][:_MOST_LEVELS]]
     full = arrays[0]
     levels: dict[int, ZarrLevel] = {}
@@ -237,15 +231,16 @@ def _array(group: Path, name: str, axes: str) -> ZarrArray:
     return array
 
 
-def _image_pixel_um(image: Mapping[str, Any]) -> tuple[float, float] | None:
-    """Return width and height of a full-resolution pixel in µm; None if a length or its unit is missing."""
-    axes = _axes(image)
-    sizes = [1.0] * len(axes)
-    changes = [*image["datasets"][0].get("coordinateTransformations", ()), *image.get("coordinateTransformations", ())]
-    scales = [change["scale"] for change in changes if change.get("type") == "scale" and "scale" in change]
-    for scale in scales:
-        sizes = [size * float(by) for size, by in zip(sizes, scale, strict=True)]
-    units = [_UM_PER_UNIT.get(str(unit), math.nan) for _, unit in axes[-2:]]
-    height, width = (size * unit for size, unit in zip(sizes[-2:], units, strict=True))
-    sound = bool(scales) and all(math.isfinite(size) and size > 0 for size in (width, height))
-    return (width, height) if sound else None
+def _image_pixel_um(image: Mapping[str, Any]) -> tuple[tuple[float, float] | None, str]:
+    """Return width and height of a full-resolution pixel in µm, if it has both and their units; and what it has."""
+    axes = axes_of(image)
+    sizes = scale_of(image, len(axes))
+    if sizes is None:
+        return None, ""
+    units = [unit for _, unit in axes[-2:]]
+    height, width = (s * _UM_PER_UNIT.get(str(u), math.nan) for s, u in zip(sizes[-2:], units, strict=True))
+    if all(math.isfinite(size) and size > 0 for size in (width, height)):
+        return (width, height), ""
+    told = " and ".join(dict.fromkeys(repr(str(unit)) for unit in units if unit is not None))
+    what = f"in {told}, a unit that is not understood" if told else "without a unit"
+    return None, f"its multiscales give a scale of {sizes[-1]:g} × {sizes[-2]:g} {what}"

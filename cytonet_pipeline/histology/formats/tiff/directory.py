@@ -58,6 +58,14 @@ class Directory:
         """Read the values of a tag of whole numbers, the first `most`; none if it is absent or of another kind."""
         return Numbers(self.state, self.form, self.entries.get(code), most).part(0, most)
 
+    def text(self, code: int, most: int) -> str:
+        """Read a tag of text, the first `most` bytes up to a zero; empty if it is absent."""
+        entry = self.entries.get(code)
+        if entry is None or _SIZES[entry.kind] != 1:
+            return ""
+        data = read_bytes(self.state, entry.at, min(most, entry.number))
+        return data.partition(b"\0")[0].decode("utf-8", "replace")
+
 
 class Numbers:
     """The first `most` whole numbers of a tag, held in memory or left in the file.

@@ -26,6 +26,8 @@ _CUT_STRIPS_TO = 1 << 20
 # Chunks this close to each other are read at once, up to so many bytes.
 _GAP_BYTES = 16 << 10
 _TOGETHER_BYTES = 4 << 20
+# The header of a classic TIFF; nothing else lies there.
+_HEADER_BYTES = 8
 _NONE, _JPEG = 1, 7
 _JPEG_2000 = frozenset({33004, 33005, 34712})
 _SIZ = b"\xff\x4f\xff\x51"
@@ -88,17 +90,34 @@ class TiffLevel(Level):
         """Read tiles of one row; those that are adjacent in the file by one call."""
         if self.cut:
             for column in columns:
-                yield [(column, (self._piece(row),))]
+                piece = self._piece(row)
+                yield [(column, None if piece is None else (piece,))]
         elif self.table.planes > 1:
             for column in columns:
                 yield [(column, self._planes(row, column))]
         else:
             yield from self._runs(0, row, columns)
 
+    @property
+    def parts(self) -> "tuple[TiffLevel, ...]":
+        """The levels of single pages that it consists of: itself."""
+        return (self,)
+
     def beyond(self) -> int:
-        """Count the chunks that end beyond the end of the file."""
+        """Count the chunks that cannot lie where the file says: beyond its end, in its header or over a directory."""
         offsets, counts = self.table.all()
-        return int(np.count_nonzero((offsets < 0) | (counts < 0) | (offsets + counts > self.state.size)))
+        outside = (offsets < _HEADER_BYTES) | (counts < 0) | (offsets + counts > self.state.size)
+        outside |= (offsets <= self.ifd_offset) & (self.ifd_offset < offsets + counts)
+        return int(np.count_nonzero(outside & ~_left_out(offsets, counts)))
+
+    def present(self) -> np.ndarray:
+        """Return which chunks the file holds; of strips that are read in pieces, those of the pieces."""
+        offsets, counts = self.table.all()
+        present = np.asarray(~_left_out(offsets, counts).any(axis=0))
+        if self.cut:
+            strips = np.arange(self.grid[0]) * self.chunk_height // self.page.rowsperstrip
+            return present[strips]
+        return present
 
     @property
     def _kind(self) -> str:
@@ -128,10 +147,10 @@ class TiffLevel(Level):
                 if run:
                     yield self._read(run, row)
                 run, begin = [], offset
-            if offset == count == 0:
+            if offset == 0 or count == 0:
                 yield [(column, None)]
                 continue
-            if offset < 0 or count <= 0 or offset + count > self.state.size:
+            if offset < _HEADER_BYTES or count < 0 or offset + count > self.state.size:
                 raise self._damaged(row, column, "lies beyond the end of the file: the scan is truncated.")
             run.append((column, offset, count))
             end = offset + count
@@ -145,14 +164,17 @@ class TiffLevel(Level):
             raise self._damaged(row, run[0][0], "lies beyond the end of the file: the scan is truncated.")
         return [(column, (buffer[offset - begin : offset - begin + count],)) for column, offset, count in run]
 
-    def _piece(self, row: int) -> bytes:
-        """Read rows of an uncompressed image by position, without the strip around them."""
+    def _piece(self, row: int) -> bytes | None:
+        """Read rows of an uncompressed image by position, without the strip around them; None of one left out."""
         page, first = self.page, row * self.chunk_height
         rows = min(self.chunk_height, self.height - first)
         row_bytes = self.width * page.samplesperpixel * self.dtype.itemsize
         strip, inside = divmod(first, page.rowsperstrip)
-        (offset,), _ = self.table.part(0, strip, 0, 1)
-        data = read_bytes(self.state, offset + inside * row_bytes, rows * row_bytes) if offset >= 0 else b""
+        (offset,), (count,) = self.table.part(0, strip, 0, 1)
+        if offset == 0 or count == 0:
+            return None
+        inside_file = offset >= _HEADER_BYTES
+        data = read_bytes(self.state, offset + inside * row_bytes, rows * row_bytes) if inside_file else b""
         if len(data) < rows * row_bytes:
             raise self._damaged(row, 0, "lies beyond the end of the file: the scan is truncated.")
         return data
@@ -186,6 +208,11 @@ class TiffLevel(Level):
             width, height = width - left, height - top
         if height * width * self.page.samplesperpixel * self.dtype.itemsize > LARGEST_CHUNK:
             raise ScanError(f"announces {width} × {height} px: the scan is damaged.")
+
+
+def _left_out(offsets: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return which chunks a file leaves out: writers of sparse files set the offset, the byte count or both to 0."""
+    return (offsets == 0) | (counts == 0)
 
 
 def level_of(page: TiffPage, directory: Directory, factor: int) -> TiffLevel:

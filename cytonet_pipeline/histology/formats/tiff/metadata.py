@@ -1,59 +1,50 @@
-"""Pixels as a page of a TIFF describes them: their size, by OME metadata or resolution tags, and their samples."""
+"""Pixels as the tags of a TIFF's page describe them: their size and their samples."""
 
 import math
-from typing import Any
-from xml.etree import ElementTree
+from typing import Any, Literal
 
 from tifffile import TiffPage
 
 from cytonet_pipeline.errors import ScanError
 from cytonet_pipeline.histology.formats.reader import Samples
 
-_UM_PER_LENGTH = {"µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "mm": 1e3, "nm": 1e-3, "cm": 1e4, "m": 1e6}
 # ResolutionUnit: 2 inch, 3 centimetre; 1 (NONE) means that only the aspect ratio counts.
 _UM_PER_UNIT = {2: 25400.0, 3: 10000.0}
 _INCH = 2
+_PLACEHOLDERS_PER_INCH = frozenset({72, 96, 100, 150, 200, 300})
 _MIN_IS_WHITE, _MIN_IS_BLACK, _RGB, _YCBCR = 0, 1, 2, 6
 _JPEG = 7
 _UNSIGNED = 1
+_ASSOCIATED, _UNASSOCIATED = 1, 2
 _PLAIN_KINDS = (0, 1, 3)
 
 
-def page_pixel_um(page: TiffPage) -> tuple[float, float] | None:
-    """Return width and height of a pixel (µm) as the first page of a TIFF gives them; None if it gives none."""
-    return _ome(page.description) or _resolution(page)
-
-
-def pixel_size_conflict(page: TiffPage, tolerance: float) -> str:
-    """Describe OME metadata and resolution tags that differ by more than `tolerance` (a share); empty if they agree."""
-    ome, tags = _ome(page.description), _resolution(page)
-    if ome is None or tags is None or all(abs(a - b) <= tolerance * a for a, b in zip(ome, tags, strict=True)):
+def pixel_size_conflict(
+    described: tuple[float, float] | None, tags: tuple[float, float] | None, tolerance: float
+) -> str:
+    """Describe metadata and resolution tags that differ by more than `tolerance` (a share); empty if they agree."""
+    if described is None or tags is None:
         return ""
-    return f"its OME metadata give {ome[0]:g} µm a pixel, its resolution tags {tags[0]:g}"
+    if all(abs(a - b) <= tolerance * a for a, b in zip(described, tags, strict=True)):
+        return ""
+    return f"its OME metadata give {described[0]:g} µm a pixel, its resolution tags {tags[0]:g}"
 
 
-def _ome(text: str) -> tuple[float, float] | None:
-    """Read `PhysicalSizeX` and `Y` of the first image in OME-XML. Entities are refused: they can grow without end."""
-    if "<OME" not in text or "<!" in text.replace("<!--", ""):
-        return None
-    try:
-        root = ElementTree.fromstring(text.strip().encode())
-    except (ElementTree.ParseError, ValueError, LookupError):
-        return None
-    pixels = next((element for element in root.iter() if element.tag.rpartition("}")[2] == "Pixels"), None)
-    if pixels is None:
-        return None
-    return _both(*(_length(pixels.get(f"PhysicalSize{a}"), pixels.get(f"PhysicalSize{a}Unit", "µm")) for a in "XY"))
+def placeholder(page: TiffPage) -> str:
+    """Describe resolution tags that programs write which know no resolution; empty if they are none of these."""
+    ratio, unit = page.tags.valueof(282), page.tags.valueof(296, _INCH)
+    edge = _edge(ratio, 1.0)
+    per_inch = round(1 / edge) if unit == _INCH and math.isfinite(edge) and edge > 0 else 0
+    if per_inch not in _PLACEHOLDERS_PER_INCH or abs(per_inch * edge - 1) > 1e-3:
+        return ""
+    return (
+        f"its pixel size of {25400 / per_inch:.4g} µm comes from resolution tags of {per_inch} dpi alone, which "
+        "programs also write that know no size; confirm it by PixelSize in the sidecar"
+    )
 
 
-def _length(text: str | None, unit: str) -> float:
-    try:
-        return float(text or "nan") * _UM_PER_LENGTH[unit]
-    except (ValueError, KeyError):
-        return math.nan
-
-
-def _resolution(page: TiffPage) -> tuple[float, float] | None:
+def resolution(page: TiffPage) -> tuple[float, float] | None:
+    """Return width and height of a pixel (µm) by the resolution tags; None if they give none."""
     unit = _UM_PER_UNIT.get(page.tags.valueof(296, _INCH))
     if unit is None:
         return None
@@ -81,7 +72,8 @@ def samples_of_page(page: TiffPage, name: str) -> Samples:
     ScanError
         It is neither grey values nor RGB of 8 to 16 bit.
     """
-    return Samples(_is_colour(page, name), _bits(page, name), page.photometric == _MIN_IS_WHITE)
+    colour = _is_colour(page, name)
+    return Samples(colour, _bits(page, name), page.photometric == _MIN_IS_WHITE, _alpha(page, colour, name))
 
 
 def _is_colour(page: TiffPage, name: str) -> bool:
@@ -94,6 +86,27 @@ def _is_colour(page: TiffPage, name: str) -> bool:
     raise ScanError(
         f"{name}: {samples} samples a pixel of kind {getattr(photometric, 'name', photometric)} are not read.",
         to_fix="export the scan as grey values or RGB",
+    )
+
+
+def _alpha(page: TiffPage, colour: bool, name: str) -> Literal["", "associated", "unassociated"]:
+    """Return how the sample after the colours tells opacity; empty if there is none.
+
+    Raises
+    ------
+    ScanError
+        There are more samples, or the file does not say what they are.
+    """
+    extra = page.samplesperpixel - (3 if colour else 1)
+    kinds = tuple(page.extrasamples or ())
+    if extra == 0:
+        return ""
+    if extra == 1 and kinds in ((_ASSOCIATED,), (_UNASSOCIATED,)):
+        return "associated" if kinds == (_ASSOCIATED,) else "unassociated"
+    raise ScanError(
+        f"{name}: has {extra} more samples a pixel than {'colours' if colour else 'grey values'}, and ExtraSamples "
+        f"does not say that they are transparency ({', '.join(str(int(kind)) for kind in kinds) or 'not given'}).",
+        to_fix="export the scan as grey values or RGB, without transparency",
     )
 
 

@@ -19,7 +19,8 @@ from cytonet_pipeline.histology.formats.tiff.directory import Directory, Entry
 # extra samples, sample format, JPEG tables, chroma subsampling, depth. Without rows per strip `tifffile` takes all rows
 # for one strip and asks for no more than one offset per plane.
 _SHOWN = (254, 256, 257, 258, 259, 262, 266, 277, 282, 283, 284, 296, 317, 322, 323, 338, 339, 347, 530, 32997, 32998)
-_LENGTH, _DESCRIPTION, _ROWS_PER_STRIP = 257, 270, 278
+_LENGTH, _PHOTOMETRIC, _DESCRIPTION, _ROWS_PER_STRIP = 257, 262, 270, 278
+_MIN_IS_BLACK, _RGB = 1, 2
 _OFFSETS, _COUNTS = (324, 273), (325, 279)
 _MOST_BYTES = 1 << 20
 _MOST_DESCRIPTION_BYTES = 16 << 20
@@ -81,8 +82,16 @@ def page_of(directory: Directory, *, first: bool) -> TiffPage:
         raise ScanError(f"{directory.state.path}: has a directory that describes no image.")
     if not page.is_tiled:
         page.rowsperstrip = _rows_per_strip(directory, int(page.imagelength))
+    if is_without_photometric(directory):
+        # As libtiff does; `tifffile` takes white for zero.
+        page.photometric = _RGB if page.samplesperpixel >= 3 else _MIN_IS_BLACK
     page.init_decode()
     return page
+
+
+def is_without_photometric(directory: Directory) -> bool:
+    """Whether a directory does not say what 0 stands for."""
+    return _PHOTOMETRIC not in directory.entries
 
 
 def chunk_entries(directory: Directory) -> tuple[int, int]:
