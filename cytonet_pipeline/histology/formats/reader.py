@@ -43,6 +43,8 @@ class Reader(ABC):
         What is read otherwise than releases up to 0.2.1 read it, or refused since: part of the digest.
     size_remark : str
         What the file says about its pixel size and cannot be understood; empty if there is nothing of the kind.
+    size_doubt : str
+        Why `file_pixel_um` may be a placeholder; empty if it is none.
     """
 
     format: ClassVar[str]
@@ -52,6 +54,7 @@ class Reader(ABC):
     doubts: tuple[str, ...] = field(default=(), kw_only=True)
     reading: tuple[str, ...] = field(default=(), kw_only=True)
     size_remark: str = field(default="", kw_only=True)
+    size_doubt: str = field(default="", kw_only=True)
 
     @classmethod
     @abstractmethod

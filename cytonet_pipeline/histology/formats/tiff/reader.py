@@ -90,6 +90,7 @@ class TiffReader(Reader):
             doubts=tuple(doubts),
             reading=_read_otherwise(contents, levels),
             size_remark=remark,
+            size_doubt="" if described else placeholder(main.page),
         )
 
     @property
