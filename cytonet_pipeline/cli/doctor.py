@@ -6,10 +6,11 @@ It examines the machine, the settings, the reference, the data set and the store
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
@@ -20,7 +21,12 @@ from cytonet_pipeline.cli.console import Terminal, out
 from cytonet_pipeline.errors import CytonetError
 from cytonet_pipeline.settings import Settings, read_all_experiments
 
+if TYPE_CHECKING:
+    from cytonet_pipeline.dataset import Brain
+
 _LEAST_FREE_GB = 2
+# A fault of the whole brain is a fault of hundreds of sections.
+_MOST_SECTIONS = 20
 
 
 @app.command()
@@ -116,6 +122,8 @@ def _dataset(settings: Settings) -> Iterator[Observation]:
     dataset = Dataset(settings.data, block)
     names, released = dataset.brains(), set(dataset.released())
     yield Observation("ok" if released else "bad", f"{settings.data}: {len(names)} brains, {len(released)} released")
+    yield from (Observation("bad", text) for text in dataset.names_passed_over())
+    yield from (Observation("note", text) for text in dataset.strays())
     if block.held_out not in names:
         yield Observation("bad", f"held_out: {block.held_out} is not in {settings.data}; no score on an unseen brain")
     for name in names:
@@ -128,10 +136,40 @@ def _dataset(settings: Settings) -> Iterator[Observation]:
             f"sub-{name}: {state}, {len(usable)} of {len(brain.sections)} sections usable, {annotated} annotated",
         )
         yield from (Observation("bad", problem) for problem in brain.problems)
-        for section in brain.sections:
-            if section.status != "ok":
-                level = "note" if section.status == "withdrawn" else "bad"
-                yield Observation(level, f"sub-{name}, section {section.sample}: {section.status}, {section.reason}")
+        yield from _sections(brain, _inventory(settings, name))
+        yield from (Observation("note", f"sub-{name}: {note}") for note in brain.notes)
+
+
+def _sections(brain: "Brain", inventory: dict[str, tuple[str, str]]) -> Iterator[Observation]:
+    """Report the sections of a brain that are not plainly `ok`, by its files or by their inventory."""
+    told: Counter[str] = Counter()
+    for section in brain.sections:
+        status, reason = section.status, section.reason
+        if status == "ok":
+            status, reason = inventory.get(section.sample, ("flagged" if reason else "ok", reason))
+        if status == "ok":
+            continue
+        told[status] += 1
+        if told[status] <= _MOST_SECTIONS:
+            level = "bad" if status == "rejected" else "note"
+            yield Observation(level, f"sub-{brain.name}, section {section.sample}: {status}, {reason}")
+    for status, count in told.items():
+        if count > _MOST_SECTIONS:
+            yield Observation("note", f"sub-{brain.name}: {count - _MOST_SECTIONS} more sections are {status}")
+
+
+def _inventory(settings: Settings, brain: str) -> dict[str, tuple[str, str]]:
+    """Return status and reason of each section as its files were found, if they have not changed since."""
+    from cytonet_pipeline.stages import SECTION_SCANS
+    from cytonet_pipeline.store import read_table
+
+    try:
+        if not SECTION_SCANS.is_current(settings, brain):
+            return {}
+        rows = read_table(SECTION_SCANS.folder(settings, brain) / "sections.parquet", "section_scans")
+    except CytonetError:
+        return {}  # What is wrong with the store is not a matter of the data set.
+    return {str(row.sample): (str(row.status), str(row.reason)) for row in rows.itertuples()}
 
 
 def _store(settings: Settings) -> Iterator[Observation]:

@@ -80,7 +80,7 @@ def last_change(root: Path, brain: str) -> float | None:
 
 
 def _times(folder: Path) -> list[float]:
-    times = []
+    times: list[float] = []
     for place, _, names in os.walk(folder):
         counted = {name: _time(place, name) for name in ("", *names)}
         withdrawn = counted.pop(f"{folder.name}_withdrawn.tsv", None)

@@ -166,7 +166,10 @@ class SectionScansStage(BrainStage):
             "median focus": _median(sections.loc[usable, "focus"]),
             "median staining": _median(sections.loc[usable, "staining"]),
             "gaps in the series": len(histology.gaps(sections)),
+            "notes on files passed over": len(brain.notes),
         }
+        for note in brain.notes:
+            _log.warning("sub-%s: %s", brain.name, note)
         reasons = [*brain.problems, *_faults_of_sections(sections)]
         # Times of change are among the inputs: a file that was only touched must not make everything after it stale.
         content = sections.drop(columns="inputs")

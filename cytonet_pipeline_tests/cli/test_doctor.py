@@ -3,9 +3,13 @@
 from pathlib import Path
 
 import pytest
+import tifffile
 
 from cytonet_pipeline.cli.doctor import examine
+from cytonet_pipeline.settings import Settings
+from cytonet_pipeline.stages import SECTION_SCANS
 from cytonet_pipeline_tests.conftest import PROJECT, settings_for
+from cytonet_pipeline_tests.dataset.tiny import TinyDataset, ring
 
 
 def bad_texts(settings) -> str:
@@ -25,3 +29,40 @@ def test_a_file_of_another_kind_beside_the_experiments_is_found(tmp_path, small_
 @pytest.mark.parametrize("place", ["/proc/store", "/etc/hostname", "/etc/hostname/store"])
 def test_a_store_that_cannot_be_made_is_found(small_brains, place):
     assert f"{place}: " in bad_texts(settings_for(small_brains, Path(place)))
+
+
+def spoiled(tmp_path) -> Settings:
+    """Three sections of a tiny brain, of which one is in a format that is not read, and files that nobody reads."""
+    tiny = TinyDataset(tmp_path / "brains").write()
+    tiny.scan("0020").rename(tiny.scan("0020").with_suffix(".czi"))
+    tiny.mask("0030").rename(tiny.mask("0030").with_suffix(".nii.gz"))
+    (tiny.micr / "IMG_1.tif").write_bytes(b"")
+    (tiny.root / "sub-B 21").mkdir()
+    tiny.write_participants({"participant_id": ["B01", "a b", "y" * 300], "ingest": ["ready"] * 3})
+    return settings_for(tmp_path, tmp_path / "store")
+
+
+def test_every_file_that_is_not_used_is_mentioned(tmp_path):
+    told = {each.text: each.level for each in examine(spoiled(tmp_path))}
+
+    def level_of(*words):
+        return next(level for text, level in told.items() if all(word in text for word in words))
+
+    assert level_of("sub-B01", "2 of 3 sections usable") == "ok"
+    assert level_of("section 0020: rejected", "_BF.czi", "no format that is read") == "bad"
+    assert level_of("section 0030: flagged", "mask.nii.gz is not taken as its mask") == "note"
+    assert level_of("sub-B01/micr/IMG_1.tif is passed over") == "note"
+    assert level_of("folder 'sub-B 21'") == level_of("row 'a b'") == level_of("has 300 characters") == "bad"
+
+
+def test_what_the_inventory_found_in_the_files_is_mentioned_until_they_change(tmp_path):
+    tiny = TinyDataset(tmp_path / "brains").write()
+    tifffile.imwrite(tiny.mask("0020"), ring() + 1, metadata=None)
+    settings = settings_for(tmp_path, tmp_path / "store")
+    SECTION_SCANS.run(settings, "B01")
+
+    assert "section 0020: rejected" in bad_texts(settings)
+    assert "mask_value" in bad_texts(settings)
+
+    tifffile.imwrite(tiny.mask("0020"), ring(), metadata=None)
+    assert "section 0020" not in bad_texts(settings)

@@ -5,6 +5,7 @@ Vertices are full-resolution pixels of the scan, x to the right and y down, from
 member `"unit"` of the FeatureCollection is `px` (default), `um` or `mm`.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ _UNITS = ("px", "um", "mm")
 # Polygons may extend beyond the scan by this fraction of its edge: people draw over the rim.
 _BEYOND = 0.05
 _LARGEST = 2**31 - 1
+# Between the parts of a derived class of QuPath.
+_DERIVED = ": "
+_MOST_PARENTS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,10 +122,27 @@ def _names(feature: dict[str, Any]) -> Iterator[str]:
     properties = feature.get("properties")
     if not isinstance(properties, dict):
         return
-    classification = properties.get("classification")
-    for name in (classification.get("name") if isinstance(classification, dict) else None, properties.get("name")):
+    for name in (_class_name(properties.get("classification")), properties.get("name")):
         if isinstance(name, str) and name.strip():
             yield name.strip()
+
+
+def _class_name(classification: Any) -> str:
+    """Return the name of a class as QuPath shows it: `Base: Derived` for a derived one; empty if it has none.
+
+    QuPath writes a derived class as a list of names since version 0.4, as a chain of parents before; it reads a class
+    from a string as well.
+    """
+    parts: list[str] = []
+    for _ in range(_MOST_PARENTS):
+        if not isinstance(classification, dict):
+            break
+        names = classification.get("names")
+        parts = [*(names if isinstance(names, list) else [classification.get("name")]), *parts]
+        classification = classification.get("parentClass")
+    if isinstance(classification, str):
+        parts = [classification, *parts]
+    return _DERIVED.join(part.strip() for part in parts if isinstance(part, str) and part.strip())
 
 
 def _area(feature: dict[str, Any], areas: Areas | None, place: str) -> int | str:
@@ -136,10 +157,18 @@ def _area(feature: dict[str, Any], areas: Areas | None, place: str) -> int | str
     if not names:
         raise ScanError(
             f"{place}: does not say which area it is.",
-            to_fix="give it a classification in QuPath, or a property index with the area's number",
+            to_fix="give it a class in QuPath, and export annotations only; or give it a property index, a number",
         )
     known = {} if areas is None else areas.by_name
-    return next((known[name] for name in names if name in known), names[0])
+    spelled = Counter(_spelled(name) for name in known)
+    # Two names that differ in their spaces alone are told apart by their spelling.
+    known = {_spelled(name): number for name, number in known.items() if spelled[_spelled(name)] == 1} | dict(known)
+    return next((known[key] for name in names for key in (name, _spelled(name)) if key in known), names[0])
+
+
+def _spelled(name: str) -> str:
+    """Return a name with the spaces that QuPath puts between the parts of a derived class."""
+    return _DERIVED.join(part.strip() for part in name.split(":"))
 
 
 def _polygon(feature: dict[str, Any], place: str, mm: float) -> shapely.Geometry:
@@ -147,6 +176,12 @@ def _polygon(feature: dict[str, Any], place: str, mm: float) -> shapely.Geometry
     kind = geometry.get("type") if isinstance(geometry, dict) else None
     if kind not in ("Polygon", "MultiPolygon"):
         raise ScanError(f"{place}: is a {kind}, not a polygon.", to_fix="close the line, or delete the feature")
+    plane = geometry.get("plane")
+    if isinstance(plane, dict) and any(plane.get(axis) not in (None, 0) for axis in "zt"):
+        raise ScanError(
+            f"{place}: lies in z-slice {plane.get('z', 0)} at time {plane.get('t', 0)}, a scan has one of each.",
+            to_fix="export the annotations of the slice that the scan shows",
+        )
     try:
         polygon = shapely.transform(shapely.force_2d(shape(geometry)), lambda xy: xy * mm)
     except Exception as error:  # whatever the file holds instead of numbers

@@ -4,6 +4,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from matplotlib.path import Path as Outline
 
 from cytonet_pipeline.dataset import Areas, Dataset
@@ -13,13 +15,19 @@ from cytonet_pipeline.histology.annotations.contours import Contours
 from cytonet_pipeline.settings import DatasetBlock
 from cytonet_pipeline_tests.dataset.tiny import PIXEL_UM, TinyDataset
 
-AREAS = Areas(frozenset({1, 5, 1004}), {"hOc1": 1, "4p left": 5})
+AREAS = Areas(frozenset({1, 5, 7, 1004}), {"hOc1": 1, "4p left": 5, "Visual: hOc2:left": 7})
 SQUARE = [[10, 10], [30, 10], [30, 30], [10, 30], [10, 10]]
 HOLE = [[15, 15], [20, 15], [20, 20], [15, 20], [15, 15]]
 
 
 def feature(rings=(SQUARE,), kind="Polygon", **properties):
     return {"type": "Feature", "geometry": {"type": kind, "coordinates": list(rings)}, "properties": properties}
+
+
+def in_plane(z):
+    made = feature(index=1)
+    made["geometry"] |= {"plane": {"c": -1, "z": z, "t": 0}}
+    return made
 
 
 def write(path, *features, **members):
@@ -71,6 +79,13 @@ def test_points_are_looked_up_exactly(path):
         ({"classification": {"name": "hOc1", "color": [1, 2, 3]}, "objectType": "annotation"}, 1),
         ({"name": "4p left"}, 5),
         ({"classification": {"name": "unheard of"}, "name": "hOc1"}, 1),
+        ({"classification": "hOc1"}, 1),
+        ({"classification": {"names": ["hOc1"], "color": [1, 2, 3]}}, 1),
+        ({"classification": {"names": ["Visual", "hOc2: left"], "color": [1, 2, 3]}}, 7),
+        ({"classification": "Visual:hOc2 :left"}, 7),
+        ({"classification": {"name": "left", "colorRGB": -1, "parentClass": {"names": ["Visual", "hOc2"]}}}, 7),
+        ({"classification": {"name": "hOc1", "colorRGB": -3670016}}, 1),
+        ({"classification": None, "name": "hOc1"}, 1),
     ],
 )
 def test_an_area_is_known_by_number_or_name_as_qupath_writes_it(path, properties, area):
@@ -88,6 +103,45 @@ def test_coordinates_may_have_other_units(path, unit, factor):
     scaled = [[x * factor, y * factor] for x, y in SQUARE]
 
     assert opened(write(path, feature([scaled], index=1), unit=unit)).at_mm([2.9, 3.1], [2.9, 2.9]).tolist() == [1, 0]
+
+
+def test_a_derived_class_counts_as_a_whole_and_its_base_is_not_taken_for_it(path):
+    derived = {"names": ["hOc1", "Damaged"], "color": [0, 0, 0]}
+
+    contours = opened(write(path, feature(classification=derived), feature([HOLE], classification={"name": "hOc1"})))
+
+    assert contours.unknown == ("hOc1: Damaged",)
+    assert contours.at_mm([1.2, 1.7], [1.2, 1.7]).tolist() == [0, 1]
+
+
+def test_the_plane_of_a_scan_is_no_other_plane(path):
+    assert opened(write(path, in_plane(0))).at_mm(1.2, 1.2) == 1
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_changed_features_give_labels_or_a_scan_error(path, data):
+    """Values of all kinds at all places of a file as QuPath writes it."""
+    classes = [{"names": ["Visual", "hOc2", "left"]}, "hOc1", {"name": "left", "parentClass": {"name": "hOc1"}}]
+    made = json.loads(json.dumps({"features": [feature([SQUARE, HOLE], classification=c) for c in classes]}))
+    odd = st.sampled_from([None, 0, -1, 1.7, 1e308, "", "x" * 300, [], {}, [[]], True, {"name": [1]}, "NaN"])
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = made
+        while True:
+            keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+            if not keys:
+                break
+            key = data.draw(st.sampled_from(keys))
+            if not isinstance(place[key], dict | list) or data.draw(st.booleans()):
+                place[key] = data.draw(odd)
+                break
+            place = place[key]
+    path.write_text(json.dumps(made))
+
+    try:
+        assert set(opened(path).at_mm([1.2, 1.7, 5.0], [1.2, 1.7, 5.0]).tolist()) <= {0, 1, 7}
+    except ScanError as error:
+        assert str(path) in error.what  # noqa: PT017
 
 
 def test_a_bare_list_of_features_and_a_single_one_are_read(path):
@@ -116,6 +170,11 @@ def test_a_contour_that_crosses_itself_encloses_both_its_loops(path):
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
+        (feature(index=1.7, name="M1"), r"feature 2 \(M1\): its index is 1.7"),
+        (feature(classification={}), "feature 2: does not say which area"),
+        (feature(classification=["hOc1"]), "feature 2: does not say which area"),
+        (feature(objectType="cell"), "feature 2: does not say which area"),
+        (in_plane(3), "feature 2: lies in z-slice 3 at time 0"),
         (feature(index=0, name="M1"), r"feature 2 \(M1\): its index is 0"),
         (feature(), "feature 2: does not say which area"),
         (feature([[10, 10], [20, 20]], "LineString", index=1), "feature 2: is a LineString"),
