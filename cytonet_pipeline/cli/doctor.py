@@ -144,9 +144,10 @@ def _sections(brain: "Brain", inventory: dict[str, tuple[str, str]]) -> Iterator
     """Report the sections of a brain that are not plainly `ok`, by its files or by their inventory."""
     told: Counter[str] = Counter()
     for section in brain.sections:
-        status, reason = section.status, section.reason
-        if status == "ok":
-            status, reason = inventory.get(section.sample, ("flagged" if reason else "ok", reason))
+        reason = section.reason
+        status = "flagged" if section.status == "ok" and reason else str(section.status)
+        if section.status == "ok":
+            status, reason = inventory.get(section.sample, (status, reason))
         if status == "ok":
             continue
         told[status] += 1

@@ -173,7 +173,8 @@ def _spelled(name: str) -> str:
 
 def _polygon(feature: dict[str, Any], place: str, mm: float) -> shapely.Geometry:
     geometry = feature.get("geometry")
-    kind = geometry.get("type") if isinstance(geometry, dict) else None
+    geometry = geometry if isinstance(geometry, dict) else {}
+    kind = geometry.get("type")
     if kind not in ("Polygon", "MultiPolygon"):
         raise ScanError(f"{place}: is a {kind}, not a polygon.", to_fix="close the line, or delete the feature")
     plane = geometry.get("plane")
