@@ -79,6 +79,10 @@ class StoreError(CytonetError):
     """The store cannot be written, or holds something that this version does not read."""
 
 
+class DamagedResult(StoreError):
+    """A file of a result is missing or not as it was written: the result counts as stale, and is made again."""
+
+
 class TrainingError(CytonetError):
     """A training run that cannot start or must not go on."""
 

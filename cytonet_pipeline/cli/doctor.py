@@ -174,7 +174,7 @@ def _inventory(settings: Settings, brain: str) -> dict[str, tuple[str, str]]:
 
 
 def _store(settings: Settings) -> Iterator[Observation]:
-    from cytonet_pipeline.store import open_store
+    from cytonet_pipeline.store import require_claim
 
     existing = _nearest_existing(settings.store)
     try:
@@ -184,7 +184,7 @@ def _store(settings: Settings) -> Iterator[Observation]:
         yield Observation("bad", f"{settings.store}: {existing} cannot be written to ({error.strerror})")
         return
     if (settings.store / "store.json").exists():
-        open_store(settings)
+        require_claim(settings)
     free_gb = shutil.disk_usage(existing).free / 1e9
     yield Observation("ok" if free_gb > _LEAST_FREE_GB else "bad", f"{settings.store}: {free_gb:.0f} GB free")
 

@@ -201,10 +201,11 @@ def _collect_verdicts(settings: Settings, job: WalkedJob, brain: str, summary: R
 
 
 def _assets_to_run(job: WalkedJob, settings: Settings, partition: str | None) -> list[str]:
-    """Return the first asset that is not current and all after it, which skip what turns out to be current."""
+    """Return the first asset that is not current or drawn and all after it; they skip what turns out to be current."""
     requested = [asset for asset in job.assets if stage_of(asset).is_requested(settings, partition)]
     for index, asset in enumerate(requested):
-        if not stage_of(asset).is_current(settings, partition):
+        stage = stage_of(asset)
+        if not (stage.is_current(settings, partition) and stage.is_drawn(settings, partition)):
             return requested[index:]
     return []
 

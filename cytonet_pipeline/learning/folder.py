@@ -14,6 +14,8 @@ from cytonet_pipeline.errors import TrainingError
 from cytonet_pipeline.settings import DatasetBlock, EncoderBlock, keys_affecting
 from cytonet_pipeline.store import REFERENCE_MM, digest_array, digest_of, read_record, read_table
 
+# What training writes. The record, which says that the others are complete, comes first: it is removed first.
+RESULTS = ("encoder.json", "encoder.safetensors", "best.safetensors", "classifier.safetensors", "history.parquet")
 _NAMES = ("brain", "sample", "role")
 _DECISIVE = ("patch_id", "role", *REFERENCE_MM, "annotated_area")
 

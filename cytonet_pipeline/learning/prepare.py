@@ -1,6 +1,8 @@
 """Lay out an encoder's folder before training, and check it afterwards."""
 
+import logging
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -8,20 +10,34 @@ import numpy as np
 import pandas as pd
 
 from cytonet_pipeline.errors import TrainingError
-from cytonet_pipeline.learning.folder import EncoderFolder
+from cytonet_pipeline.learning.folder import RESULTS, EncoderFolder
 from cytonet_pipeline.lineage import resolve_training_set
 from cytonet_pipeline.settings import TRAINED, WITHOUT_WEIGHTS, DatasetBlock, EncoderBlock, Settings, keys_affecting
-from cytonet_pipeline.store import Store, atomic_folder, lock, read_record, read_table, write_record, write_table
+from cytonet_pipeline.store import (
+    TEMPORARY_PREFIX,
+    Store,
+    atomic_folder,
+    faults_in,
+    lock,
+    read_record,
+    read_table,
+    remove_stamp,
+    write_record,
+    write_table,
+)
 
 # Ten million rows take minutes to write.
 _WAIT_S = 3600.0
+
+_log = logging.getLogger(__name__)
 
 
 def prepare(settings: Settings, store: Store, encoder: str) -> Path:
     """Lay out the folder of the version that the last training set decided on.
 
-    An existing folder is left as it is, with its checkpoints: the version names what it holds. Only keys that change
-    how a result is computed and not the result (`workers`) are updated.
+    An existing folder is left as it is, with its checkpoints: the version names what it holds. Before it is trained,
+    keys that change how a result is computed and not the result (`workers`) are updated. Files that are not as they
+    were written are replaced: see `_repair`.
 
     Returns
     -------
@@ -39,15 +55,41 @@ def prepare(settings: Settings, store: Store, encoder: str) -> Path:
     folder = store.encoder(encoder, wanted)
     # Otherwise the second of two runs that start at once would replace the folder with the first one's job in it.
     with lock(folder.parent / f".{wanted}.preparing.lock", f"laying out {encoder}", wait_s=_WAIT_S):
-        if (folder / "config.json").exists():
-            _refresh(folder, settings.encoder(encoder))
+        faulty = {fault.path.name for fault in faults_in(folder, digests=True) if not fault.of_drawing}
+        laid_out = (folder / "config.json").exists() or (folder / "encoder.json").exists()
+        if laid_out and not faulty:
+            if not (folder / "encoder.json").exists():
+                _refresh(folder, settings.encoder(encoder))
             return folder
         resolved, patches = resolve_training_set(encoder, settings, store)
         if resolved.version != wanted:
             raise _changed(encoder, wanted, resolved.version)
         block, dataset = settings.encoder(encoder), settings.experiments.dataset
-        write_encoder_folder(folder, encoder, wanted, block, dataset, resolved.sections, patches, resolved.record)
+        given = (encoder, wanted, block, dataset, resolved.sections, patches, resolved.record)
+        if laid_out:
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=TEMPORARY_PREFIX) as beside:
+                write_encoder_folder(Path(beside) / wanted, *given)
+                _repair(folder, faulty, Path(beside) / wanted)
+        else:
+            write_encoder_folder(folder, *given)
     return folder
+
+
+def _repair(folder: Path, faulty: set[str], fresh: Path) -> None:
+    """Replace damaged files of an encoder's folder.
+
+    What training reads is laid out again: the version fixes it, and the weights stay. If a file that training wrote is
+    damaged its results are removed: the next training run goes on from the last checkpoint that is there.
+    """
+    remove_stamp(folder)
+    for name in sorted(faulty & {path.name for path in fresh.iterdir()}):
+        _log.warning("%s: not as it was written; laid out again", folder / name)
+        (fresh / name).replace(folder / name)
+    if of_training := sorted(faulty & set(RESULTS)):
+        _log.warning("%s: %s not as written; trained again", folder, ", ".join(of_training))
+        # The record first: it says that the others are complete.
+        for name in RESULTS:
+            (folder / name).unlink(missing_ok=True)
 
 
 def _changed(encoder: str, wanted: str | None, now: str) -> TrainingError:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from cytonet_pipeline.errors import StoreError, TrainingError
-from cytonet_pipeline.store import Store, digest_file, read_record, read_table
+from cytonet_pipeline.store import Store, digest_file, read_record, read_table, verified
 
 WEIGHTS = "encoder.safetensors"
 Seen = dict[str, list[str]]
@@ -45,7 +45,7 @@ def find_ancestor(given: str, store: Store) -> dict[str, Any]:
             looked_for=str(path),
             to_fix="name an encoder of the store that is trained (cytonet run --encoders NAME), or an existing file",
         )
-    found: dict[str, Any] = {"given": given, "path": str(path), "digest": digest_file(path)}
+    found: dict[str, Any] = {"given": given, "path": str(path), "digest": digest_file(verified(path))}
     record_path, sections_path = (path.with_name(name) for name in ("training_set.json", "sections.parquet"))
     if not (record_path.exists() and sections_path.exists()):
         return {**found, "encoder": None, "version": None, "sections_seen": None}

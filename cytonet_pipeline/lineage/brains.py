@@ -10,9 +10,19 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from cytonet_pipeline.errors import StoreError
+from cytonet_pipeline.errors import DamagedResult, StoreError
 from cytonet_pipeline.patches import read_index, read_index_parameters
-from cytonet_pipeline.store import REFERENCE_MM, Store, Verdict, digest_array, digest_of, read_stamp, read_table
+from cytonet_pipeline.store import (
+    REFERENCE_MM,
+    Store,
+    Verdict,
+    damaged,
+    digest_array,
+    digest_of,
+    read_stamp,
+    read_table,
+    stamp_path,
+)
 
 _INDEX_COLUMNS = [
     "patch_id", "brain", "sample", "x_px", "y_px", *REFERENCE_MM, "annotated_area", "order",
@@ -65,6 +75,8 @@ def read_brain(store: Store, brain: str) -> IndexedBrain:
     ------
     StoreError
         A step failed or has not run, or the index is older than what it was made from; the message is the reason.
+    DamagedResult
+        What is known of the brain is not as it was written: whether it can take part is not known either.
     """
     reason = next(_reasons_against(store, brain), None)
     if reason is not None:
@@ -111,6 +123,8 @@ def _reasons_against(store: Store, brain: str) -> Iterator[str]:
     for step, folder in folders.items():
         try:
             verdicts[step] = Verdict.read(folder)
+        except DamagedResult:
+            raise
         except StoreError:
             yield f"{brain}: {step} has not run."
             return
@@ -119,8 +133,8 @@ def _reasons_against(store: Store, brain: str) -> Iterator[str]:
             return
     made_from = read_stamp(folders["patch_index"])
     if made_from is None:
-        yield f"{brain}: patch_index was not finished."
-        return
+        # Written in one piece: a verdict without a stamp has lost it.
+        raise damaged(stamp_path(folders["patch_index"]), "missing")
     sources = {"reference": "reference_space", "sections": "section_scans", "transforms": "colin27_transforms"}
     now = {name: verdicts[step].digest for name, step in sources.items()}
     outdated = [name for name, digest in now.items() if made_from.get(name) != digest]

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 import cytonet_pipeline
-from cytonet_pipeline.errors import StoreError, TrainingError
+from cytonet_pipeline.errors import DamagedResult, StoreError, TrainingError
 from cytonet_pipeline.lineage.ancestry import find_ancestor, require_no_leak
 from cytonet_pipeline.lineage.brains import IndexedBrain, brains_in, read_brain
 from cytonet_pipeline.patches import assign_splits, take_subset
@@ -22,10 +22,12 @@ from cytonet_pipeline.store import (
     atomic_folder,
     digest_array,
     digest_of,
+    faults_in,
     read_record,
     read_table,
     table,
     write_record,
+    write_stamp,
     write_table,
 )
 
@@ -66,6 +68,8 @@ def resolve_training_set(encoder: str, settings: Settings, store: Store) -> tupl
 
     Raises
     ------
+    DamagedResult
+        What the store holds of a brain is not as it was written.
     TrainingError
         No brain offers a training section, and why; or the weights to continue from are missing, or have seen what
         this encoder is tested on.
@@ -86,13 +90,14 @@ def resolve_training_set(encoder: str, settings: Settings, store: Store) -> tupl
 
 
 def write_training_set(store: Store, training_set: TrainingSet) -> None:
-    """Write a training set below its version; one that is there already stays as it is."""
+    """Write a training set below its version; one that is there already and whole stays as it is."""
     folder = store.training_set(training_set.version)
-    if (folder / "training_set.json").exists():
+    if (folder / "training_set.json").exists() and not faults_in(folder):
         return
     with atomic_folder(folder) as temporary:
         write_table(temporary / "sections.parquet", training_set.sections, "training_sections")
         write_record(temporary / "training_set.json", training_set.record)
+        write_stamp(temporary, {"version": training_set.version})
 
 
 def read_training_set(store: Store, version: str) -> TrainingSet:
@@ -121,6 +126,9 @@ def _sound_brains(store: Store) -> tuple[list[IndexedBrain], dict[str, str]]:
     for name in brains_in(store):
         try:
             brains.append(read_brain(store, name))
+        except DamagedResult:
+            # Left out it would give every encoder another version, and everything would be trained again.
+            raise
         except StoreError as reason:
             left_out[name] = reason.what
     return brains, left_out

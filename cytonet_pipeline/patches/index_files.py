@@ -13,7 +13,7 @@ import pyarrow.dataset
 import pyarrow.parquet
 
 from cytonet_pipeline.errors import StoreError
-from cytonet_pipeline.store import Store, read_table, require_version, table, write_table
+from cytonet_pipeline.store import Store, read_table, require_version, table, unreadable, verified_parts, write_table
 
 
 def write_index(folder: Path, frame: pd.DataFrame, block_parameters: Mapping[str, Any]) -> None:
@@ -75,7 +75,7 @@ def read_index(
     Raises
     ------
     StoreError
-        There is none, or its version is no longer supported.
+        There is none, it is damaged, or its version is no longer supported.
     """
     return read_parts(_existing_parts(store, brain)[0].parent, columns, where)
 
@@ -88,12 +88,11 @@ def read_index_parameters(store: Store, brain: str) -> dict[str, Any]:
     Raises
     ------
     StoreError
-        There is no index, or its version is no longer supported.
+        There is no index, it is damaged, or its version is no longer supported.
     """
     whole: dict[str, Any] = {}
     for part in _existing_parts(store, brain):
-        metadata = pyarrow.parquet.read_schema(part).metadata
-        require_version(part, "patch_index", metadata)
+        metadata = read_metadata(part)
         parameters = json.loads(metadata[b"parameters"])
         if "sections" not in parameters:
             raise StoreError(
@@ -105,12 +104,28 @@ def read_index_parameters(store: Store, brain: str) -> dict[str, Any]:
     return whole
 
 
+def read_metadata(part: Path) -> Mapping[bytes, bytes]:
+    """Read the metadata of a part.
+
+    Raises
+    ------
+    StoreError
+        It is damaged, or its version is no longer supported.
+    """
+    try:
+        metadata: Mapping[bytes, bytes] = pyarrow.parquet.read_schema(part).metadata
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise unreadable(part, error, "Parquet file") from error
+    require_version(part, "patch_index", metadata)
+    return metadata
+
+
 def _by_text(attributes: Mapping[Hashable | None, Any]) -> dict[str, Any]:
     return {str(key): value for key, value in attributes.items()}
 
 
 def _existing_parts(store: Store, brain: str) -> list[Path]:
-    parts = parts_in(store.patch_index(brain))
+    parts = verified_parts(store.patch_index(brain))
     if not parts:
         raise StoreError(
             f"brain {brain}: has no patch index.",

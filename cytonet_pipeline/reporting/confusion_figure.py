@@ -9,15 +9,15 @@ from matplotlib.figure import Figure
 
 from cytonet_pipeline.dataset import Dataset
 from cytonet_pipeline.evaluation.maps.area_maps import mapped_protocol
-from cytonet_pipeline.reporting.style import ROLE_NAMES, are_up_to_date, new_figure, panels, save
+from cytonet_pipeline.reporting.style import ROLE_NAMES, new_figure, panels, save
 from cytonet_pipeline.settings import Settings
-from cytonet_pipeline.store import Store, read_table
+from cytonet_pipeline.store import Store, is_drawn, read_table, record_drawings
 
 MAX_AREAS = 40
 
 
 def probe_figures(encoder: str, settings: Settings, store: Store) -> Mapping[str, Path]:
-    """Draw the confusion matrices of the main protocol, if they are missing or older than the probes.
+    """Draw the confusion matrices of the main protocol, if they are not there as they were drawn.
 
     Returns
     -------
@@ -27,10 +27,11 @@ def probe_figures(encoder: str, settings: Settings, store: Store) -> Mapping[str
     folder = store.linear_probes(encoder, store.current_encoder(encoder).name)
     protocol = mapped_protocol(encoder, settings)
     path = folder / f"confusion_{protocol}.png"
-    if not are_up_to_date([path], folder):
+    if not is_drawn(folder, [path]):
         predictions = read_table(folder / protocol / "predictions.parquet", "predictions")
         names = Dataset(settings.data, settings.experiments.dataset).area_names()
         save(draw_confusion(predictions, names, f"{encoder}, {protocol}: confusion of areas"), path)
+        record_drawings(folder)
     return {"confusion of areas": path}
 
 

@@ -12,9 +12,8 @@ from cytonet_pipeline.histology import open_scan
 from cytonet_pipeline.progress import track
 from cytonet_pipeline.registration import ReferenceSpace
 from cytonet_pipeline.reporting.map_drawings import section_overlay, volume_figure
-from cytonet_pipeline.reporting.style import are_up_to_date
 from cytonet_pipeline.settings import Settings
-from cytonet_pipeline.store import Store, read_record, read_table
+from cytonet_pipeline.store import Store, is_drawn, read_record, read_table, record_drawings
 
 # Overlays per brain, evenly along the series, as a brain may have thousands of sections. The grid covers them all.
 MAX_OVERLAYS = 24
@@ -22,7 +21,7 @@ _THUMBNAIL_PX = 400
 
 
 def map_figures(encoder: str, settings: Settings, store: Store) -> Mapping[str, Path]:
-    """Draw figures that are missing or older than the maps of the current version.
+    """Draw the figures of the current version, if they are not there as they were drawn.
 
     Returns
     -------
@@ -39,8 +38,9 @@ def map_figures(encoder: str, settings: Settings, store: Store) -> Mapping[str, 
         for sample in overlaid_samples(rows)
     }
     slices = {brain: folder / f"sub-{brain}_space-MNIColin27_desc-predicted_slices.png" for brain in mapped}
-    if mapped and not are_up_to_date([*overlays.values(), *slices.values()], folder):
+    if not is_drawn(folder, [*overlays.values(), *slices.values()]):
         _draw(encoder, settings, store, grids, overlays, slices)
+        record_drawings(folder)
     shown = {f"predicted areas of {brain}": path for brain, path in slices.items()}
     for brain, rows in grids.items():
         sample = _best_annotated(rows, [s for b, s in overlays if b == brain])

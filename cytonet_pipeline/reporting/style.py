@@ -1,11 +1,11 @@
-"""The style that all figures share, writing figures to files, and whether such files are up to date.
+"""The style that all figures share, and writing figures to files.
 
 Figures are `matplotlib.figure.Figure` objects without pyplot: nothing global, safe in any process. Colours that the
 atlas does not define are Okabe and Ito's, which can be told apart with any colour vision.
 """
 
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,15 +86,6 @@ def save(figure: Figure, path: Path, dpi: int = 150) -> Path:
     with atomic_file(path) as temporary, rc_context(_RC):
         figure.savefig(temporary, dpi=dpi, format=kind, metadata=metadata)
     return path
-
-
-def are_up_to_date(pictures: Iterable[Path], folder: Path) -> bool:
-    """Return whether every picture was drawn after the stamp (`inputs.json`) of the result in `folder`."""
-    stamp = folder / "inputs.json"
-    if not stamp.exists():
-        return False
-    made_ns = stamp.stat().st_mtime_ns
-    return all(picture.exists() and picture.stat().st_mtime_ns >= made_ns for picture in pictures)
 
 
 def distinct_colors(names: Sequence[str]) -> dict[str, str]:

@@ -10,12 +10,11 @@ from cytonet_pipeline.dataset import Dataset
 from cytonet_pipeline.evaluation.embedding_analysis.surface_map import read_func
 from cytonet_pipeline.patches import read_index
 from cytonet_pipeline.registration import ReferenceSpace
-from cytonet_pipeline.reporting.style import are_up_to_date
 from cytonet_pipeline.reporting.surface_figure import surface_page, surface_picture
 from cytonet_pipeline.reporting.umap_drawings import umap_pictures
 from cytonet_pipeline.reporting.umap_page import hover_columns, write_page
 from cytonet_pipeline.settings import Settings
-from cytonet_pipeline.store import Store, read_record, read_table
+from cytonet_pipeline.store import Store, is_drawn, read_record, read_table, record_drawings
 
 # Columns of the patch index that the figures need; the page adds what it shows on hovering.
 _INDEX = ("patch_id", "brain", "annotated_area", "ref_y_mm")
@@ -23,7 +22,7 @@ _SURFACES = {"umap1": "UMAP 1", "pca1": "PCA 1"}
 
 
 def umap_figures(encoder: str, settings: Settings, store: Store) -> Mapping[str, Path]:
-    """Draw figures that are missing or older than the coordinates of the current version.
+    """Draw the figures of the current version, if they are not there as they were drawn.
 
     Returns
     -------
@@ -39,7 +38,7 @@ def umap_figures(encoder: str, settings: Settings, store: Store) -> Mapping[str,
         "PCA 1 on the surface": folder / f"{encoder}_desc-pca1_surface.png",
     }
     pages = [folder / "umap.html", *(folder / f"{encoder}_hemi-{side}_desc-umap1_surface.html" for side in "LR")]
-    if are_up_to_date([*pictures.values(), *pages], folder):
+    if is_drawn(folder, [*pictures.values(), *pages]):
         return pictures
     figures = read_record(folder / "figures.json")
     names = Dataset(settings.data, settings.experiments.dataset).area_names()
@@ -47,6 +46,7 @@ def umap_figures(encoder: str, settings: Settings, store: Store) -> Mapping[str,
     umap_pictures(points, names, folder, title)
     write_page(points, names, folder / "umap.html", title)
     _surfaces(folder, encoder, ReferenceSpace.load(settings.reference), figures)
+    record_drawings(folder)
     return pictures
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from cytonet_pipeline.settings import TRAINED, Settings
 from cytonet_pipeline.stages.reference import REFERENCE_SPACE
 from cytonet_pipeline.stages.stage import ResumableStage, StampedStage, Summary, store_of
-from cytonet_pipeline.store import digest_file, digest_left_in, read_record, read_table
+from cytonet_pipeline.store import digest_left_in, digest_of_result, read_record, read_table, stamp_digest, verified
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,7 +86,7 @@ class PatchEmbeddingsStage(ResumableStage[str]):
         folder = self.folder(settings, partition)
         ids, features = read_embeddings(store_of(settings), partition, folder.name)
         numbers = {"patches": len(ids), "dimensions": int(features.shape[1])}
-        return Summary(folder, _digest_of_inputs(folder), numbers=numbers)
+        return Summary(folder, stamp_digest(folder), numbers=numbers)
 
 
 class LinearProbeStage(ResumableStage[str]):
@@ -96,6 +96,7 @@ class LinearProbeStage(ResumableStage[str]):
     group = "evaluation"
     partition_set = "encoder"
     code_version = "1"
+    draws = True
     tables: ClassVar = {"predictions": "*/predictions.parquet", "metrics": "metrics.parquet"}
 
     def folder(self, settings: Settings, partition: str) -> Path:
@@ -122,9 +123,14 @@ class LinearProbeStage(ResumableStage[str]):
 
         run_probes(partition, settings, store_of(settings), self.inputs(settings, partition))
 
+    def draw(self, settings: Settings, partition: str) -> Mapping[str, Path]:
+        """See `StampedStage.draw`."""
+        from cytonet_pipeline.reporting.confusion_figure import probe_figures
+
+        return probe_figures(partition, settings, store_of(settings))
+
     def summary(self, settings: Settings, partition: str) -> Summary:
         """See `Stage.summary`; scores with all labels."""
-        from cytonet_pipeline.reporting.confusion_figure import probe_figures
         from cytonet_pipeline.reporting.markdown import metrics_markdown
 
         folder = self.folder(settings, partition)
@@ -133,9 +139,9 @@ class LinearProbeStage(ResumableStage[str]):
         numbers = {
             f"{r['protocol']} {r['split']}".replace("_", " ") + " macro F1": r["macro_f1"] for r in _scored(all_labels)
         }
-        pictures = probe_figures(partition, settings, store_of(settings))
+        pictures = self.draw(settings, partition)
         texts = {"scores": metrics_markdown(all_labels)}
-        return Summary(folder, _digest_of_inputs(folder), numbers=numbers, pictures=pictures, texts=texts)
+        return Summary(folder, stamp_digest(folder), numbers=numbers, pictures=pictures, texts=texts)
 
 
 class UmapPlotsStage(StampedStage[str]):
@@ -145,6 +151,7 @@ class UmapPlotsStage(StampedStage[str]):
     group = "evaluation"
     partition_set = "encoder"
     code_version = "1"
+    draws = True
     tables: ClassVar = {"umap": "umap.parquet"}
 
     def folder(self, settings: Settings, partition: str) -> Path:
@@ -175,14 +182,18 @@ class UmapPlotsStage(StampedStage[str]):
 
         write_umap(folder, partition, settings, store_of(settings), self.inputs(settings, partition))
 
-    def summary(self, settings: Settings, partition: str) -> Summary:
-        """See `Stage.summary`."""
+    def draw(self, settings: Settings, partition: str) -> Mapping[str, Path]:
+        """See `StampedStage.draw`."""
         from cytonet_pipeline.reporting.umap_figures import umap_figures
 
+        return umap_figures(partition, settings, store_of(settings))
+
+    def summary(self, settings: Settings, partition: str) -> Summary:
+        """See `Stage.summary`."""
         folder = self.folder(settings, partition)
-        pictures = umap_figures(partition, settings, store_of(settings))
+        pictures = self.draw(settings, partition)
         numbers = _picked(read_record(folder / "figures.json"), _UMAP_NUMBERS)
-        return Summary(folder, _digest_of_inputs(folder), numbers=numbers, pictures=pictures)
+        return Summary(folder, stamp_digest(folder), numbers=numbers, pictures=pictures)
 
 
 class AreaMapsStage(StampedStage[str]):
@@ -192,6 +203,7 @@ class AreaMapsStage(StampedStage[str]):
     group = "evaluation"
     partition_set = "encoder"
     code_version = "1"
+    draws = True
     tables: ClassVar = {"map_grid": "*_grid.parquet"}
 
     def folder(self, settings: Settings, partition: str) -> Path:
@@ -226,7 +238,7 @@ class AreaMapsStage(StampedStage[str]):
             "version": version,
             "protocol": protocol,
             "embeddings": PATCH_EMBEDDINGS.inputs(settings, partition) if protocol == "knn" else None,
-            "probe": digest_file(probe) if probe.is_file() else "missing",
+            "probe": digest_of_result(probe) if probe.is_file() else "missing",
             "brains": brains,
             "reference": digest_left_in(REFERENCE_SPACE.folder(settings)),
             "spacing_mm": settings.experiments.evaluation.map_spacing_mm,
@@ -239,19 +251,23 @@ class AreaMapsStage(StampedStage[str]):
 
         write_area_maps(folder, partition, settings, store_of(settings))
 
-    def summary(self, settings: Settings, partition: str) -> Summary:
-        """See `Stage.summary`."""
+    def draw(self, settings: Settings, partition: str) -> Mapping[str, Path]:
+        """See `StampedStage.draw`."""
         from cytonet_pipeline.reporting.map_figures import map_figures
 
+        return map_figures(partition, settings, store_of(settings))
+
+    def summary(self, settings: Settings, partition: str) -> Summary:
+        """See `Stage.summary`."""
         folder = self.folder(settings, partition)
-        pictures = map_figures(partition, settings, store_of(settings))
+        pictures = self.draw(settings, partition)
         brains = read_record(folder / "figures.json")["brains"]
         numbers = {
             f"{brain} {name}": value
             for brain, figures in brains.items()
             for name, value in _picked(figures, _MAP_NUMBERS).items()
         }
-        return Summary(folder, _digest_of_inputs(folder), numbers=numbers, pictures=pictures)
+        return Summary(folder, stamp_digest(folder), numbers=numbers, pictures=pictures)
 
 
 class MetricsTableStage(StampedStage[None]):
@@ -274,7 +290,7 @@ class MetricsTableStage(StampedStage[None]):
         store = store_of(settings)
         probed = probed_encoders(settings, store)
         probes = {
-            encoder: digest_file(store.linear_probes(encoder, version) / "metrics.parquet")
+            encoder: digest_of_result(store.linear_probes(encoder, version) / "metrics.parquet")
             for encoder, version in probed.versions.items()
         }
         return {
@@ -306,8 +322,8 @@ class MetricsTableStage(StampedStage[None]):
             **{f"{r['encoder']} {r['protocol']} unseen brain macro F1": r["macro_f1"] for r in _scored(shown)},
         }
         pictures = {"macro F1": folder / "metrics.png"}
-        texts = {"table": (folder / "metrics.md").read_text(encoding="utf-8")}
-        return Summary(folder, _digest_of_inputs(folder), numbers=numbers, pictures=pictures, texts=texts)
+        texts = {"table": verified(folder / "metrics.md").read_text(encoding="utf-8")}
+        return Summary(folder, stamp_digest(folder), numbers=numbers, pictures=pictures, texts=texts)
 
 
 PATCH_EMBEDDINGS = PatchEmbeddingsStage()
@@ -324,10 +340,6 @@ def _gets_plots(settings: Settings, encoder: str) -> bool:
 
 def _version_in_use(settings: Settings, encoder: str) -> str:
     return store_of(settings).current_encoder(encoder).name
-
-
-def _digest_of_inputs(folder: Path) -> str:
-    return digest_file(folder / "inputs.json")
 
 
 def _scored(rows: "pd.DataFrame") -> list[dict[Any, Any]]:

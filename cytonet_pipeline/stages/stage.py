@@ -1,11 +1,10 @@
 """What an asset is, for everything that deals with assets: its name, folder, inputs, computation and summary.
 
-A result is current while the inputs recorded with it equal the inputs that it would be made from now. Digests in the
-store decide, never Dagster's event log. This is the only rule; the command line, the sensor, the schedule, jobs on the
-cluster and the Dagster assets all ask `Stage.is_current`.
+A result is current while the inputs recorded with it equal the inputs that it would be made from now, and its files are
+there as they were written. Digests in the store decide, never Dagster's event log. This is the only rule; the command
+line, the sensor, the schedule, jobs on the cluster and the Dagster assets all ask `Stage.is_current`.
 """
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +13,18 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from cytonet_pipeline.errors import StoreError, TrainingError
 from cytonet_pipeline.settings import Settings
-from cytonet_pipeline.store import Store, atomic_folder, open_store, read_stamp, table, write_stamp
+from cytonet_pipeline.store import (
+    Store,
+    as_json,
+    atomic_folder,
+    current_inputs,
+    faults_in,
+    is_drawn,
+    open_store,
+    remove_stamp,
+    table,
+    write_stamp,
+)
 
 PartitionSet = Literal["brain", "encoder"]
 # A brain or an encoder by name; None for the stages that have no partitions.
@@ -88,11 +98,11 @@ class Stage(ABC, Generic[Partition]):
         """Return what a current result is made from: digests, settings, and the code version."""
 
     def recorded_inputs(self, settings: Settings, partition: Partition) -> dict[str, Any] | None:
-        """Return what the stored result was made from; None if there is none or it is incomplete."""
-        return read_stamp(self.folder(settings, partition))
+        """Return what the stored result was made from; None if there is none, or it is incomplete or damaged."""
+        return current_inputs(self.folder(settings, partition))
 
     def is_current(self, settings: Settings, partition: Partition) -> bool:
-        """Whether the stored result need not be computed again.
+        """Whether the stored result need not be computed again; pictures that `draw` makes do not count.
 
         False also while something that the stage needs is not in the store yet.
         """
@@ -101,10 +111,14 @@ class Stage(ABC, Generic[Partition]):
         except (StoreError, TrainingError):
             return False
 
+    def is_drawn(self, settings: Settings, partition: Partition) -> bool:
+        """Whether the pictures beside a current result are there, as they were drawn."""
+        faults = faults_in(self.folder(settings, partition))
+        return not any(fault.of_drawing for fault in faults)
+
     def is_made_from(self, inputs: Mapping[str, Any], settings: Settings, partition: Partition) -> bool:
-        """Whether the stored result is complete and was made from exactly these inputs."""
-        # Through JSON, as they were recorded: a tuple comes back as a list, a path as its text.
-        return self.recorded_inputs(settings, partition) == json.loads(json.dumps(inputs, default=str))
+        """Whether the stored result is whole and was made from exactly these inputs."""
+        return self.recorded_inputs(settings, partition) == as_json(inputs)
 
     def is_requested(self, settings: Settings, partition: Partition) -> bool:
         """Whether the experiments file asks for this result; `cytonet run` leaves it out if not."""
@@ -112,7 +126,7 @@ class Stage(ABC, Generic[Partition]):
 
     @abstractmethod
     def run(self, settings: Settings, partition: Partition, *, recompute: bool = False) -> None:
-        """Bring the result up to date.
+        """Bring the result and its pictures up to date.
 
         Parameters
         ----------
@@ -136,17 +150,44 @@ class Stage(ABC, Generic[Partition]):
 
 
 class StampedStage(Stage[Partition]):
-    """A stage whose result is one folder, written in one piece with the stamp of its inputs."""
+    """A stage whose result is one folder, written in one piece with the stamp of its inputs.
+
+    Attributes
+    ----------
+    draws : bool
+        Whether its pictures are drawn by `draw`, after the result. Others draw while they compute.
+    """
+
+    draws: ClassVar[bool] = False
+
+    def is_drawn(self, settings: Settings, partition: Partition) -> bool:
+        """See `Stage.is_drawn`."""
+        if self.draws:
+            return is_drawn(self.folder(settings, partition))
+        return super().is_drawn(settings, partition)
 
     def run(self, settings: Settings, partition: Partition, *, recompute: bool = False) -> None:
         """See `Stage.run`."""
         open_store(settings)
         inputs = self.inputs(settings, partition)
-        if self.is_made_from(inputs, settings, partition) and not recompute:
-            return
-        with atomic_folder(self.folder(settings, partition)) as writing:
-            self.compute(settings, partition, writing, recompute=recompute)
-            write_stamp(writing, inputs)
+        if recompute or not self._is_up_to_date(inputs, settings, partition):
+            with atomic_folder(self.folder(settings, partition)) as writing:
+                self.compute(settings, partition, writing, recompute=recompute)
+                write_stamp(writing, inputs)
+        self._draw_if_missing(settings, partition)
+
+    def draw(self, settings: Settings, partition: Partition) -> Mapping[str, Path]:
+        """Draw the pictures of a current result if they are not there; return those to show, by title."""
+        return {}
+
+    def _is_up_to_date(self, inputs: Mapping[str, Any], settings: Settings, partition: Partition) -> bool:
+        """Whether nothing is to be computed: pictures are drawn while computing, except by a stage that `draws`."""
+        current = self.is_made_from(inputs, settings, partition)
+        return current and (self.draws or self.is_drawn(settings, partition))
+
+    def _draw_if_missing(self, settings: Settings, partition: Partition) -> None:
+        if self.draws and not self.is_drawn(settings, partition):
+            self.draw(settings, partition)
 
     @abstractmethod
     def compute(self, settings: Settings, partition: Partition, folder: Path, *, recompute: bool) -> None:
@@ -168,18 +209,18 @@ class ResumableStage(StampedStage[Partition]):
         inputs = self.inputs(settings, partition)
         if recompute:
             self.discard(settings, partition)
-        if self.is_made_from(inputs, settings, partition):
-            return
-        folder = self.folder(settings, partition)
-        self.compute(settings, partition, folder, recompute=recompute)
-        write_stamp(folder, inputs)
+        if not self._is_up_to_date(inputs, settings, partition):
+            folder = self.folder(settings, partition)
+            self.compute(settings, partition, folder, recompute=recompute)
+            write_stamp(folder, inputs)
+        self._draw_if_missing(settings, partition)
 
     def discard(self, settings: Settings, partition: Partition) -> None:
         """Make the stored result and its parts count as missing; after that a plain `run` computes them again."""
         open_store(settings)
         folder = self.folder(settings, partition)
-        for stamp in (folder / "inputs.json", *folder.glob("*/*inputs.json")):
-            stamp.unlink(missing_ok=True)
+        for part in (folder, *folder.glob("*/")):
+            remove_stamp(part)
 
 
 def with_table_version(code_version: str, table_name: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from cytonet_pipeline.errors import StoreError, TrainingError
 from cytonet_pipeline.settings import TRAINING_CODE_VERSION, Settings
 from cytonet_pipeline.stages.stage import Stage, Summary, store_of
-from cytonet_pipeline.store import open_store, read_record, read_table
+from cytonet_pipeline.store import is_whole, open_store, read_record, read_table, write_stamp
 
 
 class TrainingSetStage(Stage[str]):
@@ -46,8 +46,10 @@ class TrainingSetStage(Stage[str]):
     def recorded_inputs(self, settings: Settings, partition: str) -> dict[str, Any] | None:
         """See `Stage.recorded_inputs`."""
         version = self.decided_version(settings, partition)
-        whole = version is not None and (store_of(settings).training_set(version) / "training_set.json").exists()
-        return {"version": version} if whole else None
+        if version is None:
+            return None
+        folder = store_of(settings).training_set(version)
+        return {"version": version} if (folder / "training_set.json").exists() and is_whole(folder) else None
 
     def decided_version(self, settings: Settings, encoder: str) -> str | None:
         """Return the version that the encoder is to be trained on; None before the first decision."""
@@ -112,8 +114,10 @@ class EncoderStage(Stage[str]):
         """See `Stage.recorded_inputs`: the version in use, if it is whole."""
         store = store_of(settings)
         version = store.current_version(partition)
-        whole = version is not None and is_trained(store.encoder(partition, version))
-        return {"version": version} if whole else None
+        if version is None:
+            return None
+        folder = store.encoder(partition, version)
+        return {"version": version} if is_trained(folder) and is_whole(folder) else None
 
     def run(self, settings: Settings, partition: str, *, recompute: bool = False) -> None:
         """Prepare, train on this machine, and collect; Dagster's ops do the same with any launcher, and follow it.
@@ -125,7 +129,7 @@ class EncoderStage(Stage[str]):
         """
         from cytonet_pipeline.cluster.local import LocalLauncher
 
-        if self.is_current(settings, partition) and not recompute:
+        if self.is_current(settings, partition) and self.is_drawn(settings, partition) and not recompute:
             return
         folder = self.prepare(settings, partition, recompute=recompute)
         if not is_trained(folder):
@@ -161,6 +165,8 @@ class EncoderStage(Stage[str]):
             history = read_table(folder / "history.parquet", "history")
             if not history.empty:
                 training_curves(history, folder / "curves.png", title=encoder)
+        # A stamp of its files; what makes an encoder current is its version.
+        write_stamp(folder, {"version": folder.name})
         store_of(settings).point_current(encoder, folder.name)
 
     def summary(self, settings: Settings, partition: str) -> Summary:

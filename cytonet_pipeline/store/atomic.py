@@ -22,10 +22,13 @@ TEMPORARY_PREFIX = ".writing-"
 def beside(folder: Path, name: str) -> Path:
     """Return where a record or picture lies beside the table in `folder`.
 
-    In the partitions of a Parquet table (`brain=B20/`) its name gets an underscore in front: programs that read the
-    table as a data set (pyarrow, pandas, DuckDB, Spark) skip such files, and would fail on others.
+    In a Parquet table of several files, and in its partitions (`brain=B20/`), its name gets an underscore in front:
+    programs that read the table as a data set (pyarrow, pandas, DuckDB, Spark) skip such files, and would fail on
+    others.
     """
-    return folder / (f"_{name}" if folder.name.startswith(("brain=", f"{TEMPORARY_PREFIX}brain=")) else name)
+    of_table = folder.name.startswith(("brain=", f"{TEMPORARY_PREFIX}brain="))
+    above_partitions = folder.parent.parent.name == "patch_embeddings"
+    return folder / (f"_{name}" if of_table or above_partitions else name)
 
 
 @contextmanager
@@ -78,7 +81,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file that people can read and diff."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False, default=str) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Return the text of a JSON file that people can read and diff."""
+    return json.dumps(value, indent=2, sort_keys=True, allow_nan=False, default=str) + "\n"
 
 
 def _temporary_beside(path: Path) -> Path:

@@ -26,6 +26,11 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_plain)
 
 
+def as_json(value: Any) -> Any:
+    """Return a value as it comes back from a JSON file: a tuple as a list, a path as its text."""
+    return json.loads(json.dumps(value, default=str))
+
+
 def digest_bytes(*parts: bytes | memoryview) -> str:
     """Return the digest of the concatenation of byte strings."""
     sha = hashlib.sha256()

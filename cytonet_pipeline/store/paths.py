@@ -3,15 +3,11 @@
 Only paths are made here. What stands behind them is written and read by the room that it belongs to.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cytonet_pipeline.errors import StoreError
-from cytonet_pipeline.settings import Settings
-from cytonet_pipeline.store.atomic import beside, write_json
-from cytonet_pipeline.store.tables import read_record, write_record
+from cytonet_pipeline.store.tables import read_record, write_pointer
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,7 @@ class Store:
 
     def point_wanted(self, encoder: str, version: str) -> None:
         """Record which training set an encoder is to be trained on."""
-        write_record(self.root / "training_sets" / f"{encoder}.json", {"encoder": encoder, "version": version})
+        write_pointer(self.root / "training_sets" / f"{encoder}.json", {"encoder": encoder, "version": version})
 
     def current_version(self, encoder: str) -> str | None:
         """Return the version of the encoder that evaluation and users take; None before the first training."""
@@ -79,7 +75,7 @@ class Store:
 
     def point_current(self, encoder: str, version: str) -> None:
         """Make a trained version the current one."""
-        write_record(self.root / "encoders" / encoder / "current.json", {"encoder": encoder, "version": version})
+        write_pointer(self.root / "encoders" / encoder / "current.json", {"encoder": encoder, "version": version})
 
     def current_encoder(self, encoder: str) -> Path:
         """Return the folder of the current version.
@@ -120,66 +116,6 @@ class Store:
     def metrics(self) -> Path:
         """Return the folder of the table of results."""
         return self.root / "metrics"
-
-
-# What is said of single brains may be said later: it stands in the digests of what is made from it.
-_OF_SINGLE_BRAINS = ("schema_version", "window", "invert", "mask_value")
-
-
-def open_store(settings: Settings) -> Store:
-    """Open the store for writing, bound to one data set and one `dataset:` block.
-
-    Two blocks in one store would mix patches of different size or split in one table.
-
-    Raises
-    ------
-    StoreError
-        It was made from another data set or with another block, or cannot be written.
-    """
-    store = Store(settings.store)
-    path = store.root / "store.json"
-    claim = {"data_set": _name_of(settings.data), **settings.experiments.dataset.model_dump(mode="json")}
-    if not path.exists():
-        write_record(path, claim)
-        return store
-    held = read_record(path)
-    keys = [key for key in {**claim, **held} if key not in _OF_SINGLE_BRAINS]
-    differing = [
-        f"{key} was {held.get(key)!r}, now {claim.get(key)!r}" for key in keys if held.get(key) != claim.get(key)
-    ]
-    if differing:
-        raise StoreError(
-            f"{store.root}: this store was made with other settings: {'; '.join(differing)}.",
-            looked_for=str(path),
-            to_fix="set CYTONET_STORE to another folder, or go back to the settings in store.json",
-        )
-    return store
-
-
-def _name_of(data: Path) -> str:
-    try:
-        return str(json.loads((data / "dataset_description.json").read_text(encoding="utf-8"))["Name"])
-    except (OSError, ValueError, KeyError):
-        return data.name
-
-
-def write_stamp(folder: Path, inputs: dict[str, object]) -> None:
-    """Record what a result was made from, as `inputs.json`; written last, so that it also says *complete*."""
-    write_json(beside(folder, "inputs.json"), inputs)
-
-
-def read_stamp(folder: Path) -> dict[str, Any] | None:
-    """Return what the result in a folder was made from; None if it is missing or incomplete."""
-    try:
-        stamp = json.loads(beside(folder, "inputs.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None
-    return stamp if isinstance(stamp, dict) else None
-
-
-def is_current(folder: Path, inputs: dict[str, object]) -> bool:
-    """Return whether the result in `folder` is complete and was made from exactly these inputs."""
-    return read_stamp(folder) == json.loads(json.dumps(inputs, default=str))
 
 
 def _folder_names(folder: Path) -> list[str]:

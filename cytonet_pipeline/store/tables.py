@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from cytonet_pipeline.errors import StoreError
 from cytonet_pipeline.store.atomic import atomic_file, write_json
+from cytonet_pipeline.store.damage import damaged, remedy_of, unreadable
+from cytonet_pipeline.store.digest import as_json, digest_of
+from cytonet_pipeline.store.integrity import verified, verified_parts
 from cytonet_pipeline.store.schemas import Table, table
 
 if TYPE_CHECKING:
@@ -75,21 +78,32 @@ def read_table(
     import pyarrow.dataset
 
     if not path.exists():
-        raise StoreError(f"{path}: not there.", to_fix=f"rebuild it with: {table(name).rebuilt_by}")
+        verified(path)
+        raise StoreError(f"{path}: not there.", to_fix=remedy_of(path))
     # Hive partitioning stays off: the columns are in the files, and `brain=` folders would add them a second time.
     # Parts are named one by one: pictures and records lie beside them.
-    files = [str(part) for part in sorted(path.glob("part-*.parquet"))] if path.is_dir() else str(path)
+    files = verified_parts(path) if path.is_dir() else [verified(path)]
     try:
-        source = pyarrow.dataset.dataset(files, format="parquet", partitioning=None)
-    except (pyarrow.ArrowInvalid, OSError) as error:
-        raise StoreError(
-            f"{path}: not a readable Parquet file ({error}).",
-            to_fix=f"delete it and rebuild it with: {table(name).rebuilt_by}",
-        ) from error
-    require_version(path, name, source.schema.metadata)
-    present = [name for name in columns or source.schema.names if name in source.schema.names]
-    read = source.to_table(columns=present if columns else None, filter=where).to_pandas(categories=list(categories))
+        source = pyarrow.dataset.dataset([str(file) for file in files], format="parquet", partitioning=None)
+        require_version(path, name, source.schema.metadata)
+        present = [name for name in columns or source.schema.names if name in source.schema.names]
+        data = source.to_table(columns=present if columns else None, filter=where)
+        read = data.to_pandas(categories=list(categories))
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise _unreadable_part(files, error) from error
     return _with_new_columns(read, name, columns)
+
+
+def _unreadable_part(files: Sequence[Path], error: Exception) -> StoreError:
+    """Return the error for the file that cannot be read: pyarrow's own does not always name it."""
+    import pyarrow.parquet
+
+    for file in files:
+        try:
+            pyarrow.parquet.ParquetFile(file).read()
+        except (pyarrow.ArrowException, OSError, ValueError) as found:
+            return unreadable(file, found, "Parquet file")
+    return unreadable(files[0], error, "Parquet file") if files else StoreError(f"no Parquet file ({error}).")
 
 
 def _with_new_columns(frame: "pd.DataFrame", name: str, columns: Sequence[str] | None) -> "pd.DataFrame":
@@ -120,20 +134,34 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
     write_json(path, {"schema_version": RECORD_VERSION, **record})
 
 
+def write_pointer(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a record that lies beside no stamp with a digest of its own, `seal`: `read_record` compares it."""
+    content = as_json({"schema_version": RECORD_VERSION, **record})
+    write_json(path, {**content, "seal": digest_of(content)})
+
+
+def is_sealed(path: Path) -> bool:
+    """Return whether a record has a digest of its own: those of version 0.2.1 have none."""
+    try:
+        return '"seal"' in path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
+
+
 def read_record(path: Path) -> dict[str, Any]:
     """Read a JSON record of the current or the previous version.
 
     Raises
     ------
     StoreError
-        It is not there, not JSON, or of another version.
+        It is not there, damaged, not JSON, or of another version.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise StoreError(f"{path}: not there.", to_fix="rebuild it with: cytonet run") from None
+        record = json.loads(verified(path).read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise StoreError(f"{path}: not a readable record ({error}).", to_fix="delete it and run again") from error
+        raise unreadable(path, error, "record") from error
     if not isinstance(record, dict) or record.get("schema_version") not in {RECORD_VERSION, RECORD_VERSION - 1}:
-        raise StoreError(f"{path}: not a record that this version reads.", to_fix="rebuild it with: cytonet run")
+        raise StoreError(f"{path}: not a record that this version reads.", to_fix=remedy_of(path))
+    if record.pop("seal", None) not in (None, digest_of(record)):
+        raise damaged(path, "its digest is not the one that was recorded")
     return record

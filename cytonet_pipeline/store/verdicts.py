@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from cytonet_pipeline.errors import StoreError
+from cytonet_pipeline.errors import DamagedResult, StoreError
 from cytonet_pipeline.store.atomic import beside
 from cytonet_pipeline.store.tables import read_record, write_record
 
@@ -65,9 +65,17 @@ class Verdict:
 
 
 def digest_left_in(folder: Path) -> str:
-    """Return the digest of a step's verdict; "missing" before it ran, "failed" if nothing may use its result."""
+    """Return the digest of a step's verdict; "missing" before it ran, "failed" if nothing may use its result.
+
+    Raises
+    ------
+    DamagedResult
+        The verdict is not as it was written: what rests on it must not change for that.
+    """
     try:
         verdict = Verdict.read(folder)
+    except DamagedResult:
+        raise
     except StoreError:
         return "missing"
     return verdict.digest if verdict.ok else "failed"

@@ -15,6 +15,7 @@ from cytonet_pipeline.lineage import (
     write_training_set,
 )
 from cytonet_pipeline.store import Verdict, write_record
+from cytonet_pipeline_tests.conftest import restamp
 
 
 def train(world, encoder="one", *, finish=True):
@@ -114,6 +115,7 @@ def test_a_withdrawn_section_is_named_with_what_follows_from_it(world):
 def test_a_brain_that_failed_since_is_reported_as_removed(world):
     train(world)
     Verdict.failed("folded").write(world.store.patch_index("B02"))
+    restamp(world.store.patch_index("B02"))
 
     changes = would_change("one", world.settings, world.store)
 

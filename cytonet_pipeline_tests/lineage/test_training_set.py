@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from cytonet_pipeline.errors import StoreError, TrainingError
+from cytonet_pipeline.errors import DamagedResult, StoreError, TrainingError
 from cytonet_pipeline.lineage import compare, read_training_set, resolve_training_set, write_training_set
 from cytonet_pipeline.patches import read_index
+from cytonet_pipeline.stages.pending import encoders_to_train
 from cytonet_pipeline.store import Verdict, read_table, table
+from cytonet_pipeline_tests.conftest import restamp
 
 
 def version_of(world, encoder="one"):
@@ -134,12 +136,15 @@ def test_an_index_older_than_its_scans_is_not_trained_on(world):
 
 
 @pytest.mark.parametrize("missing", ["_status.json", "_inputs.json", "part-0.parquet"])
-def test_an_index_that_was_not_finished_is_not_trained_on(world, missing):
+def test_a_brain_with_a_lost_file_gives_no_version_at_all(world, missing):
+    """An index is written in one piece. Left out, the brain would give every encoder another version."""
     (world.store.patch_index("B02") / missing).unlink()
 
-    training_set, _ = resolve_training_set("one", world.settings, world.store)
+    with pytest.raises(DamagedResult, match=missing) as caught:
+        resolve_training_set("one", world.settings, world.store)
 
-    assert list(training_set.record["left_out"]) == ["B02"]
+    assert "cytonet run" in caught.value.to_fix
+    assert encoders_to_train(world.settings) == {}
 
 
 def test_without_the_unseen_brain_training_goes_on_with_a_warning(new_world):
@@ -156,6 +161,7 @@ def test_nothing_to_train_on_is_an_error_that_says_why(new_world):
     world.bring_in("B20")
     world.bring_in("B01")
     Verdict.failed("folded").write(world.store.patch_index("B01"))
+    restamp(world.store.patch_index("B01"))
 
     with pytest.raises(TrainingError, match="folded"):
         resolve_training_set("one", world.settings, world.store)

@@ -1,5 +1,7 @@
 """Figures of results: what is drawn is what the tables say."""
 
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,8 +11,7 @@ from cytonet_pipeline.reporting.confusion_figure import confusion_shares, draw_c
 from cytonet_pipeline.reporting.curves import draw_curves, training_curves
 from cytonet_pipeline.reporting.index_figure import draw_index
 from cytonet_pipeline.reporting.metrics_figure import draw_metrics
-from cytonet_pipeline.reporting.style import are_up_to_date
-from cytonet_pipeline.store import table, write_stamp
+from cytonet_pipeline.store import is_drawn, record_drawings, table, write_stamp
 
 NAMES = pd.DataFrame({"index": [1, 2, 3], "name": ["a", "b", "c"], "color": ["#ff0000", "#00ff00", "#0000ff"]})
 
@@ -128,15 +129,17 @@ def test_an_empty_index_still_gives_a_figure():
     assert "0 patches" in draw_index(table("patch_index").empty()).get_suptitle()
 
 
-def test_a_picture_older_than_its_result_is_drawn_again(tmp_path):
-    import os
-
+def test_pictures_count_as_drawn_whatever_the_clock_says(tmp_path):
+    """A clock that was set back would make every picture older than its result, and have it drawn for ever."""
     picture = tmp_path / "x.png"
-    picture.write_bytes(b"")
-    assert not are_up_to_date([picture], tmp_path)  # no result at all
+    assert not is_drawn(tmp_path)  # no result at all
+    picture.write_bytes(b"of the result before")
     write_stamp(tmp_path, {})
+    assert not is_drawn(tmp_path)
+    picture.write_bytes(b"drawn")
     os.utime(picture, ns=(0, 0))
-    assert not are_up_to_date([picture], tmp_path)
-    os.utime(picture)
-    assert are_up_to_date([picture], tmp_path)
-    assert not are_up_to_date([picture, tmp_path / "missing.png"], tmp_path)
+    record_drawings(tmp_path)
+    assert is_drawn(tmp_path)
+    assert not is_drawn(tmp_path, [tmp_path / "another.png"])
+    picture.write_bytes(b"dra")
+    assert not is_drawn(tmp_path)

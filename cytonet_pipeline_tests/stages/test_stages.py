@@ -24,7 +24,7 @@ from cytonet_pipeline.stages import (
 from cytonet_pipeline.stages import histology as histology_stages
 from cytonet_pipeline.stages.stage import with_table_version
 from cytonet_pipeline.store import TABLES, Verdict, read_stamp, table
-from cytonet_pipeline_tests.conftest import PROJECT, settings_for
+from cytonet_pipeline_tests.conftest import PROJECT, restamp, settings_for
 
 # Keys of `inputs.json` as version 0.2.1 wrote them: with other keys every result of an existing store would be stale.
 KEYS_OF_0_2_1 = {
@@ -130,6 +130,7 @@ def test_a_data_fault_becomes_the_verdict_of_its_brain_and_nothing_downstream_us
     SECTION_SCANS.run(settings, "B01")
     folder = SECTION_SCANS.folder(settings, "B01")
     Verdict.failed("sub-B01: torn apart.").write(folder)
+    restamp(folder)
 
     COLIN27_TRANSFORMS.run(settings, "B01")
 

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 from typing import Any
+from xml.parsers.expat import ExpatError
 
 import nibabel
 import numpy as np
 from scipy.spatial import cKDTree
 
-from cytonet_pipeline.errors import StoreError
-from cytonet_pipeline.store import atomic_file
+from cytonet_pipeline.store import atomic_file, unreadable, verified
 
 # With a smaller radius a vertex depends on a single patch, even of a dense sample; with a larger one, on other gyri.
 _MIN_RADIUS_MM, _MAX_RADIUS_MM = 4.0, 10.0
@@ -72,6 +72,6 @@ def read_func(path: Path) -> np.ndarray:
         The file is missing or not readable.
     """
     try:
-        return np.asarray(_gifti.GiftiImage.from_bytes(path.read_bytes()).darrays[0].data, dtype=np.float32)
-    except (OSError, IndexError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
-        raise StoreError(f"{path}: not a readable surface map ({error}).", to_fix="cytonet run") from error
+        return np.asarray(_gifti.GiftiImage.from_bytes(verified(path).read_bytes()).darrays[0].data, dtype=np.float32)
+    except (OSError, IndexError, ValueError, ExpatError, nibabel.filebasedimages.ImageFileError) as error:
+        raise unreadable(path, error, "surface map") from error

@@ -20,7 +20,17 @@ from cytonet_pipeline.evaluation.features.evaluation_set import evaluation_set
 from cytonet_pipeline.evaluation.features.patch_features import features_of
 from cytonet_pipeline.progress import Task, task
 from cytonet_pipeline.settings import Settings
-from cytonet_pipeline.store import REFERENCE_MM, Store, atomic_file, digest_array, is_current, write_stamp
+from cytonet_pipeline.store import (
+    REFERENCE_MM,
+    Store,
+    atomic_file,
+    digest_array,
+    is_current,
+    remove_stamp,
+    unreadable,
+    verified_parts,
+    write_stamp,
+)
 
 TABLE = "patch_embeddings"
 # Of the files. Features are computed again when the stage's code version is raised, not this.
@@ -62,12 +72,12 @@ def read_embeddings(
     Raises
     ------
     StoreError
-        The features have not been computed, or are of a version that is not supported any more.
+        The features have not been computed, are damaged, or of a version that is not supported any more.
     """
     folder = store.patch_embeddings(encoder, version)
     if brains is None:
         brains = sorted(p.name.partition("=")[2] for p in folder.glob("brain=*"))
-    paths = [path for brain in brains for path in sorted((folder / f"brain={brain}").glob("part-*.parquet"))]
+    paths = [path for brain in brains for path in verified_parts(folder / f"brain={brain}")]
     parts = [_read_part(path) for path in paths]
     if not parts:
         raise StoreError(
@@ -117,13 +127,18 @@ def _embed_brain(
         progress.advance(len(rows))
         return
     _log.info("encoder %s: embedding %d patches of %s", encoder, len(rows), brain)
+    # A run that is killed between the features and their stamp leaves features without one.
+    remove_stamp(folder)
     features = features_of(store.encoder(encoder, version), rows, dataset.brain(brain), dataset.block, progress.advance)
     write_embeddings(folder / "part-0.parquet", rows["patch_id"].to_numpy(), features, encoder, version)
     write_stamp(folder, inputs)
 
 
 def _read_part(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    table = pyarrow.parquet.read_table(path, partitioning=None)
+    try:
+        table = pyarrow.parquet.read_table(path, partitioning=None)
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise unreadable(path, error, "Parquet file") from error
     metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
     if metadata.get("table") != TABLE or metadata.get("schema_version") not in {
         str(SCHEMA_VERSION),

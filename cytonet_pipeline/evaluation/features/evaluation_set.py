@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from cytonet_pipeline.errors import StoreError
+from cytonet_pipeline.errors import DamagedResult, StoreError
 from cytonet_pipeline.lineage import brains_left_out
 from cytonet_pipeline.patches import read_index, read_index_parameters
 from cytonet_pipeline.settings import Settings
@@ -68,6 +68,8 @@ def whole_index(store: Store, sections: pd.DataFrame) -> pd.DataFrame:
     for brain, of_brain in sections.groupby("brain", sort=True):
         try:
             brains.append(_brain_rows(store, str(brain), of_brain))
+        except DamagedResult:
+            raise
         except StoreError as error:
             # A brain that broke after training is a data fault, not an exception: the others go on.
             _log.warning("evaluation goes on without sub-%s: %s", brain, error)
@@ -131,6 +133,8 @@ def _index_digest(store: Store, brain: str) -> str:
         return left
     try:
         rows = read_index(store, brain, columns=["patch_id", "annotated_area", "order", *REFERENCE_MM])
+    except DamagedResult:
+        raise
     except StoreError:
         return left
     return digest_of([digest_array(rows[column].to_numpy()) for column in rows])

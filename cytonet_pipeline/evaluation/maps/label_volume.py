@@ -5,6 +5,7 @@ there is no data, and the voxel stays 0. The volume shows what was predicted on 
 between distant sections it has steps.
 """
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,8 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
 
-from cytonet_pipeline.errors import StoreError
 from cytonet_pipeline.registration import ReferenceSpace
-from cytonet_pipeline.store import REFERENCE_MM, atomic_file
+from cytonet_pipeline.store import REFERENCE_MM, atomic_file, unreadable, verified
 
 # Limit, however far apart sections are: a point farther away is on another gyrus.
 MAX_DISTANCE_MM = 8.0
@@ -118,10 +118,10 @@ def read_volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
         The file is missing or not readable.
     """
     try:
-        image = _nibabel.load(path)
+        image = _nibabel.load(verified(path))
         return np.asanyarray(image.dataobj), image.affine
-    except (OSError, EOFError, nibabel.filebasedimages.ImageFileError) as error:
-        raise StoreError(f"{path}: not a readable volume ({error}).", to_fix="cytonet run") from error
+    except (OSError, EOFError, ValueError, zlib.error, nibabel.filebasedimages.ImageFileError) as error:
+        raise unreadable(path, error, "volume") from error
 
 
 def _cortex_sides(reference: ReferenceSpace) -> np.ndarray:

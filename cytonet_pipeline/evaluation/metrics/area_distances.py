@@ -1,27 +1,39 @@
 """Distance on the cortex between true and predicted area: confusing neighbours is not confusing lobes."""
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from cytonet_pipeline.registration import ReferenceSpace
-from cytonet_pipeline.store import Store, atomic_file
+from cytonet_pipeline.store import Store, digest_bytes, write_text
 
 
 def medoid_distances_mm(reference_folder: Path, store: Store) -> pd.DataFrame:
     """Return geodesic distances between the medoids of the reference's areas, areas × areas (mm).
 
     They take about ten seconds to compute on a full atlas and are the same for every encoder: they are cached in the
-    store under the reference's digest.
+    store under the reference's digest, and computed again if the cache is damaged.
     """
     reference = ReferenceSpace.load(reference_folder)
     cached = store.root / "linear_probes" / f".area_distances-{reference.digest}.csv"
-    if not cached.exists():
-        with atomic_file(cached) as temporary:
-            reference.area_medoid_distances().to_csv(temporary)
-    distances_mm = pd.read_csv(cached, index_col=0)
+    text = _without_digest(cached)
+    if text is None:
+        text = reference.area_medoid_distances().to_csv()
+        write_text(cached, f"{text}# {digest_bytes(text.encode())}\n")
+    distances_mm = pd.read_csv(io.StringIO(text), index_col=0)
     return distances_mm.set_axis(distances_mm.columns.astype(np.int64), axis=1)
+
+
+def _without_digest(cached: Path) -> str | None:
+    """Read a cached table whose last line is the digest of those before; None if it is missing or does not fit."""
+    try:
+        lines = cached.read_text(encoding="utf-8").splitlines(keepends=True)
+    except (OSError, ValueError):
+        return None
+    text = "".join(lines[:-1])
+    return text if lines and lines[-1] == f"# {digest_bytes(text.encode())}\n" else None
 
 
 def distance_summary(predictions: pd.DataFrame, distances_mm: pd.DataFrame) -> dict[str, dict[str, float | int | None]]:

@@ -14,8 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from scipy.special import softmax
 
-from cytonet_pipeline.errors import StoreError
-from cytonet_pipeline.store import atomic_file
+from cytonet_pipeline.store import atomic_file, unreadable, verified
 
 _ROWS_AT_ONCE = 65_536
 
@@ -107,11 +106,11 @@ class LinearHead:
             The file is missing or does not hold a head.
         """
         try:
-            with safe_open(path, framework="numpy") as stored:
+            with safe_open(verified(path), framework="numpy") as stored:
                 classes = np.array(json.loads(stored.metadata()["classes"]), dtype=np.int32)
                 return cls(stored.get_tensor("weight"), stored.get_tensor("bias"), classes)
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise StoreError(f"{path}: not a readable probe ({error}).", to_fix="rebuild it: cytonet run") from error
+            raise unreadable(path, error, "probe") from error
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,9 @@ A brain has hundreds of sections of gigabytes each. The inventory stores with ea
 was made from, and a section is opened again only if that differs.
 """
 
+import logging
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +19,12 @@ from cytonet_pipeline.dataset import Brain, Section, size_and_time
 from cytonet_pipeline.dataset.brain_files import follow_warp
 from cytonet_pipeline.errors import StoreError
 from cytonet_pipeline.settings import DatasetBlock
-from cytonet_pipeline.store import atomic_file, beside, digest_array, digest_of, read_table
+from cytonet_pipeline.store import atomic_file, beside, digest_array, digest_of, read_table, verified
 
 # To be increased when the code of the survey gives other rows.
 _CODE = 1
 _PICTURES = "thumbnails.npz"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,9 +68,10 @@ def read_inventory(folder: Path) -> Inventory | None:
     """Read the last inventory of a brain; None if there is none that can be reused."""
     try:
         rows = read_table(folder / "sections.parquet", "section_scans")
-        with np.load(beside(folder, _PICTURES), allow_pickle=False) as stored:
+        with np.load(verified(beside(folder, _PICTURES)), allow_pickle=False) as stored:
             return Inventory(rows, {name.removeprefix("sample-"): stored[name] for name in stored.files})
-    except (StoreError, OSError, ValueError, EOFError, KeyError):
+    except (StoreError, OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        _log.info("%s: not reused: %s", folder, error)
         return None
 
 

@@ -17,7 +17,7 @@ from torch import nn
 
 from cytonet_pipeline.errors import CytonetError, TrainingError
 from cytonet_pipeline.learning.backbones.backbones import backbone_named
-from cytonet_pipeline.store import atomic_file
+from cytonet_pipeline.store import atomic_file, mark, remedy_of, verified
 
 FILE = "encoder.safetensors"
 
@@ -89,10 +89,10 @@ def read_metadata(path_or_folder: Path | str) -> dict[str, Any]:
 
     Raises
     ------
-    TrainingError
+    TrainingError, DamagedResult
         There is no encoder, or its file is damaged.
     """
-    path = _weights_path(path_or_folder)
+    path = verified(_weights_path(path_or_folder))
     try:
         with safetensors.safe_open(path, "pt") as opened:
             texts = opened.metadata() or {}
@@ -123,7 +123,7 @@ def load_encoder(path_or_folder: Path | str) -> Encoder:
 
     Raises
     ------
-    TrainingError
+    TrainingError, DamagedResult
         There is no encoder, or its file is damaged or of a backbone that is not known here.
     """
     path = _weights_path(path_or_folder)
@@ -131,7 +131,7 @@ def load_encoder(path_or_folder: Path | str) -> Encoder:
     try:
         encoder = Encoder(metadata["backbone"], metadata["mean"], metadata["std"])
         encoder.backbone.load_state_dict(load_file(path))
-    except (CytonetError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
+    except (CytonetError, OSError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
         raise _unreadable(path, error) from error
     return encoder.eval()
 
@@ -141,7 +141,7 @@ def load_backbone(encoder: Encoder, path: Path) -> None:
 
     Raises
     ------
-    TrainingError
+    TrainingError, DamagedResult
         The file is damaged or holds the weights of another backbone.
     """
     metadata = read_metadata(path)
@@ -165,6 +165,10 @@ def _weights_path(path_or_folder: Path | str) -> Path:
 
 
 def _unreadable(path: Path, error: Exception) -> TrainingError:
-    fault = error.what.rstrip(".") if isinstance(error, CytonetError) else str(error)
-    reason = "missing" if isinstance(error, FileNotFoundError) else f"not a readable encoder ({fault})"
-    return TrainingError(f"{path}: {reason}.", to_fix="train it again: cytonet run --encoders NAME")
+    if isinstance(error, FileNotFoundError):
+        return TrainingError(f"{path}: missing.", to_fix=remedy_of(path))
+    fault = error.what.rstrip(".") if isinstance(error, CytonetError) else _first_line(error)
+    if not isinstance(error, (CytonetError, OSError)):
+        # Nothing about this machine or this version: the file itself is of no use.
+        mark(path, fault)
+    return TrainingError(f"{path}: not a readable encoder ({fault}).", to_fix=remedy_of(path))

@@ -8,6 +8,7 @@ from cytonet_pipeline.errors import DataFault, StoreError
 from cytonet_pipeline.evaluation.features.embedding_store import write_embeddings
 from cytonet_pipeline.evaluation.probes.probe_data import draw_order, labels_of_draw, probe_data, split_for_training
 from cytonet_pipeline.patches import write_index
+from cytonet_pipeline_tests.conftest import restamp
 from cytonet_pipeline_tests.evaluation.conftest import ENCODER, PATCHES_PER_SECTION, VERSION
 
 
@@ -66,6 +67,7 @@ def test_missing_features_are_counted(made):
     index = made.indices["B20"]
     part = made.store.patch_embeddings(ENCODER, VERSION, "B20") / "part-0.parquet"
     write_embeddings(part, index["patch_id"].to_numpy()[:-PATCHES_PER_SECTION], np.zeros((780, 12)), ENCODER, VERSION)
+    restamp(part.parent)
     annotated = int((index["annotated_area"][-PATCHES_PER_SECTION:] > 0).sum())
 
     with pytest.raises(StoreError, match=f"{annotated} patches of the evaluation have no features"):

@@ -10,6 +10,7 @@ from cytonet_pipeline.evaluation.table.metrics_table import probed_encoders
 from cytonet_pipeline.evaluation.table.table_text import comparison_rows
 from cytonet_pipeline.stages import LINEAR_PROBE, METRICS_TABLE
 from cytonet_pipeline.store import read_table
+from cytonet_pipeline_tests.conftest import restamp
 from cytonet_pipeline_tests.evaluation.conftest import ENCODER, add_encoder
 
 
@@ -33,6 +34,7 @@ def test_a_score_that_older_results_lack_is_shown_as_missing(probed):
     older = pyarrow.parquet.read_table(path)
     columns = [name for name in older.column_names if name.startswith("weighted_f1")]
     pyarrow.parquet.write_table(older.drop_columns(columns), path)
+    restamp(probed.folder)
 
     METRICS_TABLE.run(probed.settings, None)
 
