@@ -2,7 +2,7 @@
 
 from cytonet_pipeline.lineage.ancestry import ancestors_of
 from cytonet_pipeline.lineage.compare import compare, would_change
-from cytonet_pipeline.lineage.members import brains_left_out
+from cytonet_pipeline.lineage.members import brains_left_out, stored_brains_left_out
 from cytonet_pipeline.lineage.queries import Use, encoders_of, find_training_set, sections_of
 from cytonet_pipeline.lineage.training_set import (
     TrainingSet,
@@ -22,6 +22,7 @@ __all__ = [
     "read_training_set",
     "resolve_training_set",
     "sections_of",
+    "stored_brains_left_out",
     "would_change",
     "write_training_set",
 ]

@@ -31,7 +31,8 @@ def find_ancestor(given: str, store: Store) -> dict[str, Any]:
     -------
     dict
         `given`, `path`, `digest` of the file, `encoder` and `version` (None for a file without lineage),
-        `sections_seen` (samples by brain; None where nobody knows).
+        `sections_seen` (samples by brain; None where nobody knows), `scans_seen` (digests of their scans, as far as
+        they are known: a section that was renamed since is still the same scan).
 
     Raises
     ------
@@ -48,11 +49,18 @@ def find_ancestor(given: str, store: Store) -> dict[str, Any]:
     found: dict[str, Any] = {"given": given, "path": str(path), "digest": digest_file(verified(path))}
     record_path, sections_path = (path.with_name(name) for name in ("training_set.json", "sections.parquet"))
     if not (record_path.exists() and sections_path.exists()):
-        return {**found, "encoder": None, "version": None, "sections_seen": None}
+        return {**found, "encoder": None, "version": None, "sections_seen": None, "scans_seen": []}
     record = read_record(record_path)
-    own = read_table(sections_path, "training_sections", columns=["brain", "sample", "n_training_patches"])
-    seen = _joined(_samples(own[own["n_training_patches"] > 0]), record.get("init_from"))
-    return {**found, "encoder": record["encoder"], "version": record.get("version"), "sections_seen": seen}
+    own = read_table(sections_path, "training_sections", columns=["brain", "sample", "digest", "n_training_patches"])
+    own = own[own["n_training_patches"] > 0]
+    before = record.get("init_from") or {}
+    return {
+        **found,
+        "encoder": record["encoder"],
+        "version": record.get("version"),
+        "sections_seen": _joined(_samples(own), record.get("init_from")),
+        "scans_seen": sorted({*own["digest"], *before.get("scans_seen", [])}),
+    }
 
 
 def require_no_leak(encoder: str, ancestor: dict[str, Any], sections: pd.DataFrame) -> None:
@@ -64,8 +72,10 @@ def require_no_leak(encoder: str, ancestor: dict[str, Any], sections: pd.DataFra
         It was; names some of them.
     """
     seen = {(brain, sample) for brain, samples in (ancestor["sections_seen"] or {}).items() for sample in samples}
+    scans = set(ancestor["scans_seen"])
     kept_free = sections[sections["role"].isin(_KEPT_FREE)]
-    both = [f"{b}/{s}" for b, s in zip(kept_free["brain"], kept_free["sample"], strict=True) if (b, s) in seen]
+    rows = zip(kept_free["brain"], kept_free["sample"], kept_free["digest"], strict=True)
+    both = [f"{brain}/{sample}" for brain, sample, digest in rows if (brain, sample) in seen or digest in scans]
     if both:
         more = f" and {len(both) - _MOST_NAMED} more" if len(both) > _MOST_NAMED else ""
         raise TrainingError(

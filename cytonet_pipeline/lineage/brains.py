@@ -1,4 +1,4 @@
-"""Which brains of the store may take part in training, and what the store knows of their sections and patches.
+"""Which brains of the store are sound, and what the store knows of their sections and patches.
 
 Dagster's blocking checks act only within one run, so a brain's own verdicts are read here: all three steps must be
 sound, and the index must be made from the scans, transforms and reference that are there now.
@@ -59,13 +59,6 @@ class IndexedBrain:
     def reach_mm(self) -> dict[str, float]:
         """How far each section reaches from its position along the series, by sample."""
         return dict(zip(self.sections["sample"], self.sections["reach_mm"], strict=True))
-
-
-def brains_in(store: Store) -> list[str]:
-    """Return every brain of which the store holds anything, sorted by name."""
-    tables = (store.section_scans, store.colin27_transforms, store.patch_index)
-    folders = (path for table in tables for path in table("").parent.glob("brain=*"))
-    return sorted({path.name.partition("=")[2] for path in folders})
 
 
 def read_brain(store: Store, brain: str) -> IndexedBrain:

@@ -1,7 +1,8 @@
 """Training sets: exactly which sections, transforms and patches an encoder may see, under a version that names them.
 
 The version is a digest of all that decides the weights, so what lineage points to is never overwritten. Which brains
-can take part is read in `brains.py`; differences are described in `compare.py`.
+take part is decided in `members.py`, which of them are sound in `brains.py`, and that no scan has two names in
+`copies.py`; differences are described in `compare.py`.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +15,15 @@ import pandas as pd
 import cytonet_pipeline
 from cytonet_pipeline.errors import DamagedResult, StoreError, TrainingError
 from cytonet_pipeline.lineage.ancestry import find_ancestor, require_no_leak
-from cytonet_pipeline.lineage.brains import IndexedBrain, brains_in, read_brain
+from cytonet_pipeline.lineage.brains import IndexedBrain, read_brain
+from cytonet_pipeline.lineage.copies import require_no_copies
+from cytonet_pipeline.lineage.members import (
+    brains_in,
+    brains_to_come,
+    require_known_unseen_brain,
+    scans_in,
+    stored_brains_left_out,
+)
 from cytonet_pipeline.patches import assign_splits, take_subset
 from cytonet_pipeline.settings import TRAINING_CODE_VERSION, Settings, content_for_version
 from cytonet_pipeline.store import (
@@ -45,7 +54,7 @@ class TrainingSet:
     ----------
     encoder, version : str
     sections : DataFrame
-        Table `training_sections`: all sections of all sound brains, with what each is for.
+        Table `training_sections`: all sections of all sound brains that take part, with what each is for.
     record : dict
         Content of `training_set.json`: configuration, digests, counts, who was left out and why.
     """
@@ -71,12 +80,16 @@ def resolve_training_set(encoder: str, settings: Settings, store: Store) -> tupl
     DamagedResult
         What the store holds of a brain is not as it was written.
     TrainingError
-        No brain offers a training section, and why; or the weights to continue from are missing, or have seen what
-        this encoder is tested on.
+        No brain offers a training section, and why; the data set does not know the unseen brain; a scan has two names;
+        or the weights to continue from are missing, or have seen what this encoder is tested on.
+    ConfigurationError
+        The data set cannot be read, so nobody knows which brains it releases.
     """
     held_out = settings.held_out(encoder)
-    brains, left_out = _sound_brains(store)
+    require_known_unseen_brain(encoder, settings)
+    brains, left_out = _sound_brains(settings, store)
     sections = _sections_with_roles(brains, settings, held_out)
+    _require_no_copies(encoder, sections, held_out, store)
     patches = _training_patches(encoder, brains, sections, settings)
     _require_training(encoder, patches, left_out)
     trained = patches.loc[patches["role"] == "train", ["brain", "sample"]].value_counts().rename("n")
@@ -121,9 +134,12 @@ def read_training_set(store: Store, version: str) -> TrainingSet:
     )
 
 
-def _sound_brains(store: Store) -> tuple[list[IndexedBrain], dict[str, str]]:
-    brains, left_out = [], {}
+def _sound_brains(settings: Settings, store: Store) -> tuple[list[IndexedBrain], dict[str, str]]:
+    """Read the brains that take part; return the others with the reasons."""
+    brains, left_out = [], stored_brains_left_out(settings, store)
     for name in brains_in(store):
+        if name in left_out:
+            continue
         try:
             brains.append(read_brain(store, name))
         except DamagedResult:
@@ -131,7 +147,15 @@ def _sound_brains(store: Store) -> tuple[list[IndexedBrain], dict[str, str]]:
             raise
         except StoreError as reason:
             left_out[name] = reason.what
-    return brains, left_out
+    left_out |= {name: f"{name}: in the data set, not ingested yet." for name in brains_to_come(settings, store)}
+    return brains, dict(sorted(left_out.items()))
+
+
+def _require_no_copies(encoder: str, sections: pd.DataFrame, held_out: str, store: Store) -> None:
+    """Refuse copies, also of an unseen brain that takes no part any more: its new name may be among the others."""
+    gone = scans_in(store, [] if held_out in set(sections["brain"]) else [held_out]).assign(role="unseen_brain")
+    columns = list(gone.columns)
+    require_no_copies(encoder, pd.concat([sections[columns], gone], ignore_index=True))
 
 
 def _sections_with_roles(brains: list[IndexedBrain], settings: Settings, held_out: str) -> pd.DataFrame:

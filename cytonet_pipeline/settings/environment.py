@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from cytonet_pipeline.errors import ConfigurationError
+from cytonet_pipeline.names import describe_known
 from cytonet_pipeline.settings.experiments import EncoderBlock, Experiments, read_experiments
 from cytonet_pipeline.settings.project import project_file, project_folder
 from cytonet_pipeline.settings.strict import Strict
@@ -64,9 +65,8 @@ class Settings(Strict):
         try:
             return self.experiments.encoders[name]
         except KeyError:
-            known = ", ".join(self.experiments.encoders)
             raise ConfigurationError(
-                f"{self.experiments_file}: no encoder {name!r} (it has {known}).",
+                f"{self.experiments_file}: no encoder {name!r}; {describe_known(name, self.experiments.encoders)}.",
                 to_fix="set CYTONET_EXPERIMENTS to the file that has it",
             ) from None
 

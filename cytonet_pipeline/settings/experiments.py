@@ -12,13 +12,14 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     SerializerFunctionWrapHandler,
+    field_validator,
     model_serializer,
     model_validator,
 )
 
 from cytonet_pipeline.errors import ConfigurationError
 from cytonet_pipeline.settings.keys import COMPUTATION, NOTHING, RESULT, affects, without_later_defaults
-from cytonet_pipeline.settings.names import RegisteredName
+from cytonet_pipeline.settings.names import BrainName, RegisteredName, require_one_spelling
 from cytonet_pipeline.settings.strict import Strict, read_strictly
 
 Method = Literal["cytonet", "supcon", "scratch", "random", "intensity", "position"]
@@ -60,7 +61,7 @@ class DatasetBlock(Strict):
     patch_um: float = Field(4096.0, gt=0, description="edge of a patch in the scan (µm)", json_schema_extra=RESULT)
     density_per_mm3: float = Field(gt=0, description="patches per mm³ of cortex", json_schema_extra=RESULT)
     sampling: Literal["uniform", "midline"] = Field("uniform", json_schema_extra=RESULT)
-    held_out: str = Field(description="the unseen brain", json_schema_extra=affects("result", digested="apart"))
+    held_out: BrainName = Field(description="the unseen brain", json_schema_extra=affects("result", digested="apart"))
     gap_mm: float = Field(
         1.0, ge=0, description="brain mm kept free between training and test sections", json_schema_extra=RESULT
     )
@@ -72,17 +73,17 @@ class DatasetBlock(Strict):
         0.1, ge=0, lt=1, description="share of the remaining length for validation", json_schema_extra=RESULT
     )
     stain: str = Field("merker", json_schema_extra=RESULT)
-    window: Window | dict[str, Window] | None = Field(
+    window: Window | dict[BrainName, Window] | None = Field(
         None,
         description="grey values that become 0 and 255, for all brains, or by brain; default: the full bit range",
         json_schema_extra=affects("result", digested="apart"),
     )
-    invert: bool | dict[str, bool] | None = Field(
+    invert: bool | dict[BrainName, bool] | None = Field(
         None,
         description="true: scans are light on dark, for all brains, or by brain; default: such scans are refused",
         json_schema_extra=affects("result", added_in="0.3.0", digested="apart"),
     )
-    mask_value: PositiveInt | dict[str, PositiveInt] | None = Field(
+    mask_value: PositiveInt | dict[BrainName, PositiveInt] | None = Field(
         None,
         description="the number that is cortex in masks, for all brains, or by brain; default: all but 0",
         json_schema_extra=affects("result", added_in="0.3.0", digested="apart"),
@@ -101,6 +102,11 @@ class DatasetBlock(Strict):
     @model_serializer(mode="wrap")
     def _as_recorded(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return without_later_defaults(self, serialize(self))
+
+    @field_validator("window", "invert", "mask_value", mode="before")
+    @classmethod
+    def _one_value_per_brain(cls, value: Any) -> Any:
+        return require_one_spelling(value)
 
     def window_of(self, brain: str) -> Window | None:
         """Return the intensity window of a brain; None: the full bit range."""
@@ -172,7 +178,7 @@ class EncoderBlock(Strict):
     method: Method = Field(json_schema_extra=RESULT)
     backbone: RegisteredName = Field("small", json_schema_extra=RESULT)
     working_pixel_um: float = Field(gt=0, description="pixel size that the network sees (µm)", json_schema_extra=RESULT)
-    held_out: str | None = Field(
+    held_out: BrainName | None = Field(
         None,
         description="the unseen brain; default: that of the dataset block",
         json_schema_extra=affects("result", digested="apart"),
@@ -287,7 +293,7 @@ class EvaluationBlock(Strict):
     map_spacing_mm: float = Field(
         1.0, gt=0, description="grid of the area maps in the section plane", json_schema_extra=RESULT
     )
-    map_brains: tuple[str, ...] = Field(
+    map_brains: tuple[BrainName, ...] = Field(
         (), description="brains to map; default: the unseen one", json_schema_extra=RESULT
     )
     umap_and_maps_of: Literal["all", "trained"] = Field(

@@ -1,9 +1,11 @@
-"""Keys whose values are names in a registry of another room: backbones, transfer functions, distances."""
+"""Keys whose values are names: of brains, or in a registry of another room (backbones, transfers, distances)."""
 
 from collections.abc import Collection
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, ValidationInfo
+
+from cytonet_pipeline.names import bare_brain
 
 _accepted_names: dict[str, Collection[str]] = {}
 
@@ -25,4 +27,16 @@ def _require_accepted(name: str, info: ValidationInfo) -> str:
     return name
 
 
+def require_one_spelling(value: Any) -> Any:
+    """Refuse a mapping by brain that names one brain twice, with and without `sub-`: one of the values would win."""
+    if isinstance(value, dict):
+        names = [bare_brain(name) for name in value if isinstance(name, str)]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"{', '.join(repeated)} is given twice, with and without sub-")
+    return value
+
+
+# A brain, given with or without `sub-`.
+BrainName = Annotated[str, AfterValidator(bare_brain)]
 RegisteredName = Annotated[str, AfterValidator(_require_accepted)]

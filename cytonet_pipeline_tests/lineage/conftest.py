@@ -33,6 +33,7 @@ class World:
     folder: Path
     experiments: dict[str, Any]
     slabs: dict[str, Slab] = field(default_factory=dict)
+    ingest: dict[str, str] = field(default_factory=dict)
 
     @property
     def store(self) -> Store:
@@ -50,9 +51,17 @@ class World:
         """Do for a brain what its three assets do."""
         if name not in self.slabs:
             (self.folder / name).mkdir()
+            self.release(name)
             self.slabs[name] = slab_brain(self.folder / name, [k * spacing_mm for k in range(sections)], name=name)
         self.survey(name)
         self.index(name)
+
+    def release(self, name: str, ingest: str = "ready") -> None:
+        """Do for a brain what its owner does in the data set: put it there, and say whether it may be used."""
+        (self.folder / f"sub-{name}").mkdir(exist_ok=True)
+        self.ingest[name] = ingest
+        rows = "".join(f"sub-{brain}\t{word}\n" for brain, word in self.ingest.items())
+        (self.folder / "participants.tsv").write_text(f"participant_id\tingest\n{rows}")
 
     def survey(self, name: str) -> None:
         slab, store = self.slabs[name], self.store
@@ -93,5 +102,7 @@ def world(new_world, built_once) -> World:
     """A copy of one that was built once; its scans stay where they are."""
     made = new_world("world")
     shutil.copytree(built_once.store.root, made.store.root)
+    for name in built_once.slabs:
+        made.release(name)
     made.slabs = {name: replace(s, sections=s.sections.copy()) for name, s in built_once.slabs.items()}
     return made

@@ -118,6 +118,14 @@ def write_fixed_store(root: Path) -> Store:
 def versions(folder: Path, experiments: dict[str, dict[str, Any]]) -> dict[str, dict[str, str]]:
     """Return the version of every encoder of some experiments on the fixed store, which is written to `folder`."""
     store = write_fixed_store(folder / "store")
+    unseen = {
+        block["held_out"]
+        for content in experiments.values()
+        for block in (content["dataset"], *content["encoders"].values())
+        if "held_out" in block
+    }
+    for brain in sorted({*BRAINS, *unseen}):
+        (folder / f"sub-{brain}").mkdir()
     (folder / "encoder.safetensors").write_bytes(b"weights of an ancestor")
     path = folder / "experiments.yaml"
     made: dict[str, dict[str, str]] = {}

@@ -150,6 +150,7 @@ def test_a_brain_with_a_lost_file_gives_no_version_at_all(world, missing):
 def test_without_the_unseen_brain_training_goes_on_with_a_warning(new_world):
     world = new_world("without")
     world.bring_in("B01")
+    world.release("B20", "still being cut")
 
     training_set, _ = resolve_training_set("one", world.settings, world.store)
 
