@@ -12,6 +12,7 @@ import numpy as np
 
 from cytonet_pipeline.dataset.areas import Areas
 from cytonet_pipeline.dataset.files import size_and_time
+from cytonet_pipeline.dataset.picks import UNPICKED, Pick
 from cytonet_pipeline.store import digest_file, digest_of
 
 Status = Literal["ok", "withdrawn", "rejected"]
@@ -26,7 +27,8 @@ class Section:
 
     `mask_value` is the number that is cortex in the mask; None: every number but 0.
 
-    `path` is the scan as written in tables: relative to the data set if it lies below it, otherwise absolute.
+    `path` is the scan as written in tables: relative to the data set if it lies below it, otherwise absolute; with
+    `pick` behind it, which says which image of a file that holds several is the scan.
     """
 
     brain: str
@@ -45,6 +47,7 @@ class Section:
     path: str = ""
     areas: Areas | None = field(default=None, repr=False)
     mask_value: int | None = None
+    pick: Pick = UNPICKED
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,12 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from cytonet_pipeline.dataset.names import sidecar_of
 from cytonet_pipeline.errors import DataFault
-
-_UM_PER_UNIT = {"um": 1.0, "µm": 1.0, "μm": 1.0, "mm": 1000.0, "nm": 0.001}
-# 0.1 % of 100,000 px is 100 px: more than that is a mistake, not a rounded number.
-ANISOTROPY = 1e-3
 
 
 def read_tsv(path: Path, required: Sequence[str]) -> pd.DataFrame:
@@ -75,33 +70,6 @@ def read_json_value(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise DataFault(f"{path.name} cannot be read as JSON ({_first_line(error)}); correct it.") from error
-
-
-def sidecar_pixel_um(scan: Path) -> float | None:
-    """Read the edge of a scan's pixels (µm) from the JSON beside it; None without such a file or value.
-
-    Raises
-    ------
-    DataFault
-        The size is not a positive number, its unit is unknown, or the pixels are not square.
-    """
-    path = sidecar_of(scan)
-    if not path.is_file():
-        return None
-    content = read_json(path)
-    if content.get("PixelSize") in (None, "n/a"):
-        return None
-    unit = content.get("PixelSizeUnits")
-    if unit not in _UM_PER_UNIT:
-        raise DataFault(f"{path.name} gives PixelSizeUnits {unit!r}; write um, mm or nm.")
-    size = content["PixelSize"]
-    # BIDS allows a third number, the thickness of the section.
-    sizes = [size, size] if not isinstance(size, list) else size[:2]
-    if len(sizes) != 2 or not all(_is_positive(edge) for edge in sizes):
-        raise DataFault(f"{path.name} gives PixelSize {size!r}; write two positive numbers, width and height.")
-    if abs(sizes[0] - sizes[1]) > ANISOTROPY * sizes[0]:
-        raise DataFault(f"{path.name} gives pixels of {sizes[0]} × {sizes[1]}; resample the scan to square pixels.")
-    return float(sizes[0]) * _UM_PER_UNIT[unit]
 
 
 def find_named(text: str, beside: Path, roots: Sequence[Path]) -> Path:
@@ -173,10 +141,6 @@ def size_and_time(path: Path, *, with_folder: bool = False) -> tuple[int, int]:
 
 def _cell(text: str) -> str | None:
     return None if text.strip() in ("", "n/a", "N/A") else text.strip()
-
-
-def _is_positive(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
 
 
 def _first_line(error: Exception) -> str:

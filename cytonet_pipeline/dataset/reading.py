@@ -13,12 +13,11 @@ from cytonet_pipeline.dataset.areas import Areas, area_table_path, read_areas
 from cytonet_pipeline.dataset.brain import Brain, Section
 from cytonet_pipeline.dataset.brain_files import BrainFiles, find_brain_files, follow_warp
 from cytonet_pipeline.dataset.discovery import Sections, discover_sections, doubt, reject
-from cytonet_pipeline.dataset.files import sidecar_pixel_um
 from cytonet_pipeline.dataset.matrices import Placement, read_placements
-from cytonet_pipeline.dataset.names import sidecar_of
 from cytonet_pipeline.dataset.passed_over import files_passed_over
 from cytonet_pipeline.dataset.section_table import read_sections
 from cytonet_pipeline.dataset.series import reflected
+from cytonet_pipeline.dataset.sidecars import sidecar_pixel_um, sidecars_of
 from cytonet_pipeline.dataset.withdrawals import withdraw_listed, withdrawals_path
 from cytonet_pipeline.errors import DataFault
 from cytonet_pipeline.settings import DatasetBlock
@@ -97,11 +96,12 @@ def _with_pixel_size(section: Section) -> Section:
         return reject(section, fault.what)
     if pixel_um is None:
         return section
-    listed, sidecar = section.pixel_um, sidecar_of(section.scan).name
+    listed = section.pixel_um
     if listed is not None and abs(listed - pixel_um) > SIZE_TOLERANCE * pixel_um and section.status == "ok":
         section = doubt(
             section,
-            f"{sidecar} gives {pixel_um:g} µm a pixel, the section table {listed:g}; the first is used, correct one.",
+            f"{sidecars_of(section.scan)[0].name} gives {pixel_um:g} µm a pixel, the section table {listed:g}; the "
+            "first is used, correct one.",
         )
     return replace(section, pixel_um=pixel_um)
 
@@ -192,6 +192,6 @@ def _sources(root: Path, brain: str, sections: Sequence[Section], roots: Sequenc
         withdrawals_path(root, brain),
         area_table_path(root),
     ]
-    sidecars = [sidecar_of(section.scan) for section in sections if section.scan is not None]
+    sidecars = [path for section in sections if section.scan is not None for path in sidecars_of(section.scan)]
     warps = [path for s in sections if s.warp is not None for path in follow_warp(s.warp, roots).sources]
     return [path for path in (*tables, *sidecars) if path.is_file()] + warps

@@ -12,10 +12,12 @@ from cytonet_pipeline.dataset.brain import Section, written_path
 from cytonet_pipeline.dataset.discovery import Sections, attach_label_images, is_stain, other_stain, reject
 from cytonet_pipeline.dataset.files import find_named, read_tsv
 from cytonet_pipeline.dataset.names import is_label, section_number
+from cytonet_pipeline.dataset.picks import UNPICKED, Pick, with_pick
 from cytonet_pipeline.errors import DataFault
 from cytonet_pipeline.names import bare
 
 _REQUIRED = ("sample_id", "scan")
+_LONGEST_NUMBER = 6
 
 
 def table_path(root: Path, brain: str) -> Path:
@@ -87,6 +89,7 @@ class _RowReader:
                 return None
 
         scan = attempt(self._file, row["scan"], "scan")
+        pick = attempt(self._pick, row.get("series"), row.get("page")) or UNPICKED
         if row["scan"] is None:
             faults.append(f"{self.table.name} names no scan for sample {section.sample}; fill in the column.")
         section = replace(
@@ -97,7 +100,8 @@ class _RowReader:
             annotation=attempt(self._file, row.get("annotation"), "annotation"),
             pixel_um=attempt(self._pixel_um, row.get("pixel_size_um")),
             mask_value=attempt(self._mask_value, row.get("mask_value")),
-            path=section.path if scan is None else written_path(scan, self.root),
+            pick=pick,
+            path=section.path if scan is None else with_pick(written_path(scan, self.root), pick),
         )
         return section, faults
 
@@ -123,6 +127,14 @@ class _RowReader:
                 f"{self.table.name} gives mask_value {text!r}; write the number that is cortex in the mask, from 1."
             )
         return int(text)
+
+    def _pick(self, series: str | None, page: str | None) -> Pick:
+        for column, text in (("series", series), ("page", page)):
+            if text is not None and not (text.isdigit() and len(text) <= _LONGEST_NUMBER):
+                raise DataFault(f"{self.table.name} gives {column} {text!r}; write its number, counted from 0.")
+        if series is not None and page is not None:
+            raise DataFault(f"{self.table.name} gives series and page; write one of them.")
+        return Pick(None if series is None else int(series), None if page is None else int(page))
 
     def _pixel_um(self, text: str | None) -> float | None:
         try:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
-from cytonet_pipeline.dataset import Brain
+from cytonet_pipeline.dataset import Brain, Section
 from cytonet_pipeline.errors import DataFault
 from cytonet_pipeline.histology import open_scan
 from cytonet_pipeline.histology.pixels.tissue import otsu_classes
@@ -97,7 +97,7 @@ def chosen_sections(sections: pd.DataFrame, at_most: int = MAX_TILES) -> pd.Data
 
 def tiles_of(brain: Brain, sections: pd.DataFrame, pictures: Mapping[str, np.ndarray] | None = None) -> list[Tile]:
     """Return tiles for rows of `section_scans`, with the given thumbnails or those read from the scans."""
-    scans = {section.sample: section.scan for section in brain.sections}
+    scans = {section.sample: section for section in brain.sections}
     tiles = []
     for row in sections.to_dict("records"):
         sample = row["sample"]
@@ -214,11 +214,12 @@ def _stretched(tile: Tile, darkest: float) -> np.ndarray:
     return np.round(grey * 255).astype(np.uint8)
 
 
-def _thumbnail(scan: Path | None, pixel_um: float | None) -> np.ndarray | None:
-    if scan is None:
+def _thumbnail(section: Section | None, pixel_um: float | None) -> np.ndarray | None:
+    if section is None or section.scan is None:
         return None
+    scan, known_um = section.scan, None if pixel_um is None or np.isnan(pixel_um) else pixel_um
     try:
-        with open_scan(scan, None if pixel_um is None or np.isnan(pixel_um) else pixel_um) as opened:
+        with open_scan(scan, known_um, pick=section.pick) as opened:
             return opened.thumbnail(THUMBNAIL_PX)
     except (DataFault, OSError) as fault:
         logging.getLogger(__name__).info("no thumbnail of %s: %s", scan, fault)

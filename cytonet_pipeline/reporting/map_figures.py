@@ -83,7 +83,8 @@ def _overlay(dataset: Dataset, name: str, rows: pd.DataFrame, store: Store, path
     pixel_um = float(sections["pixel_um"].loc[sample])
     source = next(section for section in dataset.brain(name).sections if section.sample == sample)
     assert source.scan is not None, "a section without a scan has no grid"
-    with open_scan(source.scan, pixel_um, block.window_of(name), invert=bool(block.invert_of(name))) as scan:
+    window, invert = block.window_of(name), bool(block.invert_of(name))
+    with open_scan(source.scan, pixel_um, window, invert=invert, pick=source.pick) as scan:
         thumbnail = scan.thumbnail(_THUMBNAIL_PX)
         size_mm = (scan.width_px * pixel_um / 1000, scan.height_px * pixel_um / 1000)
     placed = rows.assign(x_mm=rows["x_px"] * pixel_um / 1000, y_mm=rows["y_px"] * pixel_um / 1000)

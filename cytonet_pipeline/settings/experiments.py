@@ -88,6 +88,11 @@ class DatasetBlock(Strict):
         description="the number that is cortex in masks, for all brains, or by brain; default: all but 0",
         json_schema_extra=affects("result", added_in="0.3.0", digested="apart"),
     )
+    plausible_pixel_um: tuple[PositiveFloat, PositiveFloat] = Field(
+        (0.1, 200.0),
+        description="smallest and largest edge of a scan's pixels that is believed (µm)",
+        json_schema_extra=affects("nothing", added_in="0.3.0"),
+    )
     quiet_minutes: float = Field(
         60.0,
         ge=0,

@@ -5,9 +5,12 @@ brain does not take a whole backfill with it. Faults of the infrastructure (a fu
 raised.
 """
 
+import contextlib
+import json
 import logging
 import math
 from abc import abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from cytonet_pipeline.dataset import Brain
     from cytonet_pipeline.registration import PointTransform
 
+# To be increased when the readers of scans read files otherwise than before and say so (`Reader.reading`).
+_READ_BY = {"reading": 1}
 CORTEX_POINTS_FOR_QC = 4000
 _SUMMARISED_COLUMNS = [
     "brain", "ref_x_mm", "ref_y_mm", "ref_z_mm", "annotated_area", "cortex_fraction", "obliquity_deg", "split", "order",
@@ -132,14 +137,37 @@ class SectionScansStage(BrainStage):
     def inputs(self, settings: Settings, partition: str) -> dict[str, Any]:
         """See `Stage.inputs`."""
         block = settings.experiments.dataset
+        bounds, default = block.plausible_pixel_um, type(block).model_fields["plausible_pixel_um"].default
         return {
             "brain": _brain(settings, partition).fingerprint(),
             "stain": block.stain,
             "window": block.window_of(partition),
             **({} if block.invert_of(partition) is None else {"invert": block.invert_of(partition)}),
+            **({"plausible_pixel_um": list(bounds)} if bounds != default else {}),
             "allowed_roots": [str(root) for root in block.allowed_roots],
             "code": self.code_version,
         }
+
+    def is_made_from(self, inputs: Mapping[str, Any], settings: Settings, partition: str) -> bool:
+        """Whether the stored result was made from these inputs, each file read as it is read now."""
+        return super().is_made_from(inputs, settings, partition) and self._reads_alike(settings, partition)
+
+    def _reads_alike(self, settings: Settings, partition: str) -> bool:
+        """Whether a result was made by a release that reads this brain's files as this one does.
+
+        Headers are read once for a result of an earlier release; after that a file beside it remembers the answer.
+        """
+        from cytonet_pipeline import histology
+
+        path = beside(self.folder(settings, partition), "reading.json")
+        with contextlib.suppress(OSError, ValueError):
+            if json.loads(path.read_text(encoding="utf-8")) == _READ_BY:
+                return True
+        if histology.sections_read_otherwise(_brain(settings, partition), settings.experiments.dataset):
+            return False
+        with contextlib.suppress(OSError):
+            write_json(path, _READ_BY)
+        return True
 
     def ingest(self, settings: Settings, brain: "Brain", folder: Path, *, recompute: bool) -> Verdict:
         """Survey the sections; those that have not changed since the earlier inventory are not opened."""
@@ -152,6 +180,7 @@ class SectionScansStage(BrainStage):
         sections = inventory.rows
         write_table(folder / "sections.parquet", sections, "section_scans", {"brain": brain.name})
         histology.write_pictures(folder, inventory.pictures)
+        write_json(beside(folder, "reading.json"), _READ_BY)
         contact_sheet(brain, sections, beside(folder, self.picture), inventory.pictures)
         counts = sections["status"].value_counts().to_dict()
         usable = sections["status"].isin(["ok", "flagged"])

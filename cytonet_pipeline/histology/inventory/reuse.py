@@ -18,6 +18,7 @@ import pandas as pd
 from cytonet_pipeline.dataset import Brain, Section, size_and_time
 from cytonet_pipeline.dataset.brain_files import follow_warp
 from cytonet_pipeline.errors import StoreError
+from cytonet_pipeline.histology.inventory.otherwise import read_otherwise
 from cytonet_pipeline.settings import DatasetBlock
 from cytonet_pipeline.store import atomic_file, beside, digest_array, digest_of, read_table, verified
 
@@ -87,9 +88,11 @@ def inputs_digest(section: Section, brain: Brain, block: DatasetBlock) -> str:
     if section.warp is not None:
         files += follow_warp(section.warp, (brain.root, *block.allowed_roots)).sources
     areas = section.areas if section.annotation is not None else None
+    otherwise = read_otherwise(section, block)
     return digest_of(
         {
             **_words_of_people(section, block),
+            **({"otherwise": otherwise} if otherwise else {}),
             "code": _CODE,
             "section": [section.brain, section.sample, section.section, section.status, section.reason],
             "files": [(str(path), *size_and_time(path, with_folder=True)) for path in files],

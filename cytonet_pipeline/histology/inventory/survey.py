@@ -1,5 +1,6 @@
 """The inventory of a brain: every section with its quality, or with the reason why it is left out."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +23,7 @@ from cytonet_pipeline.histology.annotations.reading import (
     open_mask,
     require_areas,
 )
+from cytonet_pipeline.histology.inventory.otherwise import require_plausible
 from cytonet_pipeline.histology.inventory.reuse import Inventory, inputs_digest
 from cytonet_pipeline.histology.inventory.series import judge
 from cytonet_pipeline.histology.quality.intensity import require_intensity
@@ -34,6 +36,7 @@ from cytonet_pipeline.store import digest_array, digest_file, digest_of, table
 
 # Reading waits for the network more than for the processor.
 _THREADS = 4
+_log = logging.getLogger(__name__)
 PICTURE_PX = 160
 _Known = Mapping[str, tuple[dict[str, Any], np.ndarray]]
 _Opened = tuple[dict[str, Any], np.ndarray | None]
@@ -92,11 +95,12 @@ def _row(section: Section, brain: Brain, block: DatasetBlock, known: _Known) -> 
     picture = None
     try:
         window, invert = block.window_of(section.brain), bool(block.invert_of(section.brain))
-        with open_scan(section.scan, section.pixel_um, window, invert=invert) as scan:
+        with open_scan(section.scan, section.pixel_um, window, invert=invert, pick=section.pick) as scan:
+            require_plausible(scan.pixel_um, scan.path, block)
             scan.verify()
             overview = Overview.of(scan)
             picture = _small(overview.picture)
-            doubts = [section.reason, *_described(row, scan, overview)]
+            doubts = [section.reason, *_open_questions(section, scan), *_described(row, scan, overview)]
             doubts.append(require_intensity(scan, overview, section.brain, block))
             doubts += _labelled_in_spite_of(doubts[-1], row, section, scan)
     except DataFault as fault:
@@ -104,8 +108,20 @@ def _row(section: Section, brain: Brain, block: DatasetBlock, known: _Known) -> 
     except OSError as error:
         reason = f"cannot be read ({error.strerror or error}); look at the disk."
         return row | {"status": "rejected", "reason": reason}, picture
+    except Exception as error:  # what a library makes of one file must not end the others
+        _log.exception("sub-%s, sample %s", section.brain, section.sample)
+        reason = f"{section.path}: cannot be read ({type(error).__name__}: {error!s:.120}); copy it from its source."
+        return row | {"status": "rejected", "reason": reason}, picture
     remarks = " ".join(doubt for doubt in doubts if doubt)
     return row | {"status": "flagged" if remarks else "ok", "reason": remarks, "remarks": remarks}, picture
+
+
+def _open_questions(section: Section, scan: Scan) -> list[str]:
+    """Return what the scan's file leaves open, as sentences."""
+    questions = list(scan.reader.doubts)
+    if section.pixel_um is None and scan.reader.size_doubt:
+        questions.append(scan.reader.size_doubt)
+    return [f"{scan.path.name}: {question}." for question in questions]
 
 
 def _small(picture: np.ndarray) -> np.ndarray:

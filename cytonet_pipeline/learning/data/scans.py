@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
+from cytonet_pipeline.dataset import split_pick
 from cytonet_pipeline.errors import TrainingError
 from cytonet_pipeline.histology import open_scan
 
@@ -67,7 +68,8 @@ class SectionScans:
                 f"sub-{brain}, sample {sample}: no scan is known for its patches.",
                 to_fix="rebuild the patch index: cytonet run --brains " + brain,
             )
-        return open_scan(self._root / row["path"], pixel_um=float(row["pixel_um"]), window=self._window(row))
+        path, pick = split_pick(row["path"])
+        return open_scan(self._root / path, pixel_um=float(row["pixel_um"]), window=self._window(row), pick=pick)
 
     def _window(self, row: dict[Any, Any]) -> tuple[int, int] | None:
         low, high = row.get("window_low"), row.get("window_high")

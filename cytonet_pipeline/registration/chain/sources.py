@@ -152,7 +152,7 @@ def pixel_um_of(section: Section) -> float | None:
     # Only warps that count from pixel centres in scans without a sidecar need the scan: most chains never open one.
     from cytonet_pipeline.histology import open_scan
 
-    with open_scan(section.scan) as scan:
+    with open_scan(section.scan, pick=section.pick) as scan:
         return scan.pixel_um
 
 
