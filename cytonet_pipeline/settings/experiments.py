@@ -42,6 +42,12 @@ def _require_different(values: tuple[T, ...]) -> tuple[T, ...]:
     return values
 
 
+def _require_bounds(bounds: tuple[float, float]) -> tuple[float, float]:
+    if not bounds[0] < bounds[1]:
+        raise ValueError(f"[{bounds[0]:g}, {bounds[1]:g}] are not two bounds, the lower one first")
+    return bounds
+
+
 def _require_range(window: tuple[int, int]) -> tuple[int, int]:
     low, high = window
     if not 0 <= low < high:
@@ -52,6 +58,7 @@ def _require_range(window: tuple[int, int]) -> tuple[int, int]:
 # Values that are each tried, drawn or trained for: at least one, none twice.
 Counts = Annotated[tuple[PositiveInt, ...], Field(min_length=1), AfterValidator(_require_different)]
 Levels = Annotated[tuple[PositiveFloat, ...], Field(min_length=1), AfterValidator(_require_different)]
+Bounds = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_require_bounds)]
 Window = Annotated[tuple[int, int], AfterValidator(_require_range)]
 
 
@@ -88,7 +95,7 @@ class DatasetBlock(Strict):
         description="the number that is cortex in masks, for all brains, or by brain; default: all but 0",
         json_schema_extra=affects("result", added_in="0.3.0", digested="apart"),
     )
-    plausible_pixel_um: tuple[PositiveFloat, PositiveFloat] = Field(
+    plausible_pixel_um: Bounds = Field(
         (0.1, 200.0),
         description="smallest and largest edge of a scan's pixels that is believed (µm)",
         json_schema_extra=affects("nothing", added_in="0.3.0"),

@@ -75,7 +75,7 @@ def test_unfinished_training_goes_on_with_another_number_of_ranks_workers_or_che
 
 def test_retiring_an_encoder_and_waiting_for_a_brain_affect_nothing():
     assert keys_affecting(EncoderBlock, "nothing") == {"retired"}
-    assert keys_affecting(DatasetBlock, "nothing") == {"quiet_minutes", "allowed_roots"}
+    assert keys_affecting(DatasetBlock, "nothing") == {"quiet_minutes", "allowed_roots", "plausible_pixel_um"}
 
 
 def test_a_later_key_is_recorded_only_where_it_says_something():
