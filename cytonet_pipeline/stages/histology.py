@@ -6,7 +6,6 @@ raised.
 """
 
 import contextlib
-import json
 import logging
 import math
 from abc import abstractmethod
@@ -35,8 +34,8 @@ if TYPE_CHECKING:
     from cytonet_pipeline.dataset import Brain
     from cytonet_pipeline.registration import PointTransform
 
-# To be increased when the readers of scans read files otherwise than before and say so (`Reader.reading`).
-_READ_BY = {"reading": 1}
+# Marks a result whose files are read as the readers do now; another name when they read some otherwise and say so.
+_READ_AS_NOW = ".read_as_1"
 CORTEX_POINTS_FOR_QC = 4000
 _SUMMARISED_COLUMNS = [
     "brain", "ref_x_mm", "ref_y_mm", "ref_z_mm", "annotated_area", "cortex_fraction", "obliquity_deg", "split", "order",
@@ -155,18 +154,18 @@ class SectionScansStage(BrainStage):
     def _reads_alike(self, settings: Settings, partition: str) -> bool:
         """Whether a result was made by a release that reads this brain's files as this one does.
 
-        Headers are read once for a result of an earlier release; after that a file beside it remembers the answer.
+        Headers are read once for a result of an earlier release; after that a mark in its folder remembers the answer.
         """
         from cytonet_pipeline import histology
 
-        path = beside(self.folder(settings, partition), "reading.json")
-        with contextlib.suppress(OSError, ValueError):
-            if json.loads(path.read_text(encoding="utf-8")) == _READ_BY:
-                return True
+        mark = self.folder(settings, partition) / _READ_AS_NOW
+        if mark.exists():
+            return True
         if histology.sections_read_otherwise(_brain(settings, partition), settings.experiments.dataset):
             return False
+        # Of a store that must not be written to the headers are read again.
         with contextlib.suppress(OSError):
-            write_json(path, _READ_BY)
+            mark.touch()
         return True
 
     def ingest(self, settings: Settings, brain: "Brain", folder: Path, *, recompute: bool) -> Verdict:
@@ -180,7 +179,7 @@ class SectionScansStage(BrainStage):
         sections = inventory.rows
         write_table(folder / "sections.parquet", sections, "section_scans", {"brain": brain.name})
         histology.write_pictures(folder, inventory.pictures)
-        write_json(beside(folder, "reading.json"), _READ_BY)
+        (folder / _READ_AS_NOW).touch()
         contact_sheet(brain, sections, beside(folder, self.picture), inventory.pictures)
         counts = sections["status"].value_counts().to_dict()
         usable = sections["status"].isin(["ok", "flagged"])
