@@ -68,7 +68,7 @@ class Observation:
 def examine(settings: Settings) -> list[Observation]:
     """Examine everything that a run needs; faults are observations, not exceptions."""
     observations: list[Observation] = []
-    examinations = (_machine, _experiments, _reference, _dataset, _store)
+    examinations = (_machine, _experiments, _reference, _dataset, _members, _store)
     for examination in progress.track(examinations, "examining"):
         try:
             observations += examination(settings)
@@ -124,8 +124,6 @@ def _dataset(settings: Settings) -> Iterator[Observation]:
     yield Observation("ok" if released else "bad", f"{settings.data}: {len(names)} brains, {len(released)} released")
     yield from (Observation("bad", text) for text in dataset.names_passed_over())
     yield from (Observation("note", text) for text in dataset.strays())
-    if block.held_out not in names:
-        yield Observation("bad", f"held_out: {block.held_out} is not in {settings.data}; no score on an unseen brain")
     for name in names:
         brain = dataset.brain(name)
         usable = [section for section in brain.sections if section.status == "ok"]
@@ -138,6 +136,13 @@ def _dataset(settings: Settings) -> Iterator[Observation]:
         yield from (Observation("bad", problem) for problem in brain.problems)
         yield from _sections(brain, _inventory(settings, name))
         yield from (Observation("note", f"sub-{name}: {note}") for note in brain.notes)
+
+
+def _members(settings: Settings) -> Iterator[Observation]:
+    from cytonet_pipeline.lineage import examine_members
+    from cytonet_pipeline.store import Store
+
+    yield from (Observation(level, text) for level, text in examine_members(settings, Store(settings.store)))
 
 
 def _sections(brain: "Brain", inventory: dict[str, tuple[str, str]]) -> Iterator[Observation]:

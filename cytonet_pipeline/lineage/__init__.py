@@ -2,6 +2,7 @@
 
 from cytonet_pipeline.lineage.ancestry import ancestors_of
 from cytonet_pipeline.lineage.compare import compare, would_change
+from cytonet_pipeline.lineage.examination import examine_members
 from cytonet_pipeline.lineage.members import brains_left_out, stored_brains_left_out
 from cytonet_pipeline.lineage.queries import Use, encoders_of, find_training_set, sections_of
 from cytonet_pipeline.lineage.training_set import (
@@ -18,6 +19,7 @@ __all__ = [
     "brains_left_out",
     "compare",
     "encoders_of",
+    "examine_members",
     "find_training_set",
     "read_training_set",
     "resolve_training_set",

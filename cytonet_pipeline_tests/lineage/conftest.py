@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -78,6 +79,12 @@ class World:
         stamp = {"sections": self.store.section_scans(name), "transforms": self.store.colin27_transforms(name)}
         digests = {key: Verdict.read(place).digest for key, place in stamp.items()}
         write_stamp(folder, {**digests, "reference": Verdict.read(self.store.reference_space()).digest})
+
+
+def write_sections(folder: Path, rows: pd.DataFrame) -> None:
+    """Give a training set or encoder other sections, as an earlier version left them: without a stamp of its files."""
+    (folder / "inputs.json").unlink(missing_ok=True)
+    write_table(folder / "sections.parquet", rows, "training_sections")
 
 
 @pytest.fixture

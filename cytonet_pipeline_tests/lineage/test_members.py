@@ -6,7 +6,8 @@ import pytest
 
 from cytonet_pipeline.errors import ConfigurationError, TrainingError
 from cytonet_pipeline.lineage import resolve_training_set, stored_brains_left_out
-from cytonet_pipeline.store import read_table, write_table
+from cytonet_pipeline.store import read_table
+from cytonet_pipeline_tests.lineage.conftest import write_sections
 from cytonet_pipeline_tests.lineage.test_queries import train
 
 
@@ -137,7 +138,7 @@ def test_weights_that_saw_a_test_section_under_its_former_name_are_refused(world
     folder = world.store.encoder("other", ancestor.version)
     (folder / "encoder.safetensors").write_bytes(b"weights")
     rows = read_table(folder / "sections.parquet", "training_sections")
-    write_table(folder / "sections.parquet", rows.assign(brain="X" + rows["brain"]), "training_sections")
+    write_sections(folder, rows.assign(brain="X" + rows["brain"]))
     world.experiments["encoders"]["one"]["init_from"] = f"other@{ancestor.version}"
 
     with pytest.raises(TrainingError, match="was trained on sections that it is to be tested on"):
