@@ -47,6 +47,9 @@ def _adopt(instance: dg.DagsterInstance, settings: Settings, stage: Stage[Any], 
     try:
         if known or not stage.is_current(settings, partition):
             return False
+        verdict = stage.verdict(settings, partition)
+        if verdict is not None and not verdict.ok:
+            return False  # Without its failed check it would look sound; materialising it is quick, and shows both.
     except CytonetError:
         return False
     instance.report_runless_asset_event(

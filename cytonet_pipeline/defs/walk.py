@@ -19,7 +19,7 @@ from cytonet_pipeline.defs.dagster_internals import (
 )
 from cytonet_pipeline.defs.instance import fail_orphaned_runs, tags_of_this_process
 from cytonet_pipeline.defs.partitions import brains
-from cytonet_pipeline.errors import ConfigurationError, CytonetError, StoreError
+from cytonet_pipeline.errors import ConfigurationError, CytonetError, StoreError, TrainingError
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.stages import stage_of
 from cytonet_pipeline.stages.stage import PartitionSet
@@ -162,7 +162,10 @@ def _bring_up_to_date(
         summary.failed[label] = str(error)
         return
     if not assets:
-        summary.current.append(label)
+        if failed := _failed_check(job, settings, partition):
+            summary.failed[label] = failed
+        else:
+            summary.current.append(label)
         return
     if summary.has_failed(partition):
         summary.failed[label] = "not run: what it needs has failed"
@@ -182,10 +185,25 @@ def _bring_up_to_date(
     if result.success:
         summary.done.append(label)
     else:
-        summary.failed[label] = "\n".join(failure.message for failure in failures) or f"run {result.run_id} failed"
+        messages = "\n".join(failure.message for failure in failures) or f"run {result.run_id} failed"
+        summary.failed[label] = _failed_check(job, settings, partition) or messages
     if job.partition_set != "brain":
         checks = failed_checks(result)
         summary.faults.update({f"{label}: {c.asset_check_key.name}": c.description or "failed" for c in checks})
+
+
+def _failed_check(job: WalkedJob, settings: Settings, partition: str | None) -> str:
+    """Say what later stages must not use of an encoder, whether this walk or an earlier one has computed it."""
+    if job.partition_set == "brain":
+        return ""  # A brain that cannot be used is a fault of its data, and no failure: the others go on.
+    for asset in job.assets:
+        try:
+            stage_of(asset).require_usable(settings, partition)
+        except TrainingError as error:
+            return str(error)
+        except CytonetError:
+            continue  # Not computed: the failure is in the summary already.
+    return ""
 
 
 def _collect_verdicts(settings: Settings, job: WalkedJob, brain: str, summary: RunSummary) -> None:

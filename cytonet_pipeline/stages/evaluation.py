@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from cytonet_pipeline.settings import TRAINED, Settings
 from cytonet_pipeline.stages.reference import REFERENCE_SPACE
 from cytonet_pipeline.stages.stage import ResumableStage, StampedStage, Summary, store_of
+from cytonet_pipeline.stages.training import ENCODER
 from cytonet_pipeline.store import digest_left_in, digest_of_result, read_record, read_table, stamp_digest, verified
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class PatchEmbeddingsStage(ResumableStage[str]):
         from cytonet_pipeline.evaluation.features.evaluation_set import evaluated_sections, index_digests
 
         store, block = store_of(settings), settings.experiments.evaluation
-        version = store.current_encoder(partition).name
+        version = _version_in_use(settings, partition)
         brains = evaluated_sections(store, partition, version, settings)["brain"].unique()
         return {
             "version": version,
@@ -220,7 +221,7 @@ class AreaMapsStage(StampedStage[str]):
         from cytonet_pipeline.lineage import brains_left_out
 
         store = store_of(settings)
-        version = store.current_encoder(partition).name
+        version = _version_in_use(settings, partition)
         protocol = mapped_protocol(partition, settings)
         probe = store.linear_probes(partition, version, protocol) / "probe.safetensors"
         mapped = mapped_brains(partition, settings)
@@ -339,7 +340,7 @@ def _gets_plots(settings: Settings, encoder: str) -> bool:
 
 
 def _version_in_use(settings: Settings, encoder: str) -> str:
-    return store_of(settings).current_encoder(encoder).name
+    return ENCODER.version_in_use(settings, encoder)
 
 
 def _scored(rows: "pd.DataFrame") -> list[dict[Any, Any]]:

@@ -83,6 +83,10 @@ class BrainStage(StampedStage[str]):
         """Return the digest of the stored result; "missing" before it is there, "failed" if it must not be used."""
         return digest_left_in(self.folder(settings, brain))
 
+    def verdict(self, settings: Settings, partition: str) -> Verdict:
+        """See `Stage.verdict`."""
+        return Verdict.read(self.folder(settings, partition))
+
     def require(self, settings: Settings, brain: str, what: str) -> Path:
         """Return the folder of a usable result: blocking checks of Dagster do not reach across runs.
 

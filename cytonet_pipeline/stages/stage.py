@@ -15,6 +15,7 @@ from cytonet_pipeline.errors import StoreError, TrainingError
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.store import (
     Store,
+    Verdict,
     as_json,
     atomic_folder,
     current_inputs,
@@ -119,6 +120,28 @@ class Stage(ABC, Generic[Partition]):
     def is_made_from(self, inputs: Mapping[str, Any], settings: Settings, partition: Partition) -> bool:
         """Whether the stored result is whole and was made from exactly these inputs."""
         return self.recorded_inputs(settings, partition) == as_json(inputs)
+
+    def verdict(self, settings: Settings, partition: Partition) -> Verdict | None:
+        """Return the verdict on the stored result; None if the stage leaves none. Nothing may use a failed one.
+
+        Raises
+        ------
+        CytonetError
+            There is no result.
+        """
+        return None
+
+    def require_usable(self, settings: Settings, partition: Partition) -> None:
+        """Refuse a stored result whose verdict is `failed`: blocking checks of Dagster do not reach across runs.
+
+        Raises
+        ------
+        TrainingError
+            It failed; with what is wrong and what to do.
+        StoreError
+            There is no result.
+        """
+        return
 
     def is_requested(self, settings: Settings, partition: Partition) -> bool:
         """Whether the experiments file asks for this result; `cytonet run` leaves it out if not."""

@@ -13,7 +13,15 @@ from typing import Any, ClassVar
 from cytonet_pipeline.errors import StoreError, TrainingError
 from cytonet_pipeline.settings import TRAINING_CODE_VERSION, Settings
 from cytonet_pipeline.stages.stage import Stage, Summary, store_of
-from cytonet_pipeline.store import is_whole, open_store, read_record, read_table, write_stamp
+from cytonet_pipeline.store import (
+    Verdict,
+    is_whole,
+    open_store,
+    read_record,
+    read_table,
+    verdict_on_encoder,
+    write_stamp,
+)
 
 
 class TrainingSetStage(Stage[str]):
@@ -54,6 +62,31 @@ class TrainingSetStage(Stage[str]):
     def decided_version(self, settings: Settings, encoder: str) -> str | None:
         """Return the version that the encoder is to be trained on; None before the first decision."""
         return store_of(settings).wanted_version(encoder)
+
+    def verdict(self, settings: Settings, partition: str) -> Verdict:
+        """See `Stage.verdict`: failed if what the encoder is to be tested on leaks into training, or none is left.
+
+        Pre-training without labels counts too: a run that saw test sections is another protocol.
+        """
+        folder = self.folder(settings, partition)
+        sections = read_table(folder / "sections.parquet", "training_sections")
+        seen = sections[sections["n_training_patches"] > 0]
+        kept_free = ~seen["role"].isin(["train", "validation"]) | (seen["brain"] == settings.held_out(partition))
+        leaking = [f"{row.brain}/{row.sample} leaks into training" for row in seen[kept_free].itertuples()]
+        if seen.empty:
+            leaking = ["there is no section to train on"]
+        return Verdict("failed", tuple(leaking)) if leaking else Verdict("ok", digest=folder.name)
+
+    def require_usable(self, settings: Settings, partition: str) -> None:
+        """See `Stage.require_usable`."""
+        verdict, folder = self.verdict(settings, partition), self.folder(settings, partition)
+        if not verdict.ok:
+            raise TrainingError(
+                f"encoder {partition}: nothing is trained on the training set {folder.name}: "
+                f"{'; '.join(verdict.reasons)}.",
+                looked_for=str(folder / "sections.parquet"),
+                to_fix="correct held_out and the splits in the experiments file, then materialise training_set again",
+            )
 
     def run(self, settings: Settings, partition: str, *, recompute: bool = False) -> None:
         """Decide what the encoder may see and write it down; deciding again is cheap and gives the same."""
@@ -111,13 +144,66 @@ class EncoderStage(Stage[str]):
         return {"version": self.folder(settings, partition).name}
 
     def recorded_inputs(self, settings: Settings, partition: str) -> dict[str, Any] | None:
-        """See `Stage.recorded_inputs`: the version in use, if it is whole."""
+        """See `Stage.recorded_inputs`: the version in use, if it is whole.
+
+        A decided version that is trained and failed its check is never in use, and need not be trained again.
+        """
         store = store_of(settings)
-        version = store.current_version(partition)
+        decided = TRAINING_SET.decided_version(settings, partition)
+        failed = decided is not None and self.has_failed(settings, partition, decided)
+        version = decided if failed else store.current_version(partition)
         if version is None:
             return None
         folder = store.encoder(partition, version)
         return {"version": version} if is_trained(folder) and is_whole(folder) else None
+
+    def verdict(self, settings: Settings, partition: str) -> Verdict:
+        """See `Stage.verdict`: on the decided version."""
+        return verdict_on_encoder(self.folder(settings, partition))
+
+    def require_usable(self, settings: Settings, partition: str) -> None:
+        """See `Stage.require_usable`: of the decided version."""
+        self.require_sound(settings, partition, self.folder(settings, partition).name)
+
+    def has_failed(self, settings: Settings, encoder: str, version: str) -> bool:
+        """Whether a version is trained and failed its check."""
+        folder = store_of(settings).encoder(encoder, version)
+        return is_trained(folder) and not verdict_on_encoder(folder).ok
+
+    def version_in_use(self, settings: Settings, encoder: str) -> str:
+        """Return the version that evaluation takes.
+
+        Raises
+        ------
+        StoreError
+            The encoder is not trained.
+        TrainingError
+            The version failed its check.
+        """
+        version = store_of(settings).current_encoder(encoder).name
+        self.require_sound(settings, encoder, version)
+        return version
+
+    def require_sound(self, settings: Settings, encoder: str, version: str) -> None:
+        """Refuse a version that failed its check; one that is not trained has none.
+
+        Raises
+        ------
+        TrainingError
+            It failed; with what is wrong, and which version stays in use.
+        """
+        if not self.has_failed(settings, encoder, version):
+            return
+        folder = store_of(settings).encoder(encoder, version)
+        current = store_of(settings).current_version(encoder)
+        instead = "no version is in use" if current in (None, version) else f"{current} stays in use"
+        raise TrainingError(
+            f"encoder {encoder}: version {version} failed its check, {instead}: "
+            f"{'; '.join(verdict_on_encoder(folder).reasons)}.",
+            looked_for=str(folder / "encoder.json"),
+            to_fix="change its entry in the experiments file, which gives another version; curves.png beside the "
+            "record shows how the training went",
+        )
 
     def run(self, settings: Settings, partition: str, *, recompute: bool = False) -> None:
         """Prepare, train on this machine, and collect; Dagster's ops do the same with any launcher, and follow it.
@@ -125,17 +211,19 @@ class EncoderStage(Stage[str]):
         Raises
         ------
         TrainingError
-            The training run failed, or a job on the cluster trains this version.
+            The training run failed, or the encoder its check, or a job on the cluster trains this version.
         """
         from cytonet_pipeline.cluster.local import LocalLauncher
 
         if self.is_current(settings, partition) and self.is_drawn(settings, partition) and not recompute:
+            self.require_usable(settings, partition)
             return
         folder = self.prepare(settings, partition, recompute=recompute)
         if not is_trained(folder):
             _require_no_job(settings, partition, folder)
             LocalLauncher(settings.data, processes=settings.encoder(partition).processes).train(folder)
         self.collect(settings, partition)
+        self.require_usable(settings, partition)
 
     def prepare(self, settings: Settings, encoder: str, *, recompute: bool = False) -> Path:
         """Lay out the folder of the decided version, and return it; a complete one is left alone.
@@ -143,19 +231,20 @@ class EncoderStage(Stage[str]):
         Raises
         ------
         TrainingError
-            `recompute`, but a training run of this version waits or runs.
+            `recompute`, but a training run of this version waits or runs; or the training set leaks.
         """
         from cytonet_pipeline.learning.prepare import prepare
 
         store = open_store(settings)
         folder = self.folder(settings, encoder)
+        TRAINING_SET.require_usable(settings, encoder)
         if recompute and folder.exists():
             _require_no_training_run(settings, encoder, folder)
             shutil.rmtree(folder)
         return prepare(settings, store, encoder)
 
     def collect(self, settings: Settings, encoder: str) -> None:
-        """Check that the training is whole, draw its curves, and put it into use."""
+        """Check that the training is whole, draw its curves, and put it into use unless its check failed."""
         from cytonet_pipeline.learning.prepare import finish
         from cytonet_pipeline.reporting.curves import training_curves
 
@@ -167,13 +256,14 @@ class EncoderStage(Stage[str]):
                 training_curves(history, folder / "curves.png", title=encoder)
         # A stamp of its files; what makes an encoder current is its version.
         write_stamp(folder, {"version": folder.name})
-        store_of(settings).point_current(encoder, folder.name)
+        if self.verdict(settings, encoder).ok:
+            store_of(settings).point_current(encoder, folder.name)
 
     def summary(self, settings: Settings, partition: str) -> Summary:
         """See `Stage.summary`; with what its job on a cluster took."""
         from cytonet_pipeline.cluster.launchers import job_facts
 
-        folder = self.folder(settings, partition)
+        folder, verdict = self.folder(settings, partition), self.verdict(settings, partition)
         record = read_record(folder / "encoder.json")
         numbers = {
             "version": folder.name,
@@ -181,7 +271,14 @@ class EncoderStage(Stage[str]):
             "problems": record.get("problems", []),
             **job_facts(folder),
         }
-        return Summary(folder, folder.name, numbers=numbers, pictures={"training curves": folder / "curves.png"})
+        return Summary(
+            folder,
+            folder.name,
+            status=verdict.status,
+            reasons=verdict.reasons,
+            numbers=numbers,
+            pictures={"training curves": folder / "curves.png"},
+        )
 
 
 TRAINING_SET = TrainingSetStage()

@@ -37,7 +37,7 @@ from cytonet_pipeline.store.tables import (
     write_table,
 )
 from cytonet_pipeline.store.takeover import take_over
-from cytonet_pipeline.store.verdicts import Verdict, digest_left_in
+from cytonet_pipeline.store.verdicts import Verdict, digest_left_in, verdict_on_encoder
 
 __all__ = [
     "REFERENCE_MM",
@@ -85,6 +85,7 @@ __all__ = [
     "take_over",
     "to_arrow",
     "unreadable",
+    "verdict_on_encoder",
     "verified",
     "verified_parts",
     "write_json",

@@ -1,7 +1,7 @@
 """A step's verdict on its own result: whether it may be used, why not, and the digest by which later steps know it.
 
 Dagster's blocking checks act only within one run. So every brain's verdict lies beside its result, in `status.json`,
-and later steps read it themselves.
+that of an encoder in its `encoder.json`, and later steps read it themselves.
 """
 
 from dataclasses import dataclass, field
@@ -62,6 +62,18 @@ class Verdict:
         """
         record = read_record(beside(folder, "status.json"))
         return cls(record["status"], tuple(record["reasons"]), record["digest"], record.get("numbers", {}))
+
+
+def verdict_on_encoder(folder: Path) -> Verdict:
+    """Return the verdict on a version of an encoder: its training run left it in `encoder.json`, with the weights.
+
+    Raises
+    ------
+    StoreError
+        It is not trained.
+    """
+    problems = tuple(read_record(folder / "encoder.json").get("problems", ()))
+    return Verdict("failed", problems) if problems else Verdict("ok", digest=folder.name)
 
 
 def digest_left_in(folder: Path) -> str:

@@ -1,18 +1,21 @@
 """What an asset is: one rule of staleness for all of them, and results that are left alone while they are current."""
 
 import dataclasses
+import shutil
 import subprocess
 import sys
 
 import pytest
+import yaml
 
-from cytonet_pipeline.errors import ConfigurationError, StoreError
+from cytonet_pipeline.errors import ConfigurationError, StoreError, TrainingError
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.stages import (
     AREA_MAPS,
     COLIN27_TRANSFORMS,
     ENCODER,
     LINEAR_PROBE,
+    PATCH_EMBEDDINGS,
     PATCH_INDEX,
     REFERENCE_SPACE,
     SECTION_SCANS,
@@ -22,8 +25,18 @@ from cytonet_pipeline.stages import (
     stage_of,
 )
 from cytonet_pipeline.stages import histology as histology_stages
+from cytonet_pipeline.stages.pending import encoders_to_train
 from cytonet_pipeline.stages.stage import with_table_version
-from cytonet_pipeline.store import TABLES, Verdict, read_stamp, table
+from cytonet_pipeline.store import (
+    TABLES,
+    Store,
+    Verdict,
+    read_stamp,
+    read_table,
+    table,
+    write_record,
+    write_table,
+)
 from cytonet_pipeline_tests.conftest import PROJECT, restamp, settings_for
 
 # Keys of `inputs.json` as version 0.2.1 wrote them: with other keys every result of an existing store would be stale.
@@ -172,6 +185,97 @@ def test_an_encoder_without_weights_goes_through_its_stages_without_dagster(inge
 
     assert ENCODER.is_current(ingested, "tiny_position")
     assert ENCODER.summary(ingested, "tiny_position").data_version == ENCODER.folder(ingested, "tiny_position").name
+
+
+def finished(settings, encoder, problems, seed=0):
+    """Lay out a version and write the record that a training run with these problems leaves last; the version."""
+    path = settings.store.parent / f"seed-{seed}.yaml"
+    content = yaml.safe_load(settings.experiments_file.read_text())
+    content["encoders"][encoder]["seed"] = seed
+    path.write_text(yaml.safe_dump(content))
+    settings = Settings(**{**settings.model_dump(), "experiments_file": path})
+    TRAINING_SET.run(settings, encoder)
+    folder = ENCODER.prepare(settings, encoder)
+    write_record(folder / "encoder.json", {"problems": problems})
+    return settings, folder.name
+
+
+@pytest.fixture
+def one_brain(ingested, tmp_path):
+    """A copy of the store that a test may change, without encoders."""
+    left_out = shutil.ignore_patterns("encoders", "training_sets")
+    shutil.copytree(ingested.store, tmp_path / "store", ignore=left_out)
+    return ingested.model_copy(update={"store": tmp_path / "store"})
+
+
+COLLAPSED = "collapsed: the features' effective rank is 1.2 (below 5)"
+
+
+def test_a_version_that_failed_its_check_is_never_put_into_use_and_not_trained_again(one_brain):
+    """Trained twice it would collapse twice; evaluated by the next run it would stand in the table as sound."""
+    settings, version = finished(one_brain, "tiny_position", [COLLAPSED])
+
+    ENCODER.collect(settings, "tiny_position")
+
+    assert Store(settings.store).current_version("tiny_position") is None
+    assert ENCODER.is_current(settings, "tiny_position")
+    assert ENCODER.summary(settings, "tiny_position").reasons == (COLLAPSED,)
+    for _ in range(2):
+        with pytest.raises(TrainingError, match=f"version {version} failed its check, no version is in use: collapsed"):
+            ENCODER.run(settings, "tiny_position")
+    assert list(encoders_to_train(settings).inputs) == ["tiny_cytonet", "tiny_scratch"]
+    assert COLLAPSED in encoders_to_train(settings).faults["tiny_position"]
+    with pytest.raises(StoreError, match="not trained yet"):
+        PATCH_EMBEDDINGS.run(settings, "tiny_position")
+
+
+def test_an_earlier_sound_version_stays_in_use(one_brain):
+    earlier, sound = finished(one_brain, "tiny_position", [])
+    ENCODER.collect(earlier, "tiny_position")
+    settings, _ = finished(one_brain, "tiny_position", [COLLAPSED], seed=1)
+
+    ENCODER.collect(settings, "tiny_position")
+
+    assert Store(settings.store).current_version("tiny_position") == sound
+    assert PATCH_EMBEDDINGS.inputs(settings, "tiny_position")["version"] == sound
+    with pytest.raises(TrainingError, match=f"{sound} stays in use"):
+        ENCODER.run(settings, "tiny_position")
+
+
+def test_a_sound_version_after_a_failed_one_is_put_into_use(one_brain):
+    failed, _ = finished(one_brain, "tiny_position", [COLLAPSED])
+    ENCODER.collect(failed, "tiny_position")
+    settings, sound = finished(one_brain, "tiny_position", [], seed=1)
+
+    ENCODER.run(settings, "tiny_position")
+
+    assert Store(settings.store).current_version("tiny_position") == sound
+
+
+def test_a_store_of_0_2_1_that_has_a_collapsed_version_in_use_is_not_evaluated(one_brain):
+    """Its pointer was set before the check had spoken; the record beside the weights has the verdict all the same."""
+    settings, version = finished(one_brain, "tiny_position", [COLLAPSED])
+    Store(settings.store).point_current("tiny_position", version)
+
+    for stage in (PATCH_EMBEDDINGS, LINEAR_PROBE, UMAP_PLOTS, AREA_MAPS):
+        assert not stage.is_current(settings, "tiny_position")
+        with pytest.raises(TrainingError, match=f"version {version} failed its check"):
+            stage.run(settings, "tiny_position")
+    assert not encoders_to_train(settings).inputs.keys() & {"tiny_position"}
+
+
+def test_nothing_is_trained_on_a_training_set_that_leaks(one_brain):
+    """Its check blocks within one run only, and the next one would train."""
+    TRAINING_SET.run(one_brain, "tiny_position")
+    path = TRAINING_SET.folder(one_brain, "tiny_position") / "sections.parquet"
+    sections = read_table(path, "training_sections")
+    role = sections["role"].where(sections["n_training_patches"] == 0, "seen_brains")
+    write_table(path, sections.assign(role=role), "training_sections")
+    restamp(path.parent)
+
+    assert not TRAINING_SET.verdict(one_brain, "tiny_position").ok
+    with pytest.raises(TrainingError, match="leaks into training"):
+        ENCODER.run(one_brain, "tiny_position")
 
 
 def test_an_untrained_encoder_has_no_results_to_look_for(ingested):

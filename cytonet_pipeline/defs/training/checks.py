@@ -1,10 +1,13 @@
-"""Checks of training sets and encoders. Blocking: a leaking split or a collapsed encoder must not be evaluated."""
+"""Checks of training sets and encoders. Blocking: a leaking split or a collapsed encoder must not be evaluated.
+
+A blocking check acts within one run only; the verdicts that these checks report are read by all later stages, too.
+"""
 
 import dagster as dg
 
 from cytonet_pipeline.defs.partitions import encoders
 from cytonet_pipeline.settings import Settings
-from cytonet_pipeline.store import Store, read_record, read_table
+from cytonet_pipeline.stages import ENCODER, TRAINING_SET
 
 
 @dg.asset_check(
@@ -14,16 +17,9 @@ from cytonet_pipeline.store import Store, read_record, read_table
     description="No training patch lies in a test section, in a gap, or in the unseen brain.",
 )
 def nothing_leaks(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
-    """Pre-training without labels counts too: a run that saw test sections is another protocol."""
-    store, encoder = Store(settings.store), context.partition_key
-    folder = store.training_set(store.wanted_version(encoder) or "none")
-    sections = read_table(folder / "sections.parquet", "training_sections")
-    seen = sections[sections["n_training_patches"] > 0]
-    leaking = seen[~seen["role"].isin(["train", "validation"]) | (seen["brain"] == settings.held_out(encoder))]
-    return dg.AssetCheckResult(
-        passed=leaking.empty and not seen.empty,
-        metadata={"sections seen": len(seen), "leaking": [f"{r.brain}/{r.sample}" for r in leaking.itertuples()]},
-    )
+    """Report the verdict of the stage, which trains nothing on a training set that leaks, in whichever run."""
+    verdict = TRAINING_SET.verdict(settings, context.partition_key)
+    return dg.AssetCheckResult(passed=verdict.ok, description="; ".join(verdict.reasons) or "nothing leaks")
 
 
 @dg.asset_check(
@@ -36,6 +32,5 @@ def encoder_is_healthy(
     context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
 ) -> dg.AssetCheckResult:
     """Effective rank below 5 or a mean cosine above 0.95 after warm-up is an error."""
-    folder = Store(settings.store).current_encoder(context.partition_key)
-    problems = read_record(folder / "encoder.json").get("problems", [])
-    return dg.AssetCheckResult(passed=not problems, description="; ".join(problems) or "healthy")
+    verdict = ENCODER.verdict(settings, context.partition_key)
+    return dg.AssetCheckResult(passed=verdict.ok, description="; ".join(verdict.reasons) or "healthy")
