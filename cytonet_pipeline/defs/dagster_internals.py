@@ -5,12 +5,16 @@ the installed Dagster lacks one. Where a documented way appears, the function he
 modules call these functions and do not reach into Dagster themselves.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pydoc import locate
 
 import dagster as dg
 
+# Documented, without a constant in Dagster's interface.
+_PARTITION_TAG = "dagster/partition"
+_ENDED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
+_UNFINISHED_BACKFILL = {"REQUESTED", "CANCELING", "FAILING"}
 _STORAGE = "dagster._core.storage.event_log.base.EventLogStorage"
 _GRAPH = "dagster._core.definitions.assets.graph.base_asset_graph"
 
@@ -20,8 +24,14 @@ UNDOCUMENTED = {
     f"{_STORAGE}.set_concurrency_slots": "limits of single pools; dagster.yaml has one default for all of them",
     f"{_STORAGE}.free_concurrency_slots_for_run": "places in a pool that a killed run holds",
     "dagster.DagsterInstance.get_runs": "runs whose process has gone",
+    "dagster._core.execution.backfill.PartitionBackfill.asset_backfill_data": "partitions of a backfill",
+    "dagster._core.definitions.assets.graph.asset_graph_subset.AssetGraphSubset.iterate_asset_partitions": (
+        "partitions of a backfill"
+    ),
+    "dagster.DagsterInstance.get_backfills": "backfills that still include a brain or an encoder",
+    "dagster.DagsterInstance.get_run_records": "runs that a brain or an encoder has had, with their times",
     "dagster.DagsterInstance.report_run_failed": "runs whose process has gone",
-    "dagster.DagsterInstance.add_run_tags": "the id of the cluster's job as a tag of the run",
+    "dagster.DagsterInstance.add_run_tags": "the cluster's job, and what a run is made from, as its tags",
     "dagster.DagsterInstance.get_materialized_partitions": "what the instance knows already, for `cytonet adopt`",
     "dagster.Definitions.resolve_asset_graph": "order of the assets",
     "dagster.Definitions.resolve_all_job_defs": "jobs that `cytonet run` walks",
@@ -52,6 +62,72 @@ def fail_run(instance: dg.DagsterInstance, run: dg.DagsterRun, reason: str) -> N
     """Mark a run as failed and free the places in pools that it holds."""
     instance.report_run_failed(run, reason)
     instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+
+
+@dataclass(frozen=True)
+class EarlierRun:
+    """A run of one partition, as the instance remembers it.
+
+    Attributes
+    ----------
+    since : float
+        When it was requested or, once it has ended, when it ended (seconds since 1970).
+    """
+
+    run_id: str
+    status: dg.DagsterRunStatus
+    since: float
+    tags: Mapping[str, str]
+
+    @property
+    def ended(self) -> bool:
+        """Whether it will not change any more."""
+        return self.status in _ENDED
+
+
+def runs_of(
+    instance: dg.DagsterInstance, job: str, assets: Collection[str], partition: str, *, most: int = 50
+) -> list[EarlierRun]:
+    """Return the latest runs of a job, or of any of its assets, for one partition, the newest first.
+
+    Runs that a person starts from an asset's page and those of a backfill belong to a job that Dagster names.
+    """
+    keys = {dg.AssetKey(asset) for asset in assets}
+    records = instance.get_run_records(dg.RunsFilter(tags={_PARTITION_TAG: partition}), limit=most)
+    return [
+        EarlierRun(
+            record.dagster_run.run_id,
+            record.dagster_run.status,
+            record.end_time or record.create_timestamp.timestamp(),
+            record.dagster_run.tags,
+        )
+        for record in records
+        if record.dagster_run.job_name == job or keys & set(record.dagster_run.asset_selection or ())
+    ]
+
+
+def partitions_in_backfills(
+    instance: dg.DagsterInstance, job: str, assets: Collection[str], *, most: int = 100
+) -> dict[str, str]:
+    """Return the partitions of a job's assets that an unfinished backfill includes, each with the backfill's id.
+
+    Parameters
+    ----------
+    most : int
+        How many backfills are looked at, the newest first.
+    """
+    keys = {dg.AssetKey(asset) for asset in assets}
+    found: dict[str, str] = {}
+    for backfill in instance.get_backfills(limit=most):
+        if backfill.status.value not in _UNFINISHED_BACKFILL:
+            continue
+        if backfill.job_name == job:
+            found |= dict.fromkeys(backfill.partition_names or (), backfill.backfill_id)
+        if backfill.asset_backfill_data is not None:
+            parts = backfill.asset_backfill_data.target_subset.iterate_asset_partitions()
+            names = (part.partition_key for part in parts if part.asset_key in keys)
+            found |= {name: backfill.backfill_id for name in names if name is not None}
+    return found
 
 
 def assets_in_order(defs: dg.Definitions) -> list[str]:

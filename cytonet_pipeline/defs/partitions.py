@@ -19,6 +19,9 @@ brains = dg.DynamicPartitionsDefinition(name="brain")
 _settings = Settings.from_environment()
 _experiments = read_all_experiments(_settings.experiments_file)
 
+# Cron expressions are read in it, so it has to be known when definitions load, too.
+schedule_timezone = _settings.known_timezone()
+
 encoders = dg.StaticPartitionsDefinition(sorted(_experiments))
 
 # By the name that stages give a partition set.

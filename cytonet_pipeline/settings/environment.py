@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from cytonet_pipeline.errors import ConfigurationError
 from cytonet_pipeline.names import describe_known
@@ -20,6 +21,7 @@ class Settings(Strict):
     store: Path
     experiments_file: Path
     cluster: str = "local"
+    timezone: str = "UTC"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -37,6 +39,7 @@ class Settings(Strict):
             store=path_of("CYTONET_STORE", project / "store"),
             experiments_file=path_of("CYTONET_EXPERIMENTS", project_file("experiments/demo.yaml")),
             cluster=env.get("CYTONET_CLUSTER") or "local",
+            timezone=env.get("CYTONET_TIMEZONE") or "UTC",
         )
 
     def environment(self) -> dict[str, str]:
@@ -47,6 +50,7 @@ class Settings(Strict):
             "CYTONET_STORE": str(self.store),
             "CYTONET_EXPERIMENTS": str(self.experiments_file),
             "CYTONET_CLUSTER": self.cluster,
+            "CYTONET_TIMEZONE": self.timezone,
         }
 
     @cached_property
@@ -69,6 +73,23 @@ class Settings(Strict):
                 f"{self.experiments_file}: no encoder {name!r}; {describe_known(name, self.experiments.encoders)}.",
                 to_fix="set CYTONET_EXPERIMENTS to the file that has it",
             ) from None
+
+    def known_timezone(self) -> str:
+        """Return the time zone of the schedule's clock.
+
+        Raises
+        ------
+        ConfigurationError
+            This machine knows no zone of that name.
+        """
+        try:
+            ZoneInfo(self.timezone)
+        except (KeyError, ValueError, OSError):
+            raise ConfigurationError(
+                f"CYTONET_TIMEZONE={self.timezone}: no such time zone.",
+                to_fix="set it to a name of the IANA database such as Europe/Berlin, or unset it for UTC",
+            ) from None
+        return self.timezone
 
     def held_out(self, encoder: str) -> str:
         """Return the name of an encoder's unseen brain."""

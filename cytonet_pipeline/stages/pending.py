@@ -5,20 +5,41 @@ calls, or while a run was in progress, is not lost. The sensor `new_brains` and 
 around them.
 """
 
+import logging
+from dataclasses import dataclass, field
+
 from cytonet_pipeline.errors import CytonetError
 from cytonet_pipeline.settings import Settings
-from cytonet_pipeline.stages.histology import PATCH_INDEX, SECTION_SCANS
+from cytonet_pipeline.stages.histology import COLIN27_TRANSFORMS, PATCH_INDEX, SECTION_SCANS
+from cytonet_pipeline.stages.reference import REFERENCE_SPACE
 from cytonet_pipeline.stages.stage import store_of
-from cytonet_pipeline.store import digest_of
+from cytonet_pipeline.stages.training import ENCODER
+from cytonet_pipeline.store import digest_left_in, digest_of
+
+_log = logging.getLogger(__name__)
 
 
-def brains_to_ingest(settings: Settings) -> dict[str, str]:
-    """Find released brains whose inventory or index is missing or was made from other inputs.
+@dataclass(frozen=True)
+class Pending:
+    """What is to be computed, and what cannot be.
 
-    Returns
-    -------
-    dict
-        By brain, a digest of the inputs that it would be ingested from.
+    Attributes
+    ----------
+    inputs : dict
+        By brain or encoder, a digest of all that its result would be made from now. It stays the same while the result
+        is being computed.
+    faults : dict
+        By brain or encoder that is left out, why.
+    """
+
+    inputs: dict[str, str] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
+
+
+def brains_to_ingest(settings: Settings) -> Pending:
+    """Find released brains of which a result is missing or was made from other inputs.
+
+    A brain that cannot be examined is named with the reason and does not keep the others from being found.
 
     Raises
     ------
@@ -27,25 +48,56 @@ def brains_to_ingest(settings: Settings) -> dict[str, str]:
     """
     from cytonet_pipeline.dataset import Dataset
 
-    released = Dataset(settings.data, settings.experiments.dataset).released()
-    stages = (SECTION_SCANS, PATCH_INDEX)
-    stale = [brain for brain in released if not all(stage.is_current(settings, brain) for stage in stages)]
-    return {brain: digest_of([stage.inputs(settings, brain) for stage in stages]) for brain in stale}
+    pending = Pending()
+    stages = (SECTION_SCANS, COLIN27_TRANSFORMS, PATCH_INDEX)
+    for brain in Dataset(settings.data, settings.experiments.dataset).released():
+        try:
+            if not all(stage.is_current(settings, brain) for stage in stages):
+                pending.inputs[brain] = inputs_of_brain(settings, brain)
+        except (CytonetError, OSError) as error:
+            pending.faults[brain] = str(error)
+        except Exception as error:  # A bug that one brain meets is no reason to leave out all others.
+            _log.exception("sub-%s cannot be examined", brain)
+            pending.faults[brain] = f"{type(error).__name__}: {error}"
+    return pending
 
 
-def encoders_to_train(settings: Settings) -> dict[str, str]:
-    """Find encoders of the experiments file that would see something else now, with the version they would get."""
+def inputs_of_brain(settings: Settings, brain: str) -> str:
+    """Return a digest of the files, the settings and the reference that a brain is ingested from.
+
+    No result of the brain itself is part of it, unlike of what makes its stages current: it stays the same from the
+    moment in which a run is requested until the run has ended. The store is part of it: in another one, nothing has
+    been tried yet.
+    """
+    content = [
+        str(settings.store),
+        SECTION_SCANS.inputs(settings, brain),
+        digest_left_in(REFERENCE_SPACE.folder(settings)),
+        settings.experiments.dataset.model_dump(mode="json"),
+        *(stage.code_version for stage in (SECTION_SCANS, COLIN27_TRANSFORMS, PATCH_INDEX)),
+    ]
+    return digest_of(content)
+
+
+def encoders_to_train(settings: Settings) -> Pending:
+    """Find encoders of the experiments file that would see something else now, with the version they would get.
+
+    An encoder for which there is nothing to train on, or whose version is trained and failed its check, is left out and
+    named with the reason: the same training would end the same way.
+    """
     from cytonet_pipeline.lineage import resolve_training_set
 
     store = store_of(settings)
-    stale = {}
+    pending = Pending()
     for name, block in settings.experiments.encoders.items():
         if block.retired:
             continue
         try:
             version = resolve_training_set(name, settings, store)[0].version
-        except CytonetError:
-            continue  # Nothing to train on yet; `cytonet doctor` says why.
+            ENCODER.require_sound(settings, name, version)
+        except CytonetError as error:
+            pending.faults[name] = str(error)
+            continue
         if version != store.current_version(name):
-            stale[name] = version
-    return stale
+            pending.inputs[name] = version
+    return pending

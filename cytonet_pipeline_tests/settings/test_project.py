@@ -2,6 +2,7 @@
 
 import pytest
 
+from cytonet_pipeline.errors import ConfigurationError
 from cytonet_pipeline.settings import Settings, project_file, project_folder, read_experiments
 from cytonet_pipeline_tests.conftest import PROJECT
 
@@ -45,3 +46,11 @@ def test_a_project_may_have_files_of_its_own(tmp_path, monkeypatch):
     (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
 
     assert project_file("dagster.yaml") == tmp_path / "dagster.yaml"
+
+
+def test_a_time_zone_that_does_not_exist_is_refused():
+    assert Settings.from_environment({}).known_timezone() == "UTC"
+    assert Settings.from_environment({"CYTONET_TIMEZONE": "Europe/Berlin"}).known_timezone() == "Europe/Berlin"
+    for name in ("Berlin", "../../etc/passwd", "Europe"):
+        with pytest.raises(ConfigurationError, match=f"CYTONET_TIMEZONE={name}: no such time zone"):
+            Settings.from_environment({"CYTONET_TIMEZONE": name}).known_timezone()

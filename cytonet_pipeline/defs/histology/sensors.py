@@ -1,39 +1,46 @@
 """The sensor `new_brains`: it ingests released brains that the store does not have, or has from other files.
 
-Stateless: every tick compares the data set with the store, so what happened between ticks, or while a run was in
-progress, is not lost. It never deletes a partition. A data set that cannot be read is a reason to skip, not an empty
-data set.
+Every tick compares the data set with the store, so what happened between ticks, or while a run was in progress, is not
+lost; the runs of a brain decide when it is asked for. The sensor never deletes a partition. A data set that cannot be
+read is a reason to skip, not an empty data set.
 """
 
 import dagster as dg
 
+from cytonet_pipeline.defs.asking import ask
 from cytonet_pipeline.defs.partitions import brains
 from cytonet_pipeline.errors import CytonetError
 from cytonet_pipeline.settings import Settings
+from cytonet_pipeline.stages import STAGES
 from cytonet_pipeline.stages.pending import brains_to_ingest
+
+_ASSETS = [stage.name for stage in STAGES.values() if stage.partition_set == "brain"]
 
 
 @dg.sensor(
     job_name="ingest_brain",
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.STOPPED,
-    description="Adds each released brain that the store does not have as a partition, and runs ingest_brain on it.",
+    description="Adds each released brain that the store does not have as a partition, and runs ingest_brain on it. "
+    "A brain whose run has failed is asked for again: after ten minutes, then after twice as long each time.",
 )
 def new_brains(
     context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
 ) -> dg.SensorResult | dg.SkipReason:
-    """Request one run per brain and state of its files; the run key keeps a tick from requesting it twice."""
+    """Request a run for each brain that needs one and has none; say which brains are held back, and why."""
     try:
-        arrivals = brains_to_ingest(settings)
+        pending = brains_to_ingest(settings)
     except CytonetError as error:
         return dg.SkipReason(str(error))
-    if not arrivals:
-        return dg.SkipReason(f"the store has every released brain of {settings.data}")
-    known = set(context.instance.get_dynamic_partitions(str(brains.name)))
-    missing = sorted(set(arrivals) - known)
+    asked = ask(context.instance, "ingest_brain", _ASSETS, pending.inputs)
+    asked.held_back.update(pending.faults)
+    if asked.held_back:
+        context.log.info(asked.held_back_text("brains"))
+    known = context.instance.get_dynamic_partitions(str(brains.name))
+    missing = sorted(set(pending.inputs) - set(known))
+    skipped = asked.held_back_text("brains") if asked.held_back else f"the store has every brain of {settings.data}"
     return dg.SensorResult(
-        run_requests=[
-            dg.RunRequest(run_key=f"{brain}-{digest}", partition_key=brain) for brain, digest in arrivals.items()
-        ],
+        run_requests=asked.requests,
+        skip_reason=None if asked.requests else skipped,
         dynamic_partitions_requests=[brains.build_add_request(missing)] if missing else [],
     )

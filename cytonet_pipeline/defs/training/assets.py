@@ -6,6 +6,7 @@ re-execution, or a fresh materialisation after everything was killed, goes on wh
 
 import dagster as dg
 
+from cytonet_pipeline.defs.asking import record_inputs
 from cytonet_pipeline.defs.failures import failures_explained
 from cytonet_pipeline.defs.materialize import described, materialize
 from cytonet_pipeline.defs.metadata import columns_of
@@ -34,7 +35,9 @@ def training_set(
     context: dg.AssetExecutionContext, config: RunOptions, settings: dg.ResourceParam[Settings]
 ) -> dg.MaterializeResult:
     """Exactly which sections, transforms and patches this encoder may see; its version names them all."""
-    return materialize(TRAINING_SET, context, config, settings)
+    decided = materialize(TRAINING_SET, context, config, settings)
+    record_inputs(context, TRAINING_SET.folder(settings, context.partition_key).name)
+    return decided
 
 
 @dg.op(ins=_START, out=_DONE, tags={"kind": "prepare"})

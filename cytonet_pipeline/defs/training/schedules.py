@@ -1,30 +1,39 @@
 """The schedule `retrain`: encoders whose training set would differ today are trained again.
 
-It compares the store with the desired state on every tick, so nothing that happened between ticks is lost. It starts
-stopped: GPU time is spent when a person has decided to.
+It compares the store with the desired state on every tick, so nothing that happened between ticks is lost; the runs of
+an encoder decide whether it is asked for. It starts stopped: GPU time is spent when a person has decided to.
 """
 
 import dagster as dg
 
+from cytonet_pipeline.defs.asking import ask
+from cytonet_pipeline.defs.partitions import schedule_timezone
 from cytonet_pipeline.errors import CytonetError
 from cytonet_pipeline.settings import Settings
+from cytonet_pipeline.stages import ENCODER, TRAINING_SET
 from cytonet_pipeline.stages.pending import encoders_to_train
 
 
 @dg.schedule(
     cron_schedule="0 3 * * 1",
+    execution_timezone=schedule_timezone,
     job_name="train_encoder",
     default_status=dg.DefaultScheduleStatus.STOPPED,
-    description="Mondays at 3: train the encoders of CYTONET_EXPERIMENTS whose training set would differ.",
+    description=f"Mondays at 03:00, time zone {schedule_timezone} (CYTONET_TIMEZONE): train the encoders of "
+    "CYTONET_EXPERIMENTS whose training set would differ.",
 )
-def retrain(settings: dg.ResourceParam[Settings]):  # type: ignore[no-untyped-def]
-    """Request one run per encoder; the run key has the version, so that the same training is not requested twice."""
+def retrain(context: dg.ScheduleEvaluationContext, settings: dg.ResourceParam[Settings]):  # type: ignore[no-untyped-def]
+    """Request a run for each encoder that needs one and has none; say which encoders are held back, and why."""
     try:
-        wanted = encoders_to_train(settings)
+        pending = encoders_to_train(settings)
     except CytonetError as error:
-        yield dg.SkipReason(str(error))
-        return
-    if not wanted:
-        yield dg.SkipReason("every encoder has seen exactly what it would see now")
-    for name, version in wanted.items():
-        yield dg.RunRequest(run_key=f"{name}-{version}", partition_key=name, tags={"cytonet/version": version})
+        return dg.SkipReason(str(error))
+    asked = ask(context.instance, "train_encoder", (TRAINING_SET.name, ENCODER.name), pending.inputs, run_keys=True)
+    asked.held_back.update(pending.faults)
+    if asked.held_back:
+        context.log.info(asked.held_back_text("encoders"))
+    if asked.requests:
+        return asked.requests
+    if asked.held_back:
+        return dg.SkipReason(asked.held_back_text("encoders"))
+    return dg.SkipReason("every encoder has seen exactly what it would see now")
