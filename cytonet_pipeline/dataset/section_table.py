@@ -11,11 +11,13 @@ from typing import Any
 from cytonet_pipeline.dataset.brain import Section, written_path
 from cytonet_pipeline.dataset.discovery import Sections, attach_label_images, is_stain, other_stain, reject
 from cytonet_pipeline.dataset.files import find_named, read_tsv
-from cytonet_pipeline.dataset.names import is_label, section_number
+from cytonet_pipeline.dataset.names import is_label, label_fault, section_number
 from cytonet_pipeline.dataset.picks import UNPICKED, Pick, with_pick
 from cytonet_pipeline.errors import DataFault
 from cytonet_pipeline.names import bare
 
+# Of a name in a message.
+_SHOWN = 40
 _REQUIRED = ("sample_id", "scan")
 _LONGEST_NUMBER = 6
 
@@ -43,7 +45,7 @@ def read_sections(path: Path, root: Path, brain: str, stain: str, roots: Sequenc
             by_sample.setdefault(sample, []).append(reader.section(sample, row))
         else:
             result.problems.append(
-                f"{path.name}, line {number}: {sample or 'n/a'!r} is no sample_id; use letters, digits and . _ + -."
+                f"{path.name}, line {number}: {sample[:_SHOWN] or 'n/a'!r} is no sample_id: it {label_fault(sample)}."
             )
     result.sections = [_decide(rows, path) for rows in by_sample.values()]
     # Without the column the table says nothing about masks; with it, n/a means that there is none.

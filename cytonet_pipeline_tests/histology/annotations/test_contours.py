@@ -1,5 +1,6 @@
 """Annotations as GeoJSON: exact, with holes, by number or by name; each fault named with its file and feature."""
 
+import copy
 import json
 
 import numpy as np
@@ -133,7 +134,7 @@ def test_changed_features_give_labels_or_a_scan_error(path, data):
                 break
             key = data.draw(st.sampled_from(keys))
             if not isinstance(place[key], dict | list) or data.draw(st.booleans()):
-                place[key] = data.draw(odd)
+                place[key] = copy.deepcopy(data.draw(odd))
                 break
             place = place[key]
     path.write_text(json.dumps(made))
