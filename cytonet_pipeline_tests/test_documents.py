@@ -26,7 +26,7 @@ def test_every_key_of_the_experiments_file_is_documented(block):
 
 
 def test_links_between_documents_lead_somewhere():
-    for document in [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")]:
+    for document in [PROJECT / "README.md", *(PROJECT / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
 
