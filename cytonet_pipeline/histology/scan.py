@@ -4,6 +4,7 @@ Coordinates are full-resolution pixels with the origin at the outer corner of th
 of 8 bit, dark on light, whatever the file holds.
 """
 
+import itertools
 import math
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ from cytonet_pipeline.histology.formats.registry import open_reader
 from cytonet_pipeline.histology.pixels.averaging import Boxes, average, averaged
 from cytonet_pipeline.histology.pixels.grey import Greyscale
 from cytonet_pipeline.histology.pixels.mosaic import Mosaic
+from cytonet_pipeline.histology.pixels.resemblance import is_other_picture
 from cytonet_pipeline.histology.pixels.tiles import tile_cache
 from cytonet_pipeline.histology.pixels.tissue import otsu_classes
 
@@ -228,6 +230,13 @@ class Scan:
                 raise ScanError(
                     f"{self.path}: {missing} tiles of {size} are missing, the full resolution has them.",
                     to_fix="copy the scan again from its source, or build its pyramid again",
+                )
+        for finer, level in itertools.pairwise(self._levels):
+            if is_other_picture(self._mosaic, level, finer):
+                raise ScanError(
+                    f"{self.path}: its picture of {level.width} × {level.height} px has the size of a level of the "
+                    "pyramid, but shows something else.",
+                    to_fix="export the scan without its macro photograph and label, or with NewSubfileType set",
                 )
         rows, columns = self._levels[0].grid
         for row, column in {(0, 0), (rows // 2, columns // 2), (rows - 1, columns - 1)}:
