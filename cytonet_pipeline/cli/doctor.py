@@ -103,6 +103,12 @@ def _experiments(settings: Settings) -> Iterator[Observation]:
     # A run reads the files beside it, too: they name the encoders that Dagster knows.
     read_all_experiments(settings.experiments_file)
     encoders = settings.experiments.encoders
+    pretrained = {name: block for name, block in encoders.items() if block.method == "pretrained" and not block.retired}
+    if pretrained:
+        from cytonet_pipeline.learning.backbones.external import problem_of
+
+        problems = (problem_of(name, block) for name, block in pretrained.items())
+        yield from (Observation("bad", problem) for problem in problems if problem)
     yield Observation("ok", f"{settings.experiments_file}: {len(encoders)} encoders ({', '.join(encoders)})")
 
 

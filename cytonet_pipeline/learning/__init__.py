@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cytonet_pipeline.learning.backbones.backbones import BACKBONES
+from cytonet_pipeline.learning.backbones.external import LIBRARIES
 from cytonet_pipeline.learning.losses.distances import DISTANCES
 from cytonet_pipeline.learning.losses.transfer import TRANSFER_FUNCTIONS
 from cytonet_pipeline.settings import accept_names
@@ -60,7 +61,7 @@ __all__ = [
 # gets them back page by page, each cleared by the kernel first. Before glibc 2.35 more than 32 MiB would be ignored.
 MALLOC_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": str(1 << 25), "MALLOC_TRIM_THRESHOLD_": str(1 << 34)}
 
-accept_names("backbone", BACKBONES)
+accept_names("backbone", BACKBONES, LIBRARIES)
 accept_names("distance", DISTANCES)
 accept_names("transfer", TRANSFER_FUNCTIONS)
 

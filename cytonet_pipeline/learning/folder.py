@@ -3,6 +3,7 @@
 It holds everything but the scans: copying it moves a training run to another machine.
 """
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,6 @@ class EncoderFolder:
         self.path = Path(path).absolute()
         self.weights = self.path / "encoder.safetensors"
         self.best = self.path / "best.safetensors"
-        self.first = self.path / "init.safetensors"
         self.classifier = self.path / "classifier.safetensors"
         self.record = self.path / "encoder.json"
         self.history = self.path / "history.parquet"
@@ -43,6 +43,11 @@ class EncoderFolder:
                 to_fix="give encoders/<encoder>/<version> of a store, as laid out by `cytonet run`",
             )
         return read_record(self.path / "config.json")
+
+    @property
+    def first(self) -> Path:
+        """The weights that training starts from, or those of `method: pretrained`; there if `init_from` is."""
+        return self.path / first_weights_name(self.config)
 
     @property
     def name(self) -> str:
@@ -93,6 +98,11 @@ class EncoderFolder:
         block = {key: value for key, value in self.config["block"].items() if key not in computation}
         patches = {name: digest_array(_plain(self.patches[name])) for name in _DECISIVE}
         return digest_of([{**self.config, "block": block}, patches])
+
+
+def first_weights_name(config: Mapping[str, Any]) -> str:
+    """Return the name that the file of `init_from` or `weights` has in the folder; its suffix says how to read it."""
+    return f"init{Path((config.get('init_from') or {}).get('path', '')).suffix or '.safetensors'}"
 
 
 def _plain(column: pd.Series) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cytonet_pipeline.errors import TrainingError
-from cytonet_pipeline.learning.folder import RESULTS, EncoderFolder
+from cytonet_pipeline.learning.folder import RESULTS, EncoderFolder, first_weights_name
 from cytonet_pipeline.lineage import resolve_training_set
 from cytonet_pipeline.settings import TRAINED, WITHOUT_WEIGHTS, DatasetBlock, EncoderBlock, Settings, keys_affecting
 from cytonet_pipeline.store import (
@@ -140,8 +140,8 @@ def write_encoder_folder(
         }
         if given := record.get("init_from"):
             # A copy: the folder can be moved, and the ancestor deleted.
-            shutil.copyfile(given["path"], temporary / "init.safetensors")
             config["init_from"] = {key: given[key] for key in ("encoder", "version", "digest", "path")}
+            shutil.copyfile(given["path"], temporary / first_weights_name(config))
         write_record(temporary / "config.json", config)
 
 

@@ -63,6 +63,25 @@ def find_ancestor(given: str, store: Store) -> dict[str, Any]:
     }
 
 
+def find_external_weights(given: str) -> dict[str, Any]:
+    """Find the file of `method: pretrained`, as `find_ancestor` does; what it has seen nobody here knows.
+
+    Raises
+    ------
+    TrainingError
+        There is no such file.
+    """
+    path = Path(given).expanduser().absolute()
+    if not path.is_file():
+        raise TrainingError(
+            f"weights {given}: no such file.",
+            looked_for=str(path),
+            to_fix="put the file there, nothing is downloaded; docs/experiments.md names the files that people use",
+        )
+    known: dict[str, Any] = {"encoder": None, "version": None, "sections_seen": None}
+    return {"given": given, "path": str(path), "digest": digest_file(path), **known}
+
+
 def require_no_leak(encoder: str, ancestor: dict[str, Any], sections: pd.DataFrame) -> None:
     """Refuse an ancestor that was trained on sections by which this encoder is tested.
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 import cytonet_pipeline
 from cytonet_pipeline.errors import DamagedResult, StoreError, TrainingError
-from cytonet_pipeline.lineage.ancestry import find_ancestor, require_no_leak
+from cytonet_pipeline.lineage.ancestry import find_ancestor, find_external_weights, require_no_leak
 from cytonet_pipeline.lineage.brains import IndexedBrain, read_brain
 from cytonet_pipeline.lineage.copies import require_no_copies
 from cytonet_pipeline.lineage.members import (
@@ -205,10 +205,12 @@ def _training_patches(
 
 
 def _ancestor(encoder: str, sections: pd.DataFrame, settings: Settings, store: Store) -> dict[str, Any] | None:
-    given = settings.encoder(encoder).init_from
-    if given is None:
+    block = settings.encoder(encoder)
+    if block.weights is not None:
+        return find_external_weights(block.weights)
+    if block.init_from is None:
         return None
-    ancestor = find_ancestor(given, store)
+    ancestor = find_ancestor(block.init_from, store)
     require_no_leak(encoder, ancestor, sections)
     return ancestor
 

@@ -5,6 +5,7 @@ Both are validated strictly: a key that nobody reads is a misspelt key. Nothing 
 
 from cytonet_pipeline.settings.environment import Settings
 from cytonet_pipeline.settings.experiments import (
+    CONTROLS,
     TRAINED,
     TRAINING_CODE_VERSION,
     WITHOUT_WEIGHTS,
@@ -25,6 +26,7 @@ from cytonet_pipeline.settings.project import SHIPPED, project_file, project_fol
 from cytonet_pipeline.settings.strict import Strict, read_strictly
 
 __all__ = [
+    "CONTROLS",
     "SHIPPED",
     "TRAINED",
     "TRAINING_CODE_VERSION",

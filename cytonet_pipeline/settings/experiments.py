@@ -22,11 +22,12 @@ from cytonet_pipeline.settings.keys import COMPUTATION, NOTHING, RESULT, affects
 from cytonet_pipeline.settings.names import BrainName, RegisteredName, require_one_spelling
 from cytonet_pipeline.settings.strict import Strict, read_strictly
 
-Method = Literal["cytonet", "supcon", "scratch", "random", "intensity", "position"]
+Method = Literal["cytonet", "supcon", "scratch", "pretrained", "random", "intensity", "position"]
 # Raised by hand when the code of `learning` would make other weights from the same training set and configuration.
 TRAINING_CODE_VERSION = "1"
 WITHOUT_WEIGHTS: frozenset[str] = frozenset({"intensity", "position"})
 TRAINED: frozenset[str] = frozenset({"cytonet", "supcon", "scratch"})
+CONTROLS: frozenset[str] = frozenset({"random", "intensity", "position"})
 _SEE_LABELS: frozenset[str] = frozenset({"supcon", "scratch"})
 
 # Files with these suffixes in one folder are read together: names of encoders are unique among them.
@@ -210,6 +211,11 @@ class EncoderBlock(Strict):
         description="weights to continue from: an encoder, encoder@version, or a path to encoder.safetensors",
         json_schema_extra=affects("result", digested="apart"),
     )
+    weights: str | None = Field(
+        None,
+        description="local file of the weights of `method: pretrained`: safetensors or a state_dict",
+        json_schema_extra=affects("result", added_in="0.3.0", digested="apart"),
+    )
     steps: int = Field(600, ge=0, json_schema_extra=RESULT)
     batch_size: int = Field(512, ge=2, json_schema_extra=RESULT)
     projection_dim: int = Field(128, ge=2, json_schema_extra=RESULT)
@@ -261,6 +267,12 @@ class EncoderBlock(Strict):
     def _fits_together(self) -> "EncoderBlock":
         if self.init_from is not None and self.method not in TRAINED:
             raise ValueError(f"init_from: a {self.method} encoder is not trained, so it continues from nothing")
+        if (self.method == "pretrained") != (self.weights is not None):
+            raise ValueError("weights: a file for `method: pretrained`, and for no other method")
+        if (self.method == "pretrained") != ("/" in self.backbone):
+            raise ValueError(
+                f"backbone {self.backbone}: `method: pretrained` takes torchvision/NAME or timm/NAME, the others do not"
+            )
         if self.compile and self.activation_checkpointing:
             raise ValueError("compile and activation_checkpointing exclude each other")
         if self.loading == "scans" and self.shuffle_buffer < self.batch_size:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from cytonet_pipeline.settings import TRAINED, Settings
+from cytonet_pipeline.settings import CONTROLS, Settings
 from cytonet_pipeline.stages.reference import REFERENCE_SPACE
 from cytonet_pipeline.stages.stage import ResumableStage, StampedStage, Summary, store_of
 from cytonet_pipeline.stages.training import ENCODER
@@ -336,7 +336,7 @@ METRICS_TABLE = MetricsTableStage()
 
 def _gets_plots(settings: Settings, encoder: str) -> bool:
     of_all = settings.experiments.evaluation.umap_and_maps_of == "all"
-    return of_all or settings.encoder(encoder).method in TRAINED
+    return of_all or settings.encoder(encoder).method not in CONTROLS
 
 
 def _version_in_use(settings: Settings, encoder: str) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from cytonet_pipeline.learning.backbones.external import LIBRARIES, External
 from cytonet_pipeline.learning.registry import entry_named
 
 if TYPE_CHECKING:
@@ -117,4 +118,6 @@ BACKBONES: dict[str, Backbone] = {
 
 def backbone_named(name: str) -> Backbone:
     """Return a backbone; a `ConfigurationError` lists the known ones if there is none of that name."""
+    if name.startswith(LIBRARIES):
+        return External(name)
     return entry_named(name, BACKBONES, "backbone")

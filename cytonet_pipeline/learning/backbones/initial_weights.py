@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from cytonet_pipeline.errors import TrainingError
 from cytonet_pipeline.learning.backbones.encoders import Encoder, load_backbone, new_encoder
+from cytonet_pipeline.learning.backbones.external import load_external
 from cytonet_pipeline.learning.data.augmentation import central_crop
 from cytonet_pipeline.learning.data.sources import PatchSource
 from cytonet_pipeline.learning.folder import EncoderFolder
@@ -37,16 +38,25 @@ def initial_encoder(folder: EncoderFolder, source: PatchSource) -> Encoder:
         The weights to continue from are not those that the version was named after, or belong to another backbone.
     """
     encoder = _with_random_weights(folder, source)
-    given = folder.config.get("init_from")
-    if given is not None:
-        if not folder.first.exists() or digest_file(folder.first) != given["digest"]:
-            raise TrainingError(
-                f"{folder.first}: not the weights that this version continues from.",
-                looked_for=str(given["path"]),
-                to_fix=f"delete {folder.path} and materialise training_set and encoder again",
-            )
+    if folder.config.get("init_from") is not None:
+        _require_given_weights(folder)
         load_backbone(encoder, folder.first)
     return encoder
+
+
+def pretrained_encoder(folder: EncoderFolder) -> Encoder:
+    """Make the encoder of `method: pretrained`, in eval mode: a library's network with the weights of a local file.
+
+    Raises
+    ------
+    TrainingError
+        The file is not the one that the version was named after, cannot be read, or belongs to another network.
+    """
+    # The network normalises its input itself.
+    encoder = Encoder(folder.block.backbone, mean=0.0, std=1.0)
+    _require_given_weights(folder)
+    load_external(folder.block.backbone, encoder.backbone, folder.first)
+    return encoder.eval()
 
 
 def random_control(folder: EncoderFolder, source: PatchSource, device: torch.device) -> Encoder:
@@ -80,6 +90,16 @@ def grey_statistics(source: PatchSource, patches: pd.DataFrame, work_px: int) ->
     values = np.arange(256) / 255
     mean = float(counts @ values / counts.sum())
     return mean, max(float(np.sqrt(counts @ (values - mean) ** 2 / counts.sum())), 1e-3)
+
+
+def _require_given_weights(folder: EncoderFolder) -> None:
+    given = folder.config["init_from"]
+    if not folder.first.exists() or digest_file(folder.first) != given["digest"]:
+        raise TrainingError(
+            f"{folder.first}: not the weights that this version continues from.",
+            looked_for=str(given["path"]),
+            to_fix=f"delete {folder.path} and materialise training_set and encoder again",
+        )
 
 
 def _with_random_weights(folder: EncoderFolder, source: PatchSource) -> Encoder:

@@ -24,8 +24,8 @@ def record_control(folder: EncoderFolder) -> None:
     _write_record(folder, {"figures": {"distinct patches": 0}})
 
 
-def record_random(folder: EncoderFolder, encoder: Encoder, seconds: float) -> None:
-    """Save and record the control with random weights."""
+def record_untrained(folder: EncoderFolder, encoder: Encoder, seconds: float) -> None:
+    """Save and record an encoder that no step of ours has changed: random weights, or those of a local file."""
     _save(folder, folder.weights, encoder)
     _write_record(folder, {"figures": {**_size(encoder), "steps": 0, "seconds": round(seconds, 1)}})
 

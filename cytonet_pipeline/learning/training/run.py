@@ -1,7 +1,7 @@
 """Run `python -m cytonet_pipeline.learning`: from an encoder's folder to its weights and record.
 
-The method of the encoder decides what is done: it is trained, random, or without weights. The record `encoder.json` is
-written last: a folder that has it is finished.
+The method of the encoder decides what is done: it is trained, pretrained elsewhere, random, or without weights. The
+record `encoder.json` is written last: a folder that has it is finished.
 """
 
 import logging
@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from cytonet_pipeline.errors import CytonetError, TrainingError
-from cytonet_pipeline.learning.backbones.initial_weights import random_control
+from cytonet_pipeline.learning.backbones.initial_weights import pretrained_encoder, random_control
 from cytonet_pipeline.learning.data.augmentation import margin_px
 from cytonet_pipeline.learning.data.packing import open_pack, pack
 from cytonet_pipeline.learning.data.sources import PatchSource, SectionPatches
@@ -32,7 +32,7 @@ from cytonet_pipeline.learning.parallel.distributed import (
     rank,
 )
 from cytonet_pipeline.learning.training.loop import Training
-from cytonet_pipeline.learning.training.record import record_control, record_random, record_trained
+from cytonet_pipeline.learning.training.record import record_control, record_trained, record_untrained
 from cytonet_pipeline.settings import WITHOUT_WEIGHTS
 from cytonet_pipeline.store import lock, write_json
 
@@ -115,11 +115,16 @@ def _make(folder: EncoderFolder, options: ProcessOptions, progress: "ProgressFil
         if rank() == 0:
             record_control(folder)
         return DONE
+    if method == "pretrained":
+        if rank() == 0:
+            began = time.monotonic()
+            record_untrained(folder, pretrained_encoder(folder), time.monotonic() - began)
+        return DONE
     source = _source(folder, options, progress, stop)
     if method == "random":
         if rank() == 0:
             began = time.monotonic()
-            record_random(folder, random_control(folder, source, options.device), time.monotonic() - began)
+            record_untrained(folder, random_control(folder, source, options.device), time.monotonic() - began)
         return DONE
     progress.update("training")
     training = Training(folder, source, options.device, options.workers)
