@@ -85,10 +85,11 @@ def test_what_a_merge_key_brings_may_be_overridden(tmp_path):
     [
         (DEMO.read_text().encode("utf-16"), "not UTF-8 text"),
         (b"dataset: {stain: \xe9}\n", "not UTF-8 text"),
-        (b"[" * 5000, "nested too deeply|not valid YAML"),
+        (b"[" * 1500, "nested too deeply|not valid YAML"),
         (b"dataset: {stain: [}\n", "not valid YAML"),
         (b"- a list\n", "file: .*valid dictionary"),
     ],
+    ids=["utf-16", "latin-1", "deep", "open bracket", "list"],
 )
 def test_a_file_that_is_not_yaml_text_is_named(tmp_path, content, named):
     path = tmp_path / "experiments.yaml"

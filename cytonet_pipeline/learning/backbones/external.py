@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,8 +121,10 @@ def require_model(name: str) -> None:
         import timm
 
         known = timm.list_models()
-    if model.partition(".")[0] not in known:
-        near = get_close_matches(model.partition(".")[0], known, n=5) or known[:5]
+        # What follows a dot names weights, which here come from a file.
+        model = model.partition(".")[0]
+    if model not in known:
+        near = get_close_matches(model, known, n=5) or known[:5]
         raise ConfigurationError(
             f"backbone {name}: {library} has no such model.",
             to_fix=f"use one of its names, such as {', '.join(f'{library}/{each}' for each in near)}",
@@ -152,18 +155,15 @@ def _of_torchvision(model: str) -> tuple[Any, NetworkInput, int]:
 def _of_timm(model: str) -> tuple[Any, NetworkInput, int]:
     """Make a model without its classifier; with its input and its number of features."""
     import timm
-    from timm.data import resolve_model_data_config
 
-    network = timm.create_model(model, pretrained=False, num_classes=0)
-    own = resolve_model_data_config(network)
+    data: Any = import_module("timm.data")
+    network: Any = timm.create_model(model, pretrained=False, num_classes=0)
+    own = data.resolve_model_data_config(network)
     height, width = own["input_size"][-2:]
     classifier = network.pretrained_cfg["classifier"] or ()
     paths = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    return (
-        network,
-        NetworkInput((height, width), tuple(own["mean"]), tuple(own["std"]), paths),
-        int(getattr(network, "head_hidden_size", network.num_features)),
-    )
+    seen = NetworkInput((height, width), tuple(own["mean"]), tuple(own["std"]), paths)
+    return network, seen, int(getattr(network, "head_hidden_size", network.num_features))
 
 
 def load_external(backbone: str, network: Any, path: Path) -> None:
