@@ -40,11 +40,15 @@ NOT_READ = f"it is in no format that is read ({', '.join(SCAN_FORMATS)}); conver
 
 @dataclass
 class Sections:
-    """The sections of a brain, what is wrong, and why files that were looked at are passed over."""
+    """The sections of a brain, what is wrong, and why files that were looked at are passed over.
+
+    `mentioned` are files that are not used and stand in the reason of a section.
+    """
 
     sections: list[Section] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     passed_over: dict[Path, str] = field(default_factory=dict)
+    mentioned: set[Path] = field(default_factory=set)
 
 
 def discover_sections(root: Path, brain: str, stain: str) -> Sections:
@@ -69,6 +73,7 @@ def attach_label_images(found: Sections, root: Path, brain: str, kinds: Iterable
     for kind in kinds:
         images = LabelImages(root, brain, kind)
         found.sections = [images.attach(section) for section in found.sections]
+        found.mentioned |= images.mentioned
         found.passed_over |= images.without_scan({section.sample for section in found.sections})
 
 
@@ -102,6 +107,7 @@ class LabelImages:
         self.kind = kind
         self._by_sample: dict[str, _Found] = defaultdict(list)
         self._nearly: dict[str, dict[Path, str]] = defaultdict(dict)
+        self.mentioned: set[Path] = set()
         for path in entries(root / f"derivatives/{_LABEL_IMAGES[kind][0]}/sub-{brain}/micr"):
             name = parse_any(path.name)
             if name is not None and name.brain == brain:
@@ -131,12 +137,14 @@ class LabelImages:
             images = [(name, p) for name, p in images if scan is not None and name.variant == scan.variant] or images
         section, images = self._without_previews(section, images)
         if len(images) > 1:
+            self.mentioned |= {path for _, path in images}
             listed = ", ".join(path.name for _, path in images)
             return reject(section, f"several images could be its {self.kind} ({listed}); leave one.")
         if images:
             path = images[0][1]
             return replace(section, mask=path) if self.kind == "mask" else replace(section, annotation=path)
         for path, reason in self._nearly.get(section.sample, {}).items():
+            self.mentioned.add(path)
             section = doubt(section, f"{path.name} is not taken as its {self.kind}: {reason}.")
         return section
 
@@ -144,7 +152,9 @@ class LabelImages:
         others = [image for image in images if image[0].extension not in PICTURE_EXTENSIONS]
         if not others or len(others) == len(images):
             return section, images
-        ignored = ", ".join(path.name for image, path in images if image.extension in PICTURE_EXTENSIONS)
+        previews = [path for image, path in images if image.extension in PICTURE_EXTENSIONS]
+        self.mentioned |= set(previews)
+        ignored = ", ".join(path.name for path in previews)
         used = ", ".join(path.name for _, path in others)
         return doubt(section, f"{ignored} lies beside {used}, which is used; leave the one that is meant."), others
 

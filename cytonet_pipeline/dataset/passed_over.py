@@ -3,7 +3,6 @@
 Nobody notices a file that is missing from a list. Sections and brains have their own reasons; here are the rest.
 """
 
-import os
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ _ELSEWHERE = {
 }
 # What every folder of a BIDS data set may have.
 _OF_BIDS = ("dataset_description.json", "readme", "changes", "license", "citation")
+_TABLES_OF_BIDS = ("_scans.tsv", "_sessions.tsv")
 # Data of other kinds that a BIDS data set may hold of the same brain.
 _OTHER_DATATYPES = frozenset(
     "anat beh dwi eeg emg fmap func ieeg meg motion mrs nirs perf pet".split()  # noqa: SIM905
@@ -37,15 +37,16 @@ def files_passed_over(root: Path, brain: str, used: Collection[Path], reasons: M
     reasons : mapping
         Why files were passed over, as far as it is known already.
     """
-    found = {
-        path: reasons.get(path) or _reason(path, folder)
+    # A folder is used if a file in it is.
+    holding = {folder for parent in {path.parent for path in used} for folder in (parent, *parent.parents)}
+    left = [
+        (path, folder)
         for folder in _folders(root, brain)
         for path in entries(folder)
-        if path.name != "micr"
-    }
-    # A folder is used if a file in it is.
-    known = {os.path.normpath(place) for path in used for place in (path, *path.parents)}
-    return described({path: why for path, why in found.items() if why and os.path.normpath(path) not in known}, root)
+        if path.name != "micr" and path not in used and path not in holding
+    ]
+    found = {path: reasons.get(path) or _reason(path, folder) for path, folder in left}
+    return described({path: reason for path, reason in found.items() if reason}, root)
 
 
 def names_passed_over(root: Path, listed: Iterable[str]) -> list[str]:
@@ -122,6 +123,10 @@ def _reason(path: Path, folder: Path) -> str:
 
 
 def _outside_micr(path: Path, folder: Path) -> str:
+    if path.name.lower().endswith(_TABLES_OF_BIDS):
+        return ""
+    if path.name.lower().endswith(".json"):
+        return "it describes no scan that is read"
     if not path.is_dir() or split_extension(path.name)[1]:
         return f"images are looked for in {folder.name}/micr"
     if path.name in _OTHER_DATATYPES:

@@ -11,7 +11,7 @@ from pathlib import Path
 from cytonet_pipeline.dataset import matrices, section_table
 from cytonet_pipeline.dataset.areas import Areas, area_table_path, read_areas
 from cytonet_pipeline.dataset.brain import Brain, Section
-from cytonet_pipeline.dataset.brain_files import BrainFiles, find_brain_files, follow_warp
+from cytonet_pipeline.dataset.brain_files import find_brain_files, follow_warp
 from cytonet_pipeline.dataset.discovery import Sections, discover_sections, doubt, reject
 from cytonet_pipeline.dataset.matrices import Placement, read_placements
 from cytonet_pipeline.dataset.passed_over import files_passed_over
@@ -49,6 +49,7 @@ def read_brain(root: Path, brain: str, block: DatasetBlock) -> Brain:
         )
     elif not any(section.status == "ok" for section in sections):
         result.problems.append(f"none of the {len(sections)} sections can be used; the first: {sections[0].reason}")
+    sources = (*_sources(root, brain, sections, roots), *files.sources)
     return Brain(
         name=brain,
         root=root,
@@ -57,8 +58,8 @@ def read_brain(root: Path, brain: str, block: DatasetBlock) -> Brain:
         from_reference=files.from_reference,
         surfaces=files.surfaces,
         problems=(*result.problems, *files.problems),
-        notes=(*_unused(placements, sections), *_passed_over(root, brain, sections, files, result, roots)),
-        sources=(*_sources(root, brain, sections, roots), *files.sources),
+        notes=(*_unused(placements, sections), *_passed_over(root, brain, sections, sources, result)),
+        sources=sources,
     )
 
 
@@ -177,12 +178,11 @@ def _unused(placements: dict[str, Placement], sections: Sequence[Section]) -> li
 
 
 def _passed_over(
-    root: Path, brain: str, sections: Sequence[Section], files: BrainFiles, found: Sections, roots: Sequence[Path]
+    root: Path, brain: str, sections: Sequence[Section], sources: Sequence[Path], found: Sections
 ) -> list[str]:
+    """Describe the files of a brain that are neither used nor mentioned in the reason of a section."""
     images = [path for s in sections for path in (s.scan, s.mask, s.annotation) if path is not None]
-    named = [root / section.path for section in sections if section.path]
-    used = {*images, *named, *_sources(root, brain, sections, roots), *files.sources}
-    return files_passed_over(root, brain, used, found.passed_over)
+    return files_passed_over(root, brain, {*images, *sources, *found.mentioned}, found.passed_over)
 
 
 def _sources(root: Path, brain: str, sections: Sequence[Section], roots: Sequence[Path]) -> list[Path]:

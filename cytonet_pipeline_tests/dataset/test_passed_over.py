@@ -68,6 +68,7 @@ def test_a_file_in_the_derivatives_is_used_or_listed(place, tiny, read):
 def test_files_of_other_kinds_of_data_are_not_mentioned(tiny, read):
     (tiny.root / "sub-B01/anat").mkdir()
     (tiny.micr / ".sub-B01_sample-0050.tif.x1").write_bytes(b"")
+    (tiny.root / "sub-B01/sub-B01_scans.tsv").write_text("filename\n")
 
     assert read().notes == ()
 
@@ -140,8 +141,10 @@ def test_what_looks_meant_as_a_mask_and_cannot_be_taken_flags_its_section(name, 
     """Without a word the mask would be derived from the reference."""
     tiny.mask("0020").rename(tiny.masks / f"sub-B01_sample-0020_{name}")
 
-    section = read().sections[1]
+    brain = read()
+    section = brain.sections[1]
 
+    assert brain.notes == ()
     assert (section.status, section.mask) == ("ok", None)
     assert f"{name} is not taken as its mask: " in section.reason
     assert reason in section.reason
