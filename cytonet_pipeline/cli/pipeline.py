@@ -106,6 +106,7 @@ def _materialise(settings: Settings, brains: list[str], encoders: list[str]) -> 
 
 
 def _show_results(settings: Settings) -> None:
+    from cytonet_pipeline.evaluation.table.table_text import head_of
     from cytonet_pipeline.stages import METRICS_TABLE
     from cytonet_pipeline.store import Store, read_table, verified
 
@@ -119,9 +120,8 @@ def _show_results(settings: Settings) -> None:
         return
     metrics = read_table(path, "metrics")
     whole = metrics[metrics["labels_per_area"] == 0]
-    # What the table says first about its data: the reader of figures needs it before the figures.
-    text = verified(store.metrics() / "metrics.md").read_text(encoding="utf-8")
-    out.print("\n" + text.split("\n\n")[0], soft_wrap=True)
+    # What the table says first about its data and its rows: the reader of figures needs it before the figures.
+    out.print("\n" + head_of(verified(store.metrics() / "metrics.md").read_text(encoding="utf-8")), soft_wrap=True)
     scores = whole.pivot_table("macro_f1", ["encoder", "method", "protocol"], "split").reset_index()
     show(scores.rename(columns={"seen_brains": "seen brains", "unseen_brain": "unseen brain"}), title="macro F1")
     out.print(f"table   {store.metrics() / 'metrics.md'}", soft_wrap=True)

@@ -12,6 +12,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
+from cytonet_pipeline.markup import in_markdown
+from cytonet_pipeline.reporting.style import without_mathtext
 from cytonet_pipeline.scores import SCORES
 
 _SHRINK = 0.8
@@ -34,7 +36,7 @@ def picture(source: Path | Figure, max_bytes: int = 200_000, alt: str = "") -> s
     ValueError
         Not even a thumbnail fits.
     """
-    prefix, suffix = f"![{alt or _name_of(source)}](data:image/png;base64,", ")"
+    prefix, suffix = f"![{_as_alt(alt or _name_of(source))}](data:image/png;base64,", ")"
     room = max_bytes - len(prefix.encode()) - len(suffix)
     ready = _ready_made(source)
     if ready and len(ready) <= room:
@@ -72,7 +74,7 @@ def metrics_markdown(table: pd.DataFrame, scores: tuple[str, ...] = ("macro_f1",
     header += [f"{SCORES[score].title}, {split}" for score in scores for split in ("seen", "unseen")]
     lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * 3 + " ---: |" * (2 * len(scores))]
     for (encoder, protocol, labels), rows in table.groupby(["encoder", "protocol", "labels_per_area"], sort=True):
-        cells = [str(encoder), str(protocol), str(labels) if labels else "all"]
+        cells = [in_markdown(str(encoder)), str(protocol), str(labels) if labels else "all"]
         cells += [_score(rows[rows["split"] == s], score) for score in scores for s in ("seen_brains", "unseen_brain")]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -105,7 +107,7 @@ def _ready_made(source: Path | Figure) -> str:
 def _image_of(source: Path | Figure) -> Image.Image:
     if isinstance(source, Figure):
         stream = io.BytesIO()
-        source.savefig(stream, format="png", dpi=120)
+        without_mathtext(source).savefig(stream, format="png", dpi=120)
         return Image.open(stream).convert("RGB")
     with Image.open(source) as image:
         return image.convert("RGB")
@@ -114,7 +116,11 @@ def _image_of(source: Path | Figure) -> Image.Image:
 def _name_of(source: Path | Figure) -> str:
     if isinstance(source, Path):
         return source.stem
-    return source.get_suptitle().replace("\n", " ").replace("[", "(").replace("]", ")")
+    return source.get_suptitle()
+
+
+def _as_alt(name: str) -> str:
+    return in_markdown(name.replace("[", "(").replace("]", ")"))
 
 
 def _encoded(image: Image.Image) -> str:

@@ -1,5 +1,6 @@
 """The table of results as a figure: each encoder and protocol, seen beside unseen brains."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +15,23 @@ _BARS = "bars: 95 % interval over blocks of sections, or standard deviation over
 _MARKERS = {"seen_brains": "o", "unseen_brain": "D"}
 
 
-def metrics_figure(metrics: pd.DataFrame, path: Path, score: str = "macro_f1") -> Path:
-    """Draw one score of table `metrics` and save the figure."""
-    return save(draw_metrics(metrics, score), path)
+def metrics_figure(
+    metrics: pd.DataFrame, path: Path, marks: Mapping[str, str] | None = None, score: str = "macro_f1"
+) -> Path:
+    """Draw one score of table `metrics` and save the figure; see `draw_metrics`."""
+    return save(draw_metrics(metrics, marks, score), path)
 
 
-def draw_metrics(metrics: pd.DataFrame, score: str = "macro_f1") -> Figure:
+def draw_metrics(metrics: pd.DataFrame, marks: Mapping[str, str] | None = None, score: str = "macro_f1") -> Figure:
     """Draw a panel per protocol with a line per encoder: dots for seen and unseen brains.
 
     Bars are the 95 % interval over blocks of sections; where a protocol has several draws of labels, the dot is their
     mean and the bar their standard deviation.
+
+    Parameters
+    ----------
+    marks : mapping, optional
+        What stands behind the name of an encoder, where there is something to know.
     """
     protocols = _protocols(metrics)
     encoders = list(dict.fromkeys(metrics["encoder"]))[::-1]
@@ -37,6 +45,7 @@ def draw_metrics(metrics: pd.DataFrame, score: str = "macro_f1") -> Figure:
     for place, (protocol, labels) in zip(axes, protocols, strict=False):
         of_protocol = metrics[(metrics["protocol"] == protocol) & (metrics["labels_per_area"] == labels)]
         _draw_protocol(place, of_protocol, encoders, score)
+        place.set_yticks(np.arange(len(encoders)), [f"{name}{(marks or {}).get(name, '')}" for name in encoders])
         place.set_title(f"{protocol}, {labels} labels per area" if labels else protocol)
     for place in axes[len(protocols) :]:
         place.set_axis_off()
@@ -62,7 +71,6 @@ def _draw_protocol(axes: Axes, rows: pd.DataFrame, encoders: list[str], score: s
             elinewidth=1.2,
             label=ROLE_NAMES[split],
         )
-    axes.set_yticks(np.arange(len(encoders)), encoders)
     axes.set(xlim=(-0.03, 1.03), xticks=np.linspace(0, 1, 6), ylim=(-0.6, len(encoders) - 0.4))
     axes.grid(axis="x", color="#E5E5E5", linewidth=0.8)
     axes.set_axisbelow(True)

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.text import Text
 
 from cytonet_pipeline.store import atomic_file
 
@@ -84,8 +85,26 @@ def save(figure: Figure, path: Path, dpi: int = 150) -> Path:
     kind = path.suffix.lstrip(".")
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})
     with atomic_file(path) as temporary, rc_context(_RC):
-        figure.savefig(temporary, dpi=dpi, format=kind, metadata=metadata)
+        without_mathtext(figure).savefig(temporary, dpi=dpi, format=kind, metadata=metadata)
     return path
+
+
+def without_mathtext(figure: Figure) -> Figure:
+    """Let a figure show dollar signs as they are: names of areas and brains are no formulas; return the figure.
+
+    Ticks of logarithmic axes, whose powers are set as formulas, stay as they are.
+    """
+    powers = {
+        label
+        for axes in figure.axes
+        for axis in (axes.xaxis, axes.yaxis)
+        if axis.get_scale() == "log"
+        for label in (*axis.get_ticklabels(), *axis.get_ticklabels(minor=True))
+    }
+    for text in figure.findobj(Text):
+        if text not in powers:
+            text.set_parse_math(False)
+    return figure
 
 
 def distinct_colors(names: Sequence[str]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Vertex values on the inflated surfaces: four views as a figure, and an HTML page with a surface to rotate."""
 
+import html
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def surface_page(
         vmin=low,
         vmax=high,
         symmetric_cmap=False,
-        title=f"{title}, {_SIDES[hemisphere]} hemisphere",
+        title=html.escape(f"{title}, {_SIDES[hemisphere]} hemisphere"),
     )
     with atomic_file(path) as temporary:
         page.save_as_html(str(temporary))

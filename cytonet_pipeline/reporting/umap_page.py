@@ -1,5 +1,6 @@
 """The UMAP of an encoder as an HTML page: zoom, switch areas and brains, hover for what a patch is."""
 
+import html
 import string
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,7 +37,9 @@ def write_page(points: pd.DataFrame, names: pd.DataFrame, path: Path, title: str
     names : DataFrame
         `index`, `name` and `color` of annotated areas.
     """
-    page = go.Figure(layout={"template": "plotly_white", "title": title, "height": 800, "legend_tracegroupgap": 0})
+    page = go.Figure(
+        layout={"template": "plotly_white", "title": html.escape(title), "height": 800, "legend_tracegroupgap": 0}
+    )
     name_of = dict(zip(names["index"].astype(int), names["name"], strict=True))
     color_of = dict(zip(names["index"].astype(int), names["color"], strict=True))
     marker_of = {b: _MARKERS[i % len(_MARKERS)] for i, b in enumerate(sorted(points["brain"].unique()))}
@@ -62,9 +65,11 @@ def _trace(
         x=rows["umap_1"],
         y=rows["umap_2"],
         mode="markers",
-        name=f"{name} ({len(rows)})",
-        customdata=rows[hover_columns()].to_numpy(),
-        hovertemplate="<br>".join([name, *_hover_lines()]) + "<extra></extra>",
+        name=f"{html.escape(name)} ({len(rows)})",
+        # Plotly reads tags in any text, and placeholders in the template: the name is filled in where it is shown.
+        meta=html.escape(name),
+        customdata=rows[hover_columns()].map(_escaped).to_numpy(),
+        hovertemplate="<br>".join(["%{meta}", *_hover_lines()]) + "<extra></extra>",
         marker={
             "size": 5,
             "opacity": 0.8 if area else 0.4,
@@ -72,6 +77,10 @@ def _trace(
             "symbol": rows["brain"].map(marker_of).to_list(),
         },
     )
+
+
+def _escaped(value: object) -> object:
+    return html.escape(value) if isinstance(value, str) else value
 
 
 def _hover_lines() -> list[str]:

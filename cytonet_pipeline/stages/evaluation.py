@@ -1,4 +1,4 @@
-"""The stages of evaluation: features, probes, UMAP and area maps of an encoder, and the table of all results.
+"""The stages of evaluation of one encoder: features, probes, UMAP and area maps.
 
 What they compute is in the room `evaluation`, the pictures in `reporting`. Pictures are drawn beside a result when one
 of them is missing or older, so that a run killed between both only draws again.
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from cytonet_pipeline.settings import CONTROLS, Settings
 from cytonet_pipeline.stages.reference import REFERENCE_SPACE
-from cytonet_pipeline.stages.stage import ResumableStage, StampedStage, Summary, store_of
+from cytonet_pipeline.stages.stage import Inputs, ResumableStage, StampedStage, Summary, store_of
 from cytonet_pipeline.stages.training import ENCODER
-from cytonet_pipeline.store import digest_left_in, digest_of_result, read_record, read_table, stamp_digest, verified
+from cytonet_pipeline.store import digest_left_in, digest_of, digest_of_result, read_record, read_table, stamp_digest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,7 +74,7 @@ class PatchEmbeddingsStage(ResumableStage[str]):
             "schema_version": int(self.code_version),
         }
 
-    def compute(self, settings: Settings, partition: str, folder: Path, *, recompute: bool) -> None:
+    def compute(self, settings: Settings, partition: str, folder: Path, inputs: Inputs, *, recompute: bool) -> None:
         """Embed brain by brain."""
         from cytonet_pipeline.evaluation.features.embedding_store import embed_evaluation_set
 
@@ -99,6 +99,7 @@ class LinearProbeStage(ResumableStage[str]):
     code_version = "1"
     draws = True
     tables: ClassVar = {"predictions": "*/predictions.parquet", "metrics": "metrics.parquet"}
+    later_inputs = frozenset({"areas", "reference"})
 
     def folder(self, settings: Settings, partition: str) -> Path:
         """See `Stage.folder`."""
@@ -110,19 +111,35 @@ class LinearProbeStage(ResumableStage[str]):
 
         block, method = settings.experiments.evaluation, settings.encoder(partition).method
         return {
+            "areas": area_digest(settings, "name"),
+            "reference": digest_left_in(REFERENCE_SPACE.folder(settings)),
             "embeddings": PATCH_EMBEDDINGS.inputs(settings, partition),
-            "evaluation": block.model_dump(exclude=_NOT_OF_PROBES),
+            "evaluation": self.evaluation_of(settings),
             "gap_mm": settings.experiments.dataset.gap_mm,
             "method": method,
             "protocols": [protocol.folder for protocol in protocols_of(method, block)],
             "code_version": int(self.code_version),
         }
 
-    def compute(self, settings: Settings, partition: str, folder: Path, *, recompute: bool) -> None:
+    def evaluation_of(self, settings: Settings) -> dict[str, Any]:
+        """Return the keys of the evaluation block that scores depend on."""
+        return settings.experiments.evaluation.model_dump(exclude=_NOT_OF_PROBES)
+
+    def is_made_from(self, inputs: Mapping[str, Any], settings: Settings, partition: str) -> bool:
+        """See `Stage.is_made_from`; version 0.2.1 recorded no area table, but the areas of each probe by name."""
+        recorded = self.recorded_inputs(settings, partition)
+        if recorded is not None and "areas" not in recorded:
+            from cytonet_pipeline.evaluation.probes.runner import names_areas_as
+
+            if not names_areas_as(_area_table(settings), self.folder(settings, partition)):
+                return False
+        return super().is_made_from(inputs, settings, partition)
+
+    def compute(self, settings: Settings, partition: str, folder: Path, inputs: Inputs, *, recompute: bool) -> None:
         """Run protocol by protocol."""
         from cytonet_pipeline.evaluation.probes.runner import run_probes
 
-        run_probes(partition, settings, store_of(settings), self.inputs(settings, partition))
+        run_probes(partition, settings, store_of(settings), inputs)
 
     def draw(self, settings: Settings, partition: str) -> Mapping[str, Path]:
         """See `StampedStage.draw`."""
@@ -154,6 +171,7 @@ class UmapPlotsStage(StampedStage[str]):
     code_version = "1"
     draws = True
     tables: ClassVar = {"umap": "umap.parquet"}
+    later_inputs = frozenset({"areas"})
 
     def folder(self, settings: Settings, partition: str) -> Path:
         """See `Stage.folder`."""
@@ -167,6 +185,7 @@ class UmapPlotsStage(StampedStage[str]):
         """See `Stage.inputs`."""
         block = settings.experiments.evaluation
         return {
+            "areas": area_digest(settings, "name", "color"),
             "embeddings": PATCH_EMBEDDINGS.inputs(settings, partition),
             "neighbors": block.umap_neighbors,
             "min_dist": block.umap_min_dist,
@@ -177,11 +196,11 @@ class UmapPlotsStage(StampedStage[str]):
             "form": int(self.code_version),
         }
 
-    def compute(self, settings: Settings, partition: str, folder: Path, *, recompute: bool) -> None:
+    def compute(self, settings: Settings, partition: str, folder: Path, inputs: Inputs, *, recompute: bool) -> None:
         """Reduce the features, analyse them, and put them on the surface."""
         from cytonet_pipeline.evaluation.embedding_analysis.projection import write_umap
 
-        write_umap(folder, partition, settings, store_of(settings), self.inputs(settings, partition))
+        write_umap(folder, partition, settings, store_of(settings), inputs)
 
     def draw(self, settings: Settings, partition: str) -> Mapping[str, Path]:
         """See `StampedStage.draw`."""
@@ -206,6 +225,9 @@ class AreaMapsStage(StampedStage[str]):
     code_version = "1"
     draws = True
     tables: ClassVar = {"map_grid": "*_grid.parquet"}
+    later_inputs = frozenset({"areas"})
+    # The volumes have the names and colours of the atlas.
+    drawn_inputs = frozenset({"areas"})
 
     def folder(self, settings: Settings, partition: str) -> Path:
         """See `Stage.folder`."""
@@ -236,6 +258,7 @@ class AreaMapsStage(StampedStage[str]):
             for brain in mapped
         }
         return {
+            "areas": area_digest(settings, "name", "color"),
             "version": version,
             "protocol": protocol,
             "embeddings": PATCH_EMBEDDINGS.inputs(settings, partition) if protocol == "knn" else None,
@@ -246,7 +269,7 @@ class AreaMapsStage(StampedStage[str]):
             "form": int(self.code_version),
         }
 
-    def compute(self, settings: Settings, partition: str, folder: Path, *, recompute: bool) -> None:
+    def compute(self, settings: Settings, partition: str, folder: Path, inputs: Inputs, *, recompute: bool) -> None:
         """Map brain by brain; one that cannot be mapped is recorded with its reason."""
         from cytonet_pipeline.evaluation.maps.area_maps import write_area_maps
 
@@ -271,67 +294,28 @@ class AreaMapsStage(StampedStage[str]):
         return Summary(folder, stamp_digest(folder), numbers=numbers, pictures=pictures)
 
 
-class MetricsTableStage(StampedStage[None]):
-    """All encoders, protocols and splits in one table, with intervals; made while some encoders are missing."""
-
-    name = "metrics_table"
-    group = "evaluation"
-    partition_set = None
-    code_version = "1"
-    tables: ClassVar = {"metrics": "metrics.parquet"}
-
-    def folder(self, settings: Settings, partition: None = None) -> Path:
-        """See `Stage.folder`."""
-        return store_of(settings).metrics()
-
-    def inputs(self, settings: Settings, partition: None = None) -> dict[str, Any]:
-        """See `Stage.inputs`."""
-        from cytonet_pipeline.evaluation.table.metrics_table import probed_encoders
-
-        store = store_of(settings)
-        probed = probed_encoders(settings, store)
-        probes = {
-            encoder: digest_of_result(store.linear_probes(encoder, version) / "metrics.parquet")
-            for encoder, version in probed.versions.items()
-        }
-        return {
-            "probes": probes,
-            "missing": list(probed.missing),
-            "gap_mm": settings.experiments.dataset.gap_mm,
-            "bootstrap": settings.experiments.evaluation.bootstrap,
-            "seed": settings.experiments.evaluation.seed,
-            "code_version": int(self.code_version),
-        }
-
-    def compute(self, settings: Settings, partition: None, folder: Path, *, recompute: bool) -> None:
-        """Write the table in all its forms, and its picture."""
-        from cytonet_pipeline.evaluation.table.metrics_table import write_metrics
-        from cytonet_pipeline.reporting.metrics_figure import metrics_figure
-
-        rows = write_metrics(folder, settings, store_of(settings))
-        if not rows.empty:
-            metrics_figure(rows, folder / "metrics.png")
-
-    def summary(self, settings: Settings, partition: None = None) -> Summary:
-        """See `Stage.summary`; scores on the unseen brain with all labels."""
-        folder = self.folder(settings)
-        rows = read_table(folder / "metrics.parquet", "metrics")
-        shown = rows[(rows["labels_per_area"] == 0) & (rows["split"] == "unseen_brain")]
-        numbers = {
-            "rows": len(rows),
-            "encoders": int(rows["encoder"].nunique()),
-            **{f"{r['encoder']} {r['protocol']} unseen brain macro F1": r["macro_f1"] for r in _scored(shown)},
-        }
-        pictures = {"macro F1": folder / "metrics.png"}
-        texts = {"table": verified(folder / "metrics.md").read_text(encoding="utf-8")}
-        return Summary(folder, stamp_digest(folder), numbers=numbers, pictures=pictures, texts=texts)
-
-
 PATCH_EMBEDDINGS = PatchEmbeddingsStage()
 LINEAR_PROBE = LinearProbeStage()
 UMAP_PLOTS = UmapPlotsStage()
 AREA_MAPS = AreaMapsStage()
-METRICS_TABLE = MetricsTableStage()
+
+
+def area_digest(settings: Settings, *columns: str) -> str:
+    """Return the digest of some columns of the annotations' area table, by index.
+
+    Raises
+    ------
+    DataFault
+        The table cannot be read.
+    """
+    areas = _area_table(settings).sort_values("index")
+    return digest_of([areas[column].tolist() for column in ("index", *columns)])
+
+
+def _area_table(settings: Settings) -> "pd.DataFrame":
+    from cytonet_pipeline.dataset import Dataset
+
+    return Dataset(settings.data, settings.experiments.dataset).area_names()
 
 
 def _gets_plots(settings: Settings, encoder: str) -> bool:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from cytonet_pipeline.errors import DataFault
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.stages.reference import REFERENCE_SPACE
-from cytonet_pipeline.stages.stage import StampedStage, Summary, store_of, with_table_version
+from cytonet_pipeline.stages.stage import Inputs, StampedStage, Summary, store_of, with_table_version
 from cytonet_pipeline.store import (
     Verdict,
     beside,
@@ -59,7 +59,7 @@ class BrainStage(StampedStage[str]):
     picture: ClassVar[str]
     picture_title: ClassVar[str]
 
-    def compute(self, settings: Settings, partition: str, folder: Path, *, recompute: bool) -> None:
+    def compute(self, settings: Settings, partition: str, folder: Path, inputs: Inputs, *, recompute: bool) -> None:
         """Ingest the brain; a fault in its data becomes its verdict."""
         brain = _brain(settings, partition)
         try:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from cytonet_pipeline.settings import Settings
-from cytonet_pipeline.stages.stage import StampedStage, Summary, store_of
+from cytonet_pipeline.stages.stage import Inputs, StampedStage, Summary, store_of
 from cytonet_pipeline.store import Verdict, digest_of
 
 
@@ -26,7 +26,7 @@ class ReferenceSpaceStage(StampedStage[None]):
         stats = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]
         return {"files": digest_of(stats), "code": self.code_version}
 
-    def compute(self, settings: Settings, partition: None, folder: Path, *, recompute: bool) -> None:
+    def compute(self, settings: Settings, partition: None, folder: Path, inputs: Inputs, *, recompute: bool) -> None:
         """Check the reference space; write its verdict and a picture.
 
         Raises

@@ -5,13 +5,14 @@ there as they were written. Digests in the store decide, never Dagster's event l
 line, the sensor, the schedule, jobs on the cluster and the Dagster assets all ask `Stage.is_current`.
 """
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
-from cytonet_pipeline.errors import StoreError, TrainingError
+from cytonet_pipeline.errors import DataFault, StoreError, TrainingError
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.store import (
     Store,
@@ -23,6 +24,7 @@ from cytonet_pipeline.store import (
     is_drawn,
     open_store,
     remove_stamp,
+    restamp,
     table,
     write_stamp,
 )
@@ -30,6 +32,10 @@ from cytonet_pipeline.store import (
 PartitionSet = Literal["brain", "encoder"]
 # A brain or an encoder by name; None for the stages that have no partitions.
 Partition = TypeVar("Partition", bound=str | None)
+# What a result is made from: digests, settings, the code version.
+Inputs = dict[str, Any]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,9 @@ class Stage(ABC, Generic[Partition]):
         the version that Dagster shows.
     tables : mapping
         The tables that the stage writes: name in the schema registry, and a glob pattern below the folder.
+    later_inputs : frozenset of str
+        Keys of the inputs that version 0.2.1 did not record. They are compared where they are recorded; to other
+        results they are added by the next run.
     """
 
     name: ClassVar[str]
@@ -83,6 +92,7 @@ class Stage(ABC, Generic[Partition]):
     partition_set: ClassVar[PartitionSet | None]
     code_version: ClassVar[str]
     tables: ClassVar[Mapping[str, str]] = {}
+    later_inputs: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def folder(self, settings: Settings, partition: Partition) -> Path:
@@ -105,11 +115,11 @@ class Stage(ABC, Generic[Partition]):
     def is_current(self, settings: Settings, partition: Partition) -> bool:
         """Whether the stored result need not be computed again; pictures that `draw` makes do not count.
 
-        False also while something that the stage needs is not in the store yet.
+        False also while something that the stage needs is not in the store yet, or cannot be read.
         """
         try:
             return self.is_made_from(self.inputs(settings, partition), settings, partition)
-        except (StoreError, TrainingError):
+        except (DataFault, StoreError, TrainingError):
             return False
 
     def is_drawn(self, settings: Settings, partition: Partition) -> bool:
@@ -119,7 +129,12 @@ class Stage(ABC, Generic[Partition]):
 
     def is_made_from(self, inputs: Mapping[str, Any], settings: Settings, partition: Partition) -> bool:
         """Whether the stored result is whole and was made from exactly these inputs."""
-        return self.recorded_inputs(settings, partition) == as_json(inputs)
+        recorded = self.recorded_inputs(settings, partition)
+        return recorded is not None and self.with_later_inputs(recorded, inputs) == as_json(inputs)
+
+    def with_later_inputs(self, recorded: Inputs, inputs: Mapping[str, Any]) -> Inputs:
+        """Return recorded inputs, with those of `later_inputs` that version 0.2.1 did not record as they are now."""
+        return {**{key: inputs[key] for key in self.later_inputs if key in inputs}, **recorded}
 
     def verdict(self, settings: Settings, partition: Partition) -> Verdict | None:
         """Return the verdict on the stored result; None if the stage leaves none. Nothing may use a failed one.
@@ -179,9 +194,12 @@ class StampedStage(Stage[Partition]):
     ----------
     draws : bool
         Whether its pictures are drawn by `draw`, after the result. Others draw while they compute.
+    drawn_inputs : frozenset of str
+        Keys of the inputs that only such pictures show: after a change they are drawn again, and the rest is kept.
     """
 
     draws: ClassVar[bool] = False
+    drawn_inputs: ClassVar[frozenset[str]] = frozenset()
 
     def is_drawn(self, settings: Settings, partition: Partition) -> bool:
         """See `Stage.is_drawn`."""
@@ -193,9 +211,9 @@ class StampedStage(Stage[Partition]):
         """See `Stage.run`."""
         open_store(settings)
         inputs = self.inputs(settings, partition)
-        if recompute or not self._is_up_to_date(inputs, settings, partition):
+        if recompute or not self._keeps_result(inputs, settings, partition):
             with atomic_folder(self.folder(settings, partition)) as writing:
-                self.compute(settings, partition, writing, recompute=recompute)
+                self.compute(settings, partition, writing, inputs, recompute=recompute)
                 write_stamp(writing, inputs)
         self._draw_if_missing(settings, partition)
 
@@ -203,21 +221,38 @@ class StampedStage(Stage[Partition]):
         """Draw the pictures of a current result if they are not there; return those to show, by title."""
         return {}
 
-    def _is_up_to_date(self, inputs: Mapping[str, Any], settings: Settings, partition: Partition) -> bool:
-        """Whether nothing is to be computed: pictures are drawn while computing, except by a stage that `draws`."""
-        current = self.is_made_from(inputs, settings, partition)
-        return current and (self.draws or self.is_drawn(settings, partition))
-
     def _draw_if_missing(self, settings: Settings, partition: Partition) -> None:
         if self.draws and not self.is_drawn(settings, partition):
             self.draw(settings, partition)
 
+    def _keeps_result(self, inputs: Inputs, settings: Settings, partition: Partition) -> bool:
+        """Whether nothing is to be computed. The stamp of a result that is kept gets the inputs that it lacks.
+
+        Pictures are drawn while computing, except by a stage that `draws`.
+        """
+        recorded = self.recorded_inputs(settings, partition)
+        if recorded is None or not (self.draws or self.is_drawn(settings, partition)):
+            return False
+        but_for_pictures = {**inputs, **{key: recorded[key] for key in self.drawn_inputs & recorded.keys()}}
+        if not self.is_made_from(but_for_pictures, settings, partition):
+            return False
+        if recorded != as_json(inputs):
+            folder = self.folder(settings, partition)
+            if added := sorted(inputs.keys() - recorded.keys()):
+                _log.info("%s: of version 0.2.1, taken to be made from the present %s", folder, ", ".join(added))
+            restamp(folder, inputs)
+        return True
+
     @abstractmethod
-    def compute(self, settings: Settings, partition: Partition, folder: Path, *, recompute: bool) -> None:
+    def compute(
+        self, settings: Settings, partition: Partition, folder: Path, inputs: Inputs, *, recompute: bool
+    ) -> None:
         """Write the result into `folder`.
 
         Parameters
         ----------
+        inputs : mapping
+            What the result will be stamped with: evaluated once, as it may change while the result is computed.
         recompute : bool
             Take nothing over from an earlier result.
         """
@@ -232,9 +267,9 @@ class ResumableStage(StampedStage[Partition]):
         inputs = self.inputs(settings, partition)
         if recompute:
             self.discard(settings, partition)
-        if not self._is_up_to_date(inputs, settings, partition):
+        if not self._keeps_result(inputs, settings, partition):
             folder = self.folder(settings, partition)
-            self.compute(settings, partition, folder, recompute=recompute)
+            self.compute(settings, partition, folder, inputs, recompute=recompute)
             write_stamp(folder, inputs)
         self._draw_if_missing(settings, partition)
 

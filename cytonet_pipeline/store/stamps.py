@@ -86,6 +86,15 @@ def write_stamp(folder: Path, inputs: Mapping[str, Any], *, drawn: bool = False)
     Stamp(dict(inputs), files, tuple(parts), drawn, beside(folder, NAME)).write()
 
 
+def restamp(folder: Path, inputs: Mapping[str, Any]) -> None:
+    """Record other inputs of the result in a folder, whose files stay; its pictures have to be drawn again."""
+    stamp = full_stamp(folder)
+    if stamp is not None and stamp.files is not None:
+        Stamp(dict(inputs), stamp.files, stamp.parts, False, stamp.path).write()
+    elif stamp is not None:
+        write_stamp(folder, inputs)
+
+
 def record_drawings(folder: Path) -> None:
     """Add the pictures that were drawn after a result to its stamp; without a stamp there is nothing to add to."""
     stamp = full_stamp(folder)

@@ -1,8 +1,15 @@
-"""Results of version 0.2.1 stay current: their `inputs.json` had these keys, with these code versions."""
+"""Results of version 0.2.1 stay current: their `inputs.json` had these keys, with these code versions.
+
+What is shown beside the scores, such as the names of areas, was no input then. It is one now: compared where it is
+recorded, and added to the stamps of earlier results.
+"""
+
+import logging
 
 import pytest
 
 from cytonet_pipeline.stages import AREA_MAPS, LINEAR_PROBE, METRICS_TABLE, PATCH_EMBEDDINGS, UMAP_PLOTS
+from cytonet_pipeline.store import read_stamp, write_stamp
 from cytonet_pipeline_tests.evaluation.conftest import ENCODER
 
 # Read from the store that `make demo` of 0.2.1 left: keys, the name of the code version and its value.
@@ -24,7 +31,101 @@ KEYS_OF_PROBES = {
 def test_the_inputs_have_the_keys_that_0_2_1_recorded(made, stage, keys, version):
     inputs = stage.inputs(made.settings, ENCODER if stage.partition_set else None)
 
-    assert sorted(inputs) == keys.split()
+    assert sorted(inputs.keys() - stage.later_inputs) == keys.split()
     assert inputs[version] == 1
     if stage is LINEAR_PROBE:
         assert set(inputs["evaluation"]) == KEYS_OF_PROBES
+
+
+def stamp_as_0_2_1(stage, settings, partition):
+    """Stamp a result without what version 0.2.1 did not record."""
+    inputs = stage.inputs(settings, partition)
+    folder = stage.folder(settings, partition)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_stamp(folder, {key: value for key, value in inputs.items() if key not in stage.later_inputs})
+    return folder
+
+
+def edit_areas(settings, old, new):
+    path = settings.data / "derivatives/annotation/desc-areas_dseg.tsv"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+@pytest.mark.parametrize("stage", [LINEAR_PROBE, UMAP_PLOTS, AREA_MAPS], ids=lambda stage: stage.name)
+def test_a_result_of_0_2_1_is_kept_and_then_follows_the_area_table(probed, caplog, monkeypatch, stage):
+    monkeypatch.setattr(stage, "draw", lambda *_: {})
+    folder = stamp_as_0_2_1(stage, probed.settings, ENCODER)
+    assert stage.is_current(probed.settings, ENCODER)
+
+    with caplog.at_level(logging.INFO):
+        stage.run(probed.settings, ENCODER)
+
+    assert f"{folder}: of version 0.2.1, taken to be made from the present areas" in caplog.text
+    assert stage.later_inputs <= read_stamp(folder).keys()
+    assert stage.is_current(probed.settings, ENCODER)
+    edit_areas(probed.settings, "hOc1", "V1")
+    assert not stage.is_current(probed.settings, ENCODER)
+
+
+def test_a_result_of_0_2_1_that_names_areas_otherwise_is_not_kept(probed):
+    """Its own record says which names it shows."""
+    stamp_as_0_2_1(LINEAR_PROBE, probed.settings, ENCODER)
+
+    edit_areas(probed.settings, "hOc1", "V1")
+
+    assert not LINEAR_PROBE.is_current(probed.settings, ENCODER)
+
+
+def test_a_table_of_0_2_1_is_kept_while_the_areas_have_the_names_that_it_lists(probed):
+    METRICS_TABLE.run(probed.settings, None)
+    stamp_as_0_2_1(METRICS_TABLE, probed.settings, None)
+    current = METRICS_TABLE.is_current(probed.settings, None)
+    # As after the probes were run again, with the same scores.
+    record = probed.folder / "linear_E30/probe.json"
+    record.write_text(record.read_text().replace("hOc1", "V1"))
+    edit_areas(probed.settings, "hOc1", "V1")
+    write_stamp(record.parent, LINEAR_PROBE.inputs(probed.settings, ENCODER))
+    write_stamp(probed.folder, LINEAR_PROBE.inputs(probed.settings, ENCODER))
+
+    assert current
+    assert not METRICS_TABLE.is_current(probed.settings, None)
+    METRICS_TABLE.run(probed.settings, None)
+    assert "V1" in (probed.store.metrics() / "metrics.md").read_text()
+
+
+def test_a_renamed_area_makes_stale_what_shows_it_and_nothing_else(probed):
+    METRICS_TABLE.run(probed.settings, None)
+    names = probed.settings.data / "derivatives/annotation/desc-areas_dseg.tsv"
+    for stage in (PATCH_EMBEDDINGS, UMAP_PLOTS, AREA_MAPS):
+        stage.folder(probed.settings, ENCODER).mkdir(parents=True, exist_ok=True)
+        write_stamp(stage.folder(probed.settings, ENCODER), stage.inputs(probed.settings, ENCODER))
+    stages = (PATCH_EMBEDDINGS, LINEAR_PROBE, UMAP_PLOTS, AREA_MAPS, METRICS_TABLE)
+
+    def stale():
+        return {s.name for s in stages if not s.is_current(probed.settings, ENCODER if s.partition_set else None)}
+
+    at_first = stale()
+    names.write_text(
+        "index\tname\tcolor\n" + "\n".join(f"{line}\t#102030" for line in names.read_text().splitlines()[1:]) + "\n"
+    )
+    recoloured = stale()
+    edit_areas(probed.settings, "hOc1", "V1")
+
+    assert at_first == set()
+    assert recoloured == {"umap_plots", "area_maps"}
+    assert stale() == {"linear_probe", "umap_plots", "area_maps", "metrics_table"}
+
+
+def test_maps_are_only_drawn_again_after_an_area_was_renamed(probed, monkeypatch):
+    """A map takes features of a dense grid; the names of areas are on its pictures alone."""
+    folder = AREA_MAPS.folder(probed.settings, ENCODER)
+    folder.mkdir(parents=True)
+    write_stamp(folder, AREA_MAPS.inputs(probed.settings, ENCODER))
+    edit_areas(probed.settings, "hOc1", "V1")
+    monkeypatch.setattr(AREA_MAPS, "compute", lambda *_, **__: pytest.fail("computed again"))
+    monkeypatch.setattr(AREA_MAPS, "draw", lambda *_: {})
+
+    AREA_MAPS.run(probed.settings, ENCODER)
+
+    assert AREA_MAPS.is_current(probed.settings, ENCODER)

@@ -7,6 +7,7 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ from cytonet_pipeline.store import (
     Store,
     atomic_folder,
     is_current,
+    read_record,
     read_table,
     table,
     write_record,
@@ -49,7 +51,7 @@ class ProbeContext:
     distances_mm: pd.DataFrame
 
 
-def run_probes(encoder: str, settings: Settings, store: Store, inputs: dict[str, object]) -> None:
+def run_probes(encoder: str, settings: Settings, store: Store, inputs: dict[str, Any]) -> None:
     """Run every protocol that the encoder goes through; finished ones are passed over.
 
     Writes a folder per protocol, and `metrics.parquet` (table `metrics`) of all of them.
@@ -59,7 +61,7 @@ def run_probes(encoder: str, settings: Settings, store: Store, inputs: dict[str,
     inputs : dict
         What the probes are made from: the stamp of each protocol's folder.
     """
-    version = store.current_encoder(encoder).name
+    version = inputs["embeddings"]["version"]
     folder = store.linear_probes(encoder, version)
     context = _probe_context(encoder, version, settings, store)
     protocols = protocols_of(context.method, context.block)
@@ -68,6 +70,13 @@ def run_probes(encoder: str, settings: Settings, store: Store, inputs: dict[str,
         for protocol in track(protocols, f"probing {encoder}")
     ]
     write_table(folder / "metrics.parquet", pd.concat(tables, ignore_index=True), "metrics")
+
+
+def names_areas_as(areas: pd.DataFrame, folder: Path) -> bool:
+    """Return whether the finished protocols in a folder name the areas as the area table does."""
+    names = dict(zip(areas["index"].astype(int), areas["name"].astype(str), strict=True))
+    records = [read_record(path) for path in sorted(folder.glob("*/probe.json"))]
+    return all(_name_of(int(area), names) == name for record in records for area, name in record["areas"].items())
 
 
 def fit_head(protocol: Protocol, draw: int, context: ProbeContext) -> Fitted:
@@ -189,6 +198,10 @@ def _classes(data: ProbeData, names: dict[int, str]) -> dict[str, object]:
         "chosen_on": data.validation_source,
         "n_fit": int(data.train.sum()),
         "n_choose": int(data.validation.sum()),
-        "areas": {str(area): names.get(int(area), f"area {area}") for area in trained},
+        "areas": {str(area): _name_of(int(area), names) for area in trained},
         "splits": splits,
     }
+
+
+def _name_of(area: int, names: dict[int, str]) -> str:
+    return names.get(area, f"area {area}")

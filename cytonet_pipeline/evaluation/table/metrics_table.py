@@ -1,12 +1,13 @@
 """The table of results: all encoders × protocols × seen and unseen brains, from the current results in the store.
 
-It is made from the results that exist, and names those that are missing. Nothing in it claims to reproduce a published
-figure.
+It is made from the results that exist and are current, and names those that are missing or left out. Nothing in it
+claims to reproduce a published figure.
 """
 
 import json
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ import numpy as np
 import pandas as pd
 
 from cytonet_pipeline.dataset import Dataset
+from cytonet_pipeline.errors import StoreError
 from cytonet_pipeline.evaluation.features.evaluation_set import TEST_ROLES, section_positions_mm
 from cytonet_pipeline.evaluation.table.comparisons import compare_all
+from cytonet_pipeline.evaluation.table.patch_sets import patch_sets
 from cytonet_pipeline.evaluation.table.table_text import Provenance, latex_table, markdown_table
 from cytonet_pipeline.patches import read_index
 from cytonet_pipeline.settings import Settings
@@ -32,63 +35,71 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class ProbedEncoders:
-    """Encoders with results in the store, and those without.
+class Entries:
+    """Encoders that stand in the table, and those that do not.
 
     Attributes
     ----------
-    versions : dict
-        Current version by encoder, of all encoders whose probes are finished.
+    versions : mapping
+        Version by encoder, of those whose scores are current.
     missing : tuple of str
-        Encoders of the experiments file that are not retired and have no results yet.
+        Encoders of the experiments file that are not retired and have no scores yet.
+    left_out : mapping
+        By encoder, why its scores cannot stand beside the others.
+    retired : tuple of str
+        Those in the table that are not trained any more.
     """
 
-    versions: dict[str, str]
-    missing: tuple[str, ...]
+    versions: Mapping[str, str]
+    missing: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    retired: tuple[str, ...] = ()
 
 
-def probed_encoders(settings: Settings, store: Store) -> ProbedEncoders:
-    """Find the results of the current version of every encoder in the store, of whichever experiments file."""
-    current = {encoder: store.current_version(encoder) for encoder in store.encoders()}
-    versions = {
-        encoder: version
-        for encoder, version in current.items()
-        if version is not None and _has_results(store.linear_probes(encoder, version))
-    }
-    wanted = [name for name, block in settings.experiments.encoders.items() if not block.retired]
-    return ProbedEncoders(versions, tuple(name for name in wanted if name not in versions))
-
-
-def write_metrics(folder: Path, settings: Settings, store: Store) -> pd.DataFrame:
+def write_metrics(
+    folder: Path, entries: Entries, settings: Settings, store: Store
+) -> tuple[pd.DataFrame, dict[str, str]]:
     """Write the table of results as `metrics.parquet`, `.csv`, `.md`, `.tex`, and `comparisons.csv` beside it.
 
     Returns
     -------
-    DataFrame
-        Table `metrics`; empty while no encoder has been probed.
+    metrics : DataFrame
+        Table `metrics`; empty while no encoder has been entries.
+    marks : dict
+        What stands behind the name of an encoder wherever its scores are shown.
     """
-    probed = probed_encoders(settings, store)
-    for name in probed.missing:
+    for name in entries.missing:
         _log.warning("table of results: encoder %s has no results yet; the table goes on without it", name)
+    for name, reason in entries.left_out.items():
+        _log.warning("table of results: encoder %s is left out: %s", name, reason)
     tables = [
         read_table(store.linear_probes(encoder, version) / "metrics.parquet", "metrics")
-        for encoder, version in probed.versions.items()
+        for encoder, version in entries.versions.items()
     ]
     # Validated, as results from before a score was added have no values in its columns.
     metrics = table("metrics").validate(pd.concat(tables, ignore_index=True)) if tables else table("metrics").empty()
-    comparisons = _comparisons(probed, metrics, settings, store)
-    errors = _errors(probed, metrics, store)
-    provenance = _provenance(probed, metrics, settings, store)
+    predictions = _predictions(entries, metrics, store)
+    comparisons = _comparisons(predictions, settings, store)
+    errors = _errors(entries, metrics, store)
+    held_out = dict(zip(metrics["encoder"], metrics["held_out"], strict=True))
+    sets = patch_sets(predictions, held_out)
+    provenance = _provenance(entries, metrics, sets, settings, store)
     write_table(folder / "metrics.parquet", metrics, "metrics")
     metrics.to_csv(folder / "metrics.csv", index=False)
     comparisons.to_csv(folder / "comparisons.csv", index=False)
     write_text(folder / "metrics.md", markdown_table(metrics, errors, comparisons, provenance))
     write_text(folder / "metrics.tex", latex_table(metrics, provenance))
-    return metrics
+    return metrics, provenance.marks()
 
 
-def _has_results(folder: Path) -> bool:
-    return (folder / "inputs.json").exists() and (folder / "metrics.parquet").exists()
+def lists_areas_of(folder: Path, versions: Mapping[str, str], store: Store) -> bool:
+    """Return whether the page in a folder lists the areas of these probes by the names that the probes have now."""
+    try:
+        page = (folder / "metrics.md").read_text(encoding="utf-8")
+        classes = _classes(read_table(folder / "metrics.parquet", "metrics"), versions, store)
+    except (OSError, StoreError, KeyError):
+        return False
+    return all(line in page for lines in classes.values() for line in lines)
 
 
 def _entries(metrics: pd.DataFrame) -> list[tuple[str, str]]:
@@ -97,11 +108,11 @@ def _entries(metrics: pd.DataFrame) -> list[tuple[str, str]]:
     return list(pairs.itertuples(index=False, name=None))
 
 
-def _errors(probed: ProbedEncoders, metrics: pd.DataFrame, store: Store) -> pd.DataFrame:
+def _errors(entries: Entries, metrics: pd.DataFrame, store: Store) -> pd.DataFrame:
     """Collect distances of wrong areas and macro F1 by thirds of obliquity: a row per encoder, protocol and split."""
     rows: list[dict[str, object]] = []
     for encoder, protocol in _entries(metrics):
-        folder = store.linear_probes(encoder, probed.versions[encoder], protocol)
+        folder = store.linear_probes(encoder, entries.versions[encoder], protocol)
         by_third = pd.read_csv(folder / "obliquity.csv")
         distances = read_record(folder / "distances.json")
         for split, summary in distances.items():
@@ -112,14 +123,18 @@ def _errors(probed: ProbedEncoders, metrics: pd.DataFrame, store: Store) -> pd.D
     return pd.DataFrame(rows)
 
 
-def _comparisons(probed: ProbedEncoders, metrics: pd.DataFrame, settings: Settings, store: Store) -> pd.DataFrame:
-    """Compare pairs of encoders on the patches that both predicted, for every protocol with all labels."""
-    predictions = {
+def _predictions(entries: Entries, metrics: pd.DataFrame, store: Store) -> dict[tuple[str, str], pd.DataFrame]:
+    """Read the predictions of every encoder and protocol with all labels."""
+    return {
         (encoder, protocol): read_table(
-            store.linear_probes(encoder, probed.versions[encoder], protocol) / "predictions.parquet", "predictions"
+            store.linear_probes(encoder, entries.versions[encoder], protocol) / "predictions.parquet", "predictions"
         )
         for encoder, protocol in _entries(metrics)
     }
+
+
+def _comparisons(predictions: dict[tuple[str, str], pd.DataFrame], settings: Settings, store: Store) -> pd.DataFrame:
+    """Compare pairs of encoders on the patches that both predicted, for every protocol with all labels."""
     places = _places(store, predictions)
     placed = {key: rows.merge(places, on="patch_id").assign(in_top=False) for key, rows in predictions.items()}
     evaluation, gap_mm = settings.experiments.evaluation, settings.experiments.dataset.gap_mm
@@ -138,16 +153,29 @@ def _places(store: Store, predictions: dict[tuple[str, str], pd.DataFrame]) -> p
     return pd.concat(parts, ignore_index=True)
 
 
-def _provenance(probed: ProbedEncoders, metrics: pd.DataFrame, settings: Settings, store: Store) -> Provenance:
+def _provenance(
+    entries: Entries, metrics: pd.DataFrame, sets: pd.DataFrame, settings: Settings, store: Store
+) -> Provenance:
     name = Dataset(settings.data, settings.experiments.dataset).name
+    return Provenance(
+        datasets=sorted({name, *metrics["dataset"]}),
+        synthetic=is_synthetic(settings),
+        missing=entries.missing,
+        left_out=entries.left_out,
+        retired=entries.retired,
+        classes=_classes(metrics, entries.versions, store),
+        sets=sets,
+    )
+
+
+def _classes(metrics: pd.DataFrame, versions: Mapping[str, str], store: Store) -> dict[str, list[str]]:
+    """Return the `class_lists` of each held-out brain, of the first encoder that has it."""
     classes: dict[str, list[str]] = {}
     for encoder, of_encoder in metrics.groupby("encoder", sort=False):
         held_out, protocol = str(of_encoder["held_out"].iloc[0]), str(of_encoder["protocol"].iloc[0])
-        folder = store.linear_probes(str(encoder), probed.versions[str(encoder)], protocol)
+        folder = store.linear_probes(str(encoder), versions[str(encoder)], protocol)
         classes.setdefault(held_out, class_lists(read_record(folder / "probe.json")))
-    descriptions = (settings.reference / "template_description.json", settings.data / "dataset_description.json")
-    synthetic = "synthetic" in name.lower() or any(map(is_synthetic, descriptions))
-    return Provenance(sorted({name, *metrics["dataset"]}), synthetic, probed.missing, classes)
+    return classes
 
 
 def class_lists(record: dict[str, Any]) -> list[str]:
@@ -164,7 +192,14 @@ def class_lists(record: dict[str, Any]) -> list[str]:
     return lines
 
 
-def is_synthetic(description: Path) -> bool:
+def is_synthetic(settings: Settings) -> bool:
+    """Return whether the data set is called synthetic, or it or the reference is declared to be."""
+    name = Dataset(settings.data, settings.experiments.dataset).name
+    descriptions = (settings.reference / "template_description.json", settings.data / "dataset_description.json")
+    return "synthetic" in name.lower() or any(map(_says_synthetic, descriptions))
+
+
+def _says_synthetic(description: Path) -> bool:
     """Return whether a description (JSON) has `Synthetic: true`; false where it is missing or unreadable."""
     try:
         fields = json.loads(description.read_text(encoding="utf-8"))

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cytonet_pipeline.evaluation.table.patch_sets import patch_sets, remarks_on
+from cytonet_pipeline.markup import in_markdown
 from cytonet_pipeline.scores import SCORES
 
 _KEYS = ["encoder", "method", "backbone", "held_out", "seed", "protocol"]
@@ -35,14 +37,23 @@ class Provenance:
         Whether the data set or the reference is declared synthetic.
     missing : sequence of str
         Encoders without results.
+    left_out : mapping
+        Encoders whose results cannot stand beside the others, with the reason.
+    retired : sequence of str
+        Encoders in the table that are not trained any more.
     classes : mapping
         By held-out brain, the areas that each split was scored on: one line per list.
+    sets : DataFrame
+        As `patch_sets` returns them.
     """
 
     datasets: Sequence[str]
     synthetic: bool
     missing: Sequence[str] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    retired: Sequence[str] = ()
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    sets: pd.DataFrame = field(default_factory=lambda: patch_sets({}, {}))
 
     def sentence(self) -> str:
         """Return the first line of every table."""
@@ -51,13 +62,30 @@ class Provenance:
             return f"{data} Synthetic brains: these figures test the plumbing, not the merit of any method."
         return data
 
+    def remarks(self) -> list[str]:
+        """Return what must be known before rows are compared, one sentence each."""
+        left_out = [f"encoder {name} is left out: {reason}" for name, reason in self.left_out.items()]
+        retired = [f"encoder {name} is retired: it is not trained any more" for name in self.retired]
+        return [*left_out, *retired, *remarks_on(self.sets)]
+
+    def marks(self) -> dict[str, str]:
+        """Return what stands behind the name of an encoder, of those with something to know."""
+        apart = set(self.sets.loc[self.sets["set"] > 1, "encoder"])
+        words = {
+            name: [word for word, names in (("retired", self.retired), ("other patches", apart)) if name in names]
+            for name in sorted({*self.retired, *apart})
+        }
+        return {name: f" ({', '.join(of_name)})" for name, of_name in words.items()}
+
 
 def markdown_table(
     metrics: pd.DataFrame, errors: pd.DataFrame, comparisons: pd.DataFrame, provenance: Provenance
 ) -> str:
     """Return the whole page: provenance, the table, label efficiency, errors, class lists, comparisons."""
-    same, rows = without_constants(main_rows(metrics))
-    parts = [provenance.sentence(), _missing(provenance), "## All labels", _markdown(rows), _same(same), _NOTES]
+    same, rows = without_constants(main_rows(metrics, provenance))
+    remarks = "\n".join(f"{_BULLET}{in_markdown(remark)}" for remark in provenance.remarks())
+    parts = [in_markdown(provenance.sentence()), _missing(provenance), remarks]
+    parts += [_BODY, _markdown(rows), in_markdown(_same(same)), _NOTES]
     few = label_rows(metrics)
     if len(few):
         parts += ["## Few labels per area", "Mean ± standard deviation over draws of labels.", _markdown(few)]
@@ -70,11 +98,21 @@ def markdown_table(
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def remarks_in(page: str) -> tuple[str, ...]:
+    """Return the remarks that stand before the first table of a page, as Markdown."""
+    return tuple(line.removeprefix(_BULLET) for line in head_of(page).splitlines() if line.startswith(_BULLET))
+
+
+def head_of(page: str) -> str:
+    """Return what stands before the first table of a page."""
+    return page.partition(_BODY)[0].strip()
+
+
 def latex_table(metrics: pd.DataFrame, provenance: Provenance) -> str:
     """Return the main table as a plain `tabular` to be read with `input`, with the provenance above it as a comment."""
-    same, rows = without_constants(main_rows(metrics))
+    same, rows = without_constants(main_rows(metrics, provenance))
     lines = [
-        f"% {provenance.sentence()} {_same(same)}".rstrip(),
+        *(f"% {line}".rstrip() for line in (f"{provenance.sentence()} {_same(same)}", *provenance.remarks())),
         rf"\begin{{tabular}}{{{'l' * rows.shape[1]}}}",
         r"\hline",
         " & ".join(str(name).translate(_LATEX) for name in rows.columns) + r" \\",
@@ -86,11 +124,19 @@ def latex_table(metrics: pd.DataFrame, provenance: Provenance) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main_rows(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per encoder and protocol with all labels and a column per split and score, as text."""
+def main_rows(metrics: pd.DataFrame, provenance: Provenance) -> pd.DataFrame:
+    """Return a row per encoder and protocol with all labels and a column per split and score, as text.
+
+    Where rows were not scored on the same patches, a column says which have the same set.
+    """
     rows = []
+    marks, sets = provenance.marks(), provenance.sets
+    number_of = {(r["encoder"], r["protocol"], r["split"]): int(r["set"]) for r in sets.to_dict("records")}
+    differing = set(sets.loc[sets["set"] > 0, "split"])
     for keys, of_entry in metrics[metrics["labels_per_area"] == 0].groupby(_KEYS, sort=False):
         row = dict(zip(_KEYS, map(str, keys), strict=True))
+        encoder, protocol = row["encoder"], row["protocol"]
+        row["encoder"] += marks.get(encoder, "")
         row["samples"] = str(of_entry["pretrain_samples"].iloc[0])
         by_split = {str(record["split"]): record for record in of_entry.to_dict("records")}
         for split, short in _SPLITS.items():
@@ -98,6 +144,8 @@ def main_rows(metrics: pd.DataFrame) -> pd.DataFrame:
                 row[f"{short} {title}"] = _with_interval(by_split[split], score, wide=score == "macro_f1")
             row[f"{short} areas"] = str(by_split[split]["n_areas"])
             row[f"{short} patches"] = str(by_split[split]["n_patches"])
+            if split in differing:
+                row[f"{short} set"] = str(number_of.get((encoder, protocol, split), 0) or "–")
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -154,11 +202,14 @@ def comparison_rows(comparisons: pd.DataFrame) -> pd.DataFrame:
             "B": comparisons["encoder_b"],
             "macro F1 A − B": [_signed_interval(row) for row in comparisons.to_dict("records")],
             "p (Holm)": ["–" if np.isnan(p) else f"{p:.3f}" for p in comparisons["p_holm"].astype(float)],
+            "patches": comparisons["n_patches"].astype(str),
             "blocks": comparisons["n_blocks"].astype(str),
         }
     )
 
 
+_BODY = "## All labels"
+_BULLET = "* "
 _NOTES = (
     "*seen*: test sections of brains whose other sections were trained on; *unseen*: a brain that was not trained on. "
     "Averages over areas run over the areas that occur in the scored sections and have training samples. Brackets: "
@@ -171,13 +222,16 @@ _ERRORS = (
     "thirds of the angle between section and surface normal: cut most nearly at right angles, middle, most oblique."
 )
 _COMPARED = (
-    "Difference in macro F1 on the same resampled blocks, with its 95 % interval; p values with Holm's correction "
-    "within protocol and split. Two trained networks are compared, not two methods: the spread over seeds is separate."
+    "Difference in macro F1 on the patches that both predicted and the same resampled blocks, with its 95 % interval; "
+    "p values with Holm's correction within protocol and split. Two trained networks are compared, not two methods: "
+    "the spread over seeds is separate."
 )
 
 
 def _missing(provenance: Provenance) -> str:
-    return f"Encoders without results so far: {', '.join(provenance.missing)}." if provenance.missing else ""
+    if not provenance.missing:
+        return ""
+    return in_markdown(f"Encoders without results so far: {', '.join(provenance.missing)}.")
 
 
 def _same(same: Mapping[str, str]) -> str:
@@ -185,7 +239,7 @@ def _same(same: Mapping[str, str]) -> str:
 
 
 def _class_list(held_out: str, lines: Sequence[str]) -> str:
-    return "\n".join([f"Held-out brain {held_out}:", "", *(f"* {line}" for line in lines)])
+    return "\n".join([f"Held-out brain {in_markdown(held_out)}:", "", *(f"* {in_markdown(line)}" for line in lines)])
 
 
 def _with_interval(row: Mapping[Hashable, Any], score: str, *, wide: bool) -> str:
@@ -211,7 +265,7 @@ def _markdown(rows: pd.DataFrame) -> str:
     if rows.empty:
         return "(no rows yet)"
     cells = [list(map(str, rows.columns)), *(list(map(str, row)) for row in rows.itertuples(index=False))]
-    cells = [[cell.replace("|", r"\|") for cell in line] for line in cells]
+    cells = [[in_markdown(cell) for cell in line] for line in cells]
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
     lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in cells]
     return "\n".join([lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]])

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet
 
-from cytonet_pipeline.evaluation.table.metrics_table import probed_encoders
 from cytonet_pipeline.evaluation.table.table_text import comparison_rows
 from cytonet_pipeline.stages import LINEAR_PROBE, METRICS_TABLE
 from cytonet_pipeline.store import read_table
@@ -50,7 +49,7 @@ def test_the_table_is_empty_before_the_first_probe(made):
     METRICS_TABLE.run(made.settings, None)
 
     assert read_table(made.store.metrics() / "metrics.parquet", "metrics").empty
-    assert probed_encoders(made.settings, made.store).missing == (ENCODER, "not_yet")
+    assert METRICS_TABLE.inputs(made.settings)["missing"] == [ENCODER, "not_yet"]
 
 
 def test_synthetic_data_are_named_as_such_before_the_first_number(probed):
@@ -88,7 +87,14 @@ def test_distances_and_obliquity_are_on_the_page(probed):
 
 def test_a_comparison_without_interval_is_still_shown():
     """Two brains with few sections: the usual case for a first try."""
-    row = {"protocol": "knn", "split": "unseen_brain", "encoder_a": "a", "encoder_b": "b", "n_blocks": 4}
+    row = {
+        "protocol": "knn",
+        "split": "unseen_brain",
+        "encoder_a": "a",
+        "encoder_b": "b",
+        "n_blocks": 4,
+        "n_patches": 9,
+    }
     row |= {"difference": 0.25, "difference_low": np.nan, "difference_high": np.nan, "p_holm": np.nan}
 
     shown = comparison_rows(pd.DataFrame([row])).iloc[0]
