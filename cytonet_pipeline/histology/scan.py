@@ -308,11 +308,12 @@ def _scan_pixel_um(reader: Reader) -> float:
     if beside is not None:
         return beside
     if reader.file_pixel_um is None:
+        remark = f": {reader.size_remark}" if reader.size_remark else ""
         raise ScanError(
-            f"{reader.path}: nothing says how large its pixels are.",
+            f"{reader.path}: nothing says how large its pixels are{remark}.",
             looked_for=(
                 "PixelSize in the JSON beside it, or in one that it inherits from",
-                f"OME metadata{f' ({reader.size_remark})' if reader.size_remark else ''}",
+                "OME metadata",
                 "resolution tags with a unit",
             ),
             to_fix="write PixelSize and PixelSizeUnits into the sidecar, or pixel_size_um into the section table",

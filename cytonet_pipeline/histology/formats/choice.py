@@ -4,6 +4,7 @@ The largest is, if every other one is so much smaller that it can only be a labe
 Anything else (sections side by side, planes of a stack, times) is for a person to decide.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from cytonet_pipeline.errors import ScanError
 ACCESSORY_SHARE = 1 / 4
 _SAME_PIXELS = 0.01
 _MOST_LISTED = 12
+_ACCESSORY_TITLE = re.compile(r"\b(label|macro|thumb(nail)?|overview|preview|slide ?(photo|picture))\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,11 @@ def choose(pictures: Sequence[Picture], path: Path, column: str) -> tuple[int, l
         raise several(path, pictures, column)
     doubts = [f"{p} is taken for a label or thumbnail and passed over" for p in others]
     return list(pictures).index(scan), doubts
+
+
+def is_accessory_by_title(title: str, area_px: int, largest_px: int) -> bool:
+    """Return whether a picture is called a label, macro photograph or thumbnail, and is much the smaller one."""
+    return area_px < ACCESSORY_SHARE * largest_px and bool(_ACCESSORY_TITLE.search(title))
 
 
 def several(path: Path, pictures: Sequence[Picture], column: str) -> ScanError:

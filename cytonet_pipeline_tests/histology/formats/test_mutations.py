@@ -36,11 +36,21 @@ def _sound(dialect: str, folder: Path) -> bytes:
         "colour JPEG": (colours, {"tile": (32, 32), "compression": "jpeg", "photometric": "rgb"}),
         "separate planes": (np.moveaxis(colours, -1, 0), {"photometric": "rgb", "planarconfig": "separate"}),
         "JPEG 2000": (grey, {"tile": (32, 32), "compression": "jpeg2000"}),
+        "transparency": (
+            np.dstack([colours, grey]),
+            {"photometric": "rgb", "extrasamples": ["unassalpha"], "tile": (32, 32)},
+        ),
     }
     if dialect == "SubIFDs":
         write_subifds(path, [grey, halved(grey), halved(halved(grey))], compression="deflate")
     elif dialect == "pages":
         write_pages(path, [grey, halved(grey)], compression="jpeg")
+    elif dialect == "OME series":
+        with tifffile.TiffWriter(path, ome=True) as writer:
+            writer.write(grey[:20, :24], metadata={"axes": "YX", "Name": "label"})
+            writer.write(np.stack([grey] * 3), tile=(32, 32), photometric="minisblack", metadata={"axes": "CYX"})
+    elif dialect == "thumbnail first":
+        write_pages(path, [grey[:40, :50], halved(grey), grey])
     else:
         pixels, options = plain[dialect]
         tifffile.imwrite(path, pixels, metadata=None, resolution=(1000, 1000), **options)
@@ -57,6 +67,9 @@ DIALECTS = [
     "JPEG 2000",
     "SubIFDs",
     "pages",
+    "transparency",
+    "OME series",
+    "thumbnail first",
 ]
 
 

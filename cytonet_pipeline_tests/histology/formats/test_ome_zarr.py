@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, TransposeCodec, ZstdCodec
 
+from cytonet_pipeline.dataset import Pick
 from cytonet_pipeline.errors import ScanError
 from cytonet_pipeline.histology import open_scan, scan_digest
 from cytonet_pipeline_tests.histology.formats.pyramids import halved
@@ -192,3 +193,54 @@ def test_no_flipped_byte_gets_anything_but_pixels_or_a_scan_error(data, version,
         assert str(path) in error.what  # noqa: PT017
     finally:
         file.write_bytes(sound)
+
+
+def write_group_of(path: Path, *images: np.ndarray, um: float | None = 1.0) -> Path:
+    """Write what bioformats2raw writes: a group per image."""
+    path.mkdir()
+    (path / ".zgroup").write_text('{"zarr_format": 2}')
+    (path / ".zattrs").write_text('{"bioformats2raw.layout": 3}')
+    for number, image in enumerate(images):
+        write_ome_zarr(path / str(number), [image], um=um)
+    return path
+
+
+def test_of_several_images_the_scan_is_found_and_a_label_is_said(section_picture, tmp_path):
+    path = write_group_of(tmp_path / "a.ome.zarr", section_picture[:40, :50], section_picture, um=None)
+
+    with open_scan(path, 3.0) as scan:
+        assert scan.levels == [(300, 420)]
+        assert scan.reader.doubts == ("series 0: 50 × 40 px is taken for a label or thumbnail and passed over",)
+    # Of the same pixel size it could be a second, smaller section.
+    with pytest.raises(ScanError, match="series 0: 420 × 300 px; series 1: 50 × 40 px"):
+        open_scan(write_group_of(tmp_path / "b.ome.zarr", section_picture, section_picture[:40, :50]))
+
+
+def test_a_series_is_picked_by_the_number_of_its_group(section_picture, tmp_path):
+    path = write_group_of(tmp_path / "a.ome.zarr", section_picture, section_picture[:250])
+
+    assert open_scan(path, pick=Pick(series=1)).levels == [(250, 420)]
+    with pytest.raises(ScanError, match="has no series 2; it holds series 0: 420 × 300 px"):
+        open_scan(path, pick=Pick(series=2))
+    with pytest.raises(ScanError, match="has no page 1"):
+        open_scan(path, pick=Pick(page=1))
+
+
+def test_channels_with_other_names_than_the_colours_are_refused(section_picture, tmp_path):
+    path = write_ome_zarr(tmp_path / "a.ome.zarr", [np.stack([section_picture] * 3)])
+    group = zarr.open_group(path, mode="r+")
+    group.attrs["omero"] = {"channels": [{"label": name, "color": "FFFFFF"} for name in ("DAPI", "GFP", "Cy5")]}
+
+    with pytest.raises(ScanError, match="DAPI, GFP, Cy5, not red, green and blue"):
+        open_scan(path)
+
+
+@pytest.mark.parametrize(("unit", "what"), [(None, "without a unit"), ("parsec", "'parsec', a unit that is not")])
+def test_a_scale_that_is_not_understood_is_named(unit, what, section_picture, tmp_path):
+    path = write_ome_zarr(tmp_path / "a.ome.zarr", [section_picture], um=0.5, unit=unit)
+
+    with pytest.raises(ScanError, match="nothing says how large") as fault:
+        open_scan(path)
+
+    assert "a scale of 0.5 × 0.5" in str(fault.value)
+    assert what in str(fault.value)

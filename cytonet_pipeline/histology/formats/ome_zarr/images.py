@@ -11,7 +11,7 @@ from typing import Any
 
 from cytonet_pipeline.dataset import Pick
 from cytonet_pipeline.errors import ScanError
-from cytonet_pipeline.histology.formats.choice import Picture, choose, unknown_pick
+from cytonet_pipeline.histology.formats.choice import Picture, choose, is_accessory_by_title, unknown_pick
 from cytonet_pipeline.histology.formats.levels import Level
 from cytonet_pipeline.histology.formats.ome_zarr.array import read_array, read_json
 
@@ -39,12 +39,14 @@ class ZarrImage:
             [str(channel["color"])[:6] for channel in known if "color" in channel],
         )
 
-    def picture(self) -> Picture:
-        """Describe it as one of several."""
+    def picture(self, largest_px: int = 0) -> Picture:
+        """Describe it as one of several, of which the largest has `largest_px` pixels."""
         shape = read_array(self.group / str(self.multiscales["datasets"][0]["path"])).shape
-        scale = scale_of(self.multiscales, len(shape))
-        title = str(self.multiscales.get("name", ""))
-        return Picture(f"series {self.number}", shape[-2], shape[-1], title, scale[-1] if scale else None)
+        scale, unit = scale_of(self.multiscales, len(shape)), axes_of(self.multiscales)[-1][1]
+        title, area_px = str(self.multiscales.get("name", "")), shape[-2] * shape[-1]
+        pixel_um = scale[-1] if scale and unit else None
+        accessory = is_accessory_by_title(title, area_px, largest_px)
+        return Picture(f"series {self.number}", shape[-2], shape[-1], title, pixel_um, accessory)
 
     def reading(self, levels: tuple[Level, ...]) -> tuple[str, ...]:
         """Return what is read otherwise than by releases up to 0.2.1."""
@@ -81,7 +83,8 @@ def chosen_image(path: Path, pick: Pick) -> tuple[ZarrImage, tuple[str, ...]]:
         return numbered[pick.series], ()
     if len(images) == 1:
         return images[0], ()
-    number, doubts = choose([image.picture() for image in images], path, "series")
+    largest_px = max(image.picture().area_px for image in images)
+    number, doubts = choose([image.picture(largest_px) for image in images], path, "series")
     return images[number], tuple(doubts)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from tifffile import TiffPage
 
 from cytonet_pipeline.errors import ScanError
-from cytonet_pipeline.histology.formats.choice import ACCESSORY_SHARE, Picture
+from cytonet_pipeline.histology.formats.choice import Picture, is_accessory_by_title
 from cytonet_pipeline.histology.formats.levels import whole_factor
 from cytonet_pipeline.histology.formats.tiff.directory import Directory, read_directory
 from cytonet_pipeline.histology.formats.tiff.page import page_of
@@ -23,7 +23,6 @@ _SUBFILE_TYPE, _DESCRIPTION, _PAGE_NAME, _XMP, _SUBIFDS = 254, 270, 285, 700, 33
 _REDUCED, _MASK, _MACRO = 1, 4, 8
 _TEXT_BYTES = 1 << 12
 _XMP_BYTES = 1 << 16
-_ACCESSORY = re.compile(r"\b(label|macro|thumb(nail)?|overview|preview|slide ?(photo|picture))\b", re.IGNORECASE)
 _APERIO_THUMBNAIL = re.compile(r"^Aperio[^\n]*\n[^|;\n]*->\s*\d+x\d+\s*-\s")
 _APERIO_ACCESSORY = re.compile(r"^Aperio[^\n]*\n\s*(label|macro)\b")
 _LONGEST_TITLE = 80
@@ -85,7 +84,7 @@ class Page:
             return True
         if _APERIO_THUMBNAIL.match(self.text) or _APERIO_ACCESSORY.match(self.text):
             return True
-        return self.area_px < ACCESSORY_SHARE * largest_px and bool(_ACCESSORY.search(title or self.title))
+        return is_accessory_by_title(title or self.title, self.area_px, largest_px)
 
     def picture(self, *, accessory: bool) -> Picture:
         """Describe it as one of several."""
