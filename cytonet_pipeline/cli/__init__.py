@@ -15,6 +15,7 @@ from cytonet_pipeline.errors import CytonetError
 # isort: off
 from cytonet_pipeline.cli import pipeline
 from cytonet_pipeline.cli import store
+from cytonet_pipeline.cli import consent
 from cytonet_pipeline.cli import inputs
 from cytonet_pipeline.cli import doctor
 from cytonet_pipeline.cli import lineage
@@ -22,7 +23,7 @@ from cytonet_pipeline.cli import training
 from cytonet_pipeline.cli import bench
 # isort: on
 
-__all__ = ["app", "bench", "doctor", "inputs", "lineage", "main", "pipeline", "store", "training"]
+__all__ = ["app", "bench", "consent", "doctor", "inputs", "lineage", "main", "pipeline", "store", "training"]
 
 
 @app.command()

@@ -68,7 +68,7 @@ class Observation:
 def examine(settings: Settings) -> list[Observation]:
     """Examine everything that a run needs; faults are observations, not exceptions."""
     observations: list[Observation] = []
-    examinations = (_machine, _experiments, _reference, _dataset, _members, _store)
+    examinations = (_machine, _experiments, _reference, _dataset, _members, _store, _word_of_people)
     for examination in progress.track(examinations, "examining"):
         try:
             observations += examination(settings)
@@ -198,6 +198,30 @@ def _store(settings: Settings) -> Iterator[Observation]:
         require_claim(settings)
     free_gb = shutil.disk_usage(existing).free / 1e9
     yield Observation("ok" if free_gb > _LEAST_FREE_GB else "bad", f"{settings.store}: {free_gb:.0f} GB free")
+
+
+def _word_of_people(settings: Settings) -> Iterator[Observation]:
+    """Report brains that wait for a person's word, and forgotten ones that left something or are offered again."""
+    from cytonet_pipeline.dataset import Dataset
+    from cytonet_pipeline.stages.holdings import holdings, weights_that_saw
+    from cytonet_pipeline.stages.waiting import fault_of, waiting_brains
+    from cytonet_pipeline.store import Store
+    from cytonet_pipeline.store.decisions import forgotten_brains, forgotten_fault
+
+    store = Store(settings.store)
+    for brain, record in forgotten_brains(store).items():
+        again = f"cytonet forget {brain} --yes"
+        if not record.finished:
+            yield Observation("bad", f"{record.text}, but not completely: {again}")
+        elif holdings(store, brain):
+            yield Observation("bad", f"{record.text}, but the store holds data of it again: {again}")
+        weights = ", ".join(each.label for each in weights_that_saw(store, brain))
+        rest = f"; still there are weights that saw it: {weights} (delete them with {again} --with-weights)"
+        yield Observation("note", f"{record.text}{rest if weights else ''}")
+    names = Dataset(settings.data, settings.experiments.dataset).brains()
+    for brain in sorted(set(names) & forgotten_brains(store).keys()):
+        yield Observation("note", str(forgotten_fault(forgotten_brains(store)[brain])))
+    yield from (Observation("bad", str(fault_of(settings, loss))) for loss in waiting_brains(settings).values())
 
 
 def _nearest_existing(path: Path) -> Path:

@@ -76,6 +76,7 @@ def _materialise(settings: Settings, brains: list[str], encoders: list[str]) -> 
     if unknown:
         raise ConfigurationError(f"{settings.data}: no brain {', '.join(unknown)}.", to_fix="see cytonet doctor")
     wanted = [name.removeprefix("sub-") for name in brains] if brains else released
+    wanted = _without_forgotten(settings, wanted, named=bool(brains))
     if not wanted:
         raise ConfigurationError(
             f"{settings.data}: no brain is released.",
@@ -95,6 +96,7 @@ def _materialise(settings: Settings, brains: list[str], encoders: list[str]) -> 
         except KeyboardInterrupt:
             err.print("interrupted; what was finished is kept, run the same command to go on", style="red")
             raise typer.Exit(130) from None
+    outcome.faults.update(_vanished(settings))
     for name, message in outcome.remarks.items():
         err.print(f"note on {name}\n{message}", soft_wrap=True)
     for name, message in outcome.faults.items():
@@ -103,6 +105,26 @@ def _materialise(settings: Settings, brains: list[str], encoders: list[str]) -> 
         err.print(f"failed: {name}\n{message}", style="red", soft_wrap=True)
     out.print(f"{len(outcome.done)} done, {len(outcome.current)} current, {len(outcome.failed)} failed")
     return not outcome.failed and not outcome.faults
+
+
+def _without_forgotten(settings: Settings, brains: list[str], *, named: bool) -> list[str]:
+    """Leave out forgotten brains, with a word; one that a person has named is refused."""
+    from cytonet_pipeline.store import Store
+    from cytonet_pipeline.store.decisions import forgotten_brains, forgotten_fault
+
+    forgotten = forgotten_brains(Store(settings.store))
+    for brain in sorted(forgotten.keys() & set(brains)):
+        if named:
+            raise forgotten_fault(forgotten[brain])
+        err.print(str(forgotten_fault(forgotten[brain])), soft_wrap=True)
+    return [brain for brain in brains if brain not in forgotten]
+
+
+def _vanished(settings: Settings) -> dict[str, str]:
+    """Return what to say of brains that have vanished; those that would shrink are among the failed runs."""
+    from cytonet_pipeline.stages.waiting import fault_of, vanished_brains
+
+    return {f"sub-{brain}": str(fault_of(settings, loss)) for brain, loss in vanished_brains(settings).items()}
 
 
 def _show_results(settings: Settings) -> None:

@@ -5,8 +5,11 @@ the installed Dagster lacks one. Where a documented way appears, the function he
 modules call these functions and do not reach into Dagster themselves.
 """
 
+import contextlib
+import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from pydoc import locate
 
 import dagster as dg
@@ -23,7 +26,9 @@ UNDOCUMENTED = {
     "dagster.DagsterInstance.event_log_storage": "limits of single pools",
     f"{_STORAGE}.set_concurrency_slots": "limits of single pools; dagster.yaml has one default for all of them",
     f"{_STORAGE}.free_concurrency_slots_for_run": "places in a pool that a killed run holds",
-    "dagster.DagsterInstance.get_runs": "runs whose process has gone",
+    "dagster.DagsterInstance.get_runs": "runs whose process has gone; runs of a forgotten brain",
+    "dagster.DagsterInstance.compute_log_manager": "logs of the runs of a forgotten brain",
+    "dagster._core.storage.compute_log_manager.ComputeLogManager.delete_logs": "logs of the runs of a forgotten brain",
     "dagster._core.execution.backfill.PartitionBackfill.asset_backfill_data": "partitions of a backfill",
     "dagster._core.definitions.assets.graph.asset_graph_subset.AssetGraphSubset.iterate_asset_partitions": (
         "partitions of a backfill"
@@ -175,3 +180,53 @@ def failed_checks(result: dg.ExecuteInProcessResult) -> list[dg.AssetCheckEvalua
     """Return the asset checks of a run that found an error; warnings are left out."""
     checks = result.get_asset_check_evaluations()
     return [check for check in checks if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR]
+
+
+def runs_of_partition(instance: dg.DagsterInstance, partition: str) -> list[dg.DagsterRun]:
+    """Return all runs of one partition, whatever became of them."""
+    return list(instance.get_runs(dg.RunsFilter(tags={"dagster/partition": partition})))
+
+
+def delete_run(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """Delete a run with its events and the logs of its steps."""
+    instance.delete_run(run.run_id)
+    instance.compute_log_manager.delete_logs(prefix=[run.run_id])
+
+
+def replace_latest(instance: dg.DagsterInstance, asset: str, deleted: set[str]) -> bool:
+    """Replace the copy of an asset's latest event that Dagster keeps apart, if a deleted run had left it.
+
+    Returns
+    -------
+    bool
+        Whether it was replaced: by an event without pictures of another partition, or by none.
+    """
+    key = dg.AssetKey(asset)
+    latest = instance.get_latest_materialization_event(key)
+    if latest is None or latest.run_id not in deleted:
+        return False
+    others = sorted(name for name in instance.get_materialized_partitions(key) if name)
+    if others:
+        again = dg.AssetMaterialization(key, partition=others[0], description="its latest event was deleted")
+        instance.report_runless_asset_event(again)
+    else:
+        instance.wipe_assets([key])
+    return True
+
+
+def compact_databases(home: Path) -> list[str]:
+    """Free the space of what was deleted from an instance's SQLite files, where its bytes would stay readable.
+
+    Returns
+    -------
+    list of str
+        Files that are in use, so that this could not be done.
+    """
+    in_use = []
+    for path in sorted(home.rglob("*.db")):
+        try:
+            with contextlib.closing(sqlite3.connect(path, timeout=5)) as database:
+                database.execute("VACUUM")
+        except sqlite3.Error:
+            in_use.append(str(path))
+    return in_use

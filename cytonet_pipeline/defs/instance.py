@@ -45,6 +45,11 @@ def dagster_home() -> Path:
     return home
 
 
+def instance_exists() -> bool:
+    """Whether there is an instance that `open_instance` would open, rather than make."""
+    return bool(os.environ.get("DAGSTER_HOME")) or (project_folder() / ".dagster").is_dir()
+
+
 def open_instance() -> dg.DagsterInstance:
     """Open the instance, with the limits of its pools set."""
     dagster_home()

@@ -328,10 +328,23 @@ class EvaluationBlock(Strict):
     seed: int = Field(0, json_schema_extra=RESULT)
 
 
+class IngestBlock(Strict):
+    """The `ingest:` block: when the ingestion of a brain waits for a person. No part of any version or stamp."""
+
+    shrink_tolerance: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="share of a brain's usable sections that may be lost before its ingestion waits for a word",
+        json_schema_extra=NOTHING,
+    )
+
+
 class Experiments(Strict):
     """An experiments file: a data set, encoders, and how they are evaluated."""
 
     dataset: DatasetBlock
+    ingest: IngestBlock = IngestBlock()
     encoders: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")], EncoderBlock]
     evaluation: EvaluationBlock = EvaluationBlock()
 

@@ -17,6 +17,7 @@ from cytonet_pipeline.errors import DataFault
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.stages.reference import REFERENCE_SPACE
 from cytonet_pipeline.stages.stage import Inputs, StampedStage, Summary, store_of, with_table_version
+from cytonet_pipeline.stages.waiting import fault_of, loss_of, loss_of_named, require_no_loss_found, settle
 from cytonet_pipeline.store import (
     Verdict,
     beside,
@@ -27,6 +28,7 @@ from cytonet_pipeline.store import (
     write_json,
     write_table,
 )
+from cytonet_pipeline.store.decisions import require_not_forgotten
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,6 +61,30 @@ class BrainStage(StampedStage[str]):
     picture: ClassVar[str]
     picture_title: ClassVar[str]
 
+    def run(self, settings: Settings, partition: str, *, recompute: bool = False) -> None:
+        """See `Stage.run`.
+
+        Raises
+        ------
+        StoreError
+            The brain was forgotten, or would lose so many sections that it waits for a person's word.
+        """
+        self.require_word(settings, partition)
+        super().run(settings, partition, recompute=recompute)
+
+    def require_word(self, settings: Settings, brain: str) -> None:
+        """Refuse a brain on which a person has the word: a forgotten one, and one that would lose many sections.
+
+        Raises
+        ------
+        StoreError
+            It is one; the message says what to do.
+        """
+        require_not_forgotten(store_of(settings), brain)
+        loss = loss_of(settings, _brain(settings, brain))
+        if loss is not None:
+            raise fault_of(settings, loss)
+
     def compute(self, settings: Settings, partition: str, folder: Path, inputs: Inputs, *, recompute: bool) -> None:
         """Ingest the brain; a fault in its data becomes its verdict."""
         brain = _brain(settings, partition)
@@ -68,6 +94,8 @@ class BrainStage(StampedStage[str]):
             _log.error("%s", fault)
             verdict = Verdict.failed(fault)
         verdict.write(folder)
+        # Again, before the result takes its place: hours may have passed.
+        require_not_forgotten(store_of(settings), partition)
 
     @abstractmethod
     def ingest(self, settings: Settings, brain: "Brain", folder: Path, *, recompute: bool) -> Verdict:
@@ -114,11 +142,12 @@ class BrainStage(StampedStage[str]):
         """See `Stage.summary`."""
         folder = self.folder(settings, partition)
         verdict = Verdict.read(folder)
+        waits = loss_of_named(settings, partition)
         return Summary(
             folder,
             verdict.digest or "failed",
             status=verdict.status,
-            reasons=verdict.reasons,
+            reasons=verdict.reasons if waits is None else (str(fault_of(settings, waits)), *verdict.reasons),
             numbers=verdict.numbers,
             pictures={self.picture_title: beside(folder, self.picture)},
         )
@@ -132,6 +161,11 @@ class SectionScansStage(BrainStage):
     tables: ClassVar = {"section_scans": "sections.parquet"}
     picture = "contact_sheet.png"
     picture_title = "contact sheet"
+
+    def run(self, settings: Settings, partition: str, *, recompute: bool = False) -> None:
+        """See `Stage.run`; what was accepted of the brain's losses is used up by it."""
+        super().run(settings, partition, recompute=recompute)
+        settle(settings, partition)
 
     def folder(self, settings: Settings, partition: str) -> Path:
         """See `Stage.folder`."""
@@ -181,6 +215,7 @@ class SectionScansStage(BrainStage):
         earlier = histology.read_inventory(stored) if stored is not None else None
         inventory = histology.take_inventory(brain, settings.experiments.dataset, earlier)
         sections = inventory.rows
+        require_no_loss_found(settings, brain, sections)
         write_table(folder / "sections.parquet", sections, "section_scans", {"brain": brain.name})
         histology.write_pictures(folder, inventory.pictures)
         (folder / _READ_AS_NOW).touch()

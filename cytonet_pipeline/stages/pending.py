@@ -14,6 +14,7 @@ from cytonet_pipeline.stages.histology import COLIN27_TRANSFORMS, PATCH_INDEX, S
 from cytonet_pipeline.stages.reference import REFERENCE_SPACE
 from cytonet_pipeline.stages.stage import store_of
 from cytonet_pipeline.stages.training import ENCODER
+from cytonet_pipeline.stages.waiting import fault_of, reason_not_to_train, vanished_brains
 from cytonet_pipeline.store import digest_left_in, digest_of
 
 _log = logging.getLogger(__name__)
@@ -39,7 +40,8 @@ class Pending:
 def brains_to_ingest(settings: Settings) -> Pending:
     """Find released brains of which a result is missing or was made from other inputs.
 
-    A brain that cannot be examined is named with the reason and does not keep the others from being found.
+    A brain that cannot be examined is named with the reason and does not keep the others from being found; so is one
+    that waits for a person's word, was forgotten, or has vanished.
 
     Raises
     ------
@@ -53,12 +55,14 @@ def brains_to_ingest(settings: Settings) -> Pending:
     for brain in Dataset(settings.data, settings.experiments.dataset).released():
         try:
             if not all(stage.is_current(settings, brain) for stage in stages):
+                SECTION_SCANS.require_word(settings, brain)
                 pending.inputs[brain] = inputs_of_brain(settings, brain)
         except (CytonetError, OSError) as error:
             pending.faults[brain] = str(error)
         except Exception as error:  # A bug that one brain meets is no reason to leave out all others.
             _log.exception("sub-%s cannot be examined", brain)
             pending.faults[brain] = f"{type(error).__name__}: {error}"
+    pending.faults.update({brain: str(fault_of(settings, loss)) for brain, loss in vanished_brains(settings).items()})
     return pending
 
 
@@ -99,5 +103,9 @@ def encoders_to_train(settings: Settings) -> Pending:
             pending.faults[name] = str(error)
             continue
         if version != store.current_version(name):
+            waits = reason_not_to_train(settings, name)
+            if waits:
+                pending.faults[name] = waits
+                continue
             pending.inputs[name] = version
     return pending

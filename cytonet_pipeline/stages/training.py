@@ -6,6 +6,7 @@ while the version in use is that one. All state of a training run lies in the en
 in memory.
 """
 
+import logging
 import shutil
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,6 +14,7 @@ from typing import Any, ClassVar
 from cytonet_pipeline.errors import StoreError, TrainingError
 from cytonet_pipeline.settings import TRAINING_CODE_VERSION, Settings
 from cytonet_pipeline.stages.stage import Stage, Summary, store_of
+from cytonet_pipeline.stages.waiting import reason_not_to_train
 from cytonet_pipeline.store import (
     Verdict,
     is_whole,
@@ -22,6 +24,8 @@ from cytonet_pipeline.store import (
     verdict_on_encoder,
     write_stamp,
 )
+
+_log = logging.getLogger(__name__)
 
 
 class TrainingSetStage(Stage[str]):
@@ -59,6 +63,15 @@ class TrainingSetStage(Stage[str]):
         folder = store_of(settings).training_set(version)
         return {"version": version} if (folder / "training_set.json").exists() and is_whole(folder) else None
 
+    def is_current(self, settings: Settings, partition: str) -> bool:
+        """See `Stage.is_current`; what was decided also stays while a brain that it lists waits for a person's word."""
+        return self._waits(settings, partition) or super().is_current(settings, partition)
+
+    def _waits(self, settings: Settings, encoder: str) -> bool:
+        version = self.decided_version(settings, encoder)
+        in_use = version is not None and version == store_of(settings).current_version(encoder)
+        return in_use and bool(reason_not_to_train(settings, encoder))
+
     def decided_version(self, settings: Settings, encoder: str) -> str | None:
         """Return the version that the encoder is to be trained on; None before the first decision."""
         return store_of(settings).wanted_version(encoder)
@@ -93,6 +106,9 @@ class TrainingSetStage(Stage[str]):
         from cytonet_pipeline.lineage import resolve_training_set, write_training_set
 
         store = open_store(settings)
+        if self._waits(settings, partition):
+            _log.warning("%s", reason_not_to_train(settings, partition))
+            return
         training_set, _ = resolve_training_set(partition, settings, store)
         write_training_set(store, training_set)
         store.point_wanted(partition, training_set.version)
