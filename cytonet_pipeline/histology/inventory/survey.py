@@ -23,6 +23,7 @@ from cytonet_pipeline.histology.annotations.reading import (
     open_mask,
     require_areas,
 )
+from cytonet_pipeline.histology.inventory.codec_guard import require_decodable
 from cytonet_pipeline.histology.inventory.otherwise import require_plausible
 from cytonet_pipeline.histology.inventory.reuse import Inventory, inputs_digest
 from cytonet_pipeline.histology.inventory.series import judge
@@ -97,6 +98,7 @@ def _row(section: Section, brain: Brain, block: DatasetBlock, known: _Known) -> 
         window, invert = block.window_of(section.brain), bool(block.invert_of(section.brain))
         with open_scan(section.scan, section.pixel_um, window, invert=invert, pick=section.pick) as scan:
             require_plausible(scan.pixel_um, scan.path, block)
+            require_decodable(scan.path, section.pick, scan.compression, scan.bytes)
             scan.verify()
             overview = Overview.of(scan)
             picture = _small(overview.picture)

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import tifffile
 
 from cytonet_pipeline.dataset import Dataset, Pick
 from cytonet_pipeline.histology import sections_read_otherwise, survey, take_inventory
+from cytonet_pipeline.histology.inventory import codec_guard
 from cytonet_pipeline.histology.inventory.reuse import inputs_digest
 from cytonet_pipeline.learning.data.scans import SectionScans
 from cytonet_pipeline.settings import DatasetBlock
@@ -108,6 +110,19 @@ def test_what_a_library_raises_over_one_file_does_not_end_the_others(tiny, monke
 
     assert found["status"].to_dict() == {"0010": "ok", "0020": "rejected", "0030": "ok"}
     assert "ZeroDivisionError: in a codec" in found.loc["0020", "reason"]
+
+
+def test_a_signal_from_a_codec_is_the_fault_of_its_file(tiny, monkeypatch):
+    tifffile.imwrite(tiny.scan("0020"), section_picture(), compression="jpeg", metadata=None)
+    assert rows(tiny).loc["0020", "status"] == "ok"
+
+    dying = "import os, sys; sys.stdin.readline(); os.kill(os.getpid(), 11)"
+    monkeypatch.setattr(codec_guard, "_COMMAND", [sys.executable, "-c", dying])
+    codec_guard._close()
+    found = rows(tiny)
+
+    assert found["status"].to_dict() == {"0010": "ok", "0020": "rejected", "0030": "ok"}
+    assert "decoding its JPEG ends the program (SIGSEGV)" in found.loc["0020", "reason"]
 
 
 def test_files_that_are_read_as_ever_keep_their_rows(tiny):
