@@ -17,6 +17,7 @@ from cytonet_pipeline.dataset.names import (
     SCAN_EXTENSIONS,
     SCAN_FORMATS,
     ImageName,
+    is_text,
     parse_any,
     parse_image,
     section_number,
@@ -83,7 +84,9 @@ def _scans(folder: Path, brain: str, found: Sections) -> tuple[dict[str, _Found]
     unread: _Found = []
     for path in entries(folder):
         name = parse_image(path.name) or parse_any(path.name)
-        if name is None:
+        if not is_text(path.name):
+            found.passed_over[path] = "its name is not UTF-8; rename it"
+        elif name is None:
             if split_extension(path.name)[1]:
                 found.passed_over[path] = "its name has no sub and sample; rename it, or name it in a section table"
         elif name.extension in _TEXT_EXTENSIONS:
@@ -110,7 +113,7 @@ class LabelImages:
         self.mentioned: set[Path] = set()
         for path in entries(root / f"derivatives/{_LABEL_IMAGES[kind][0]}/sub-{brain}/micr"):
             name = parse_any(path.name)
-            if name is not None and name.brain == brain:
+            if name is not None and name.brain == brain and is_text(path.name):
                 self._sort(name, path)
 
     def _sort(self, name: ImageName, path: Path) -> None:

@@ -58,6 +58,15 @@ def label_fault(name: str) -> str:
     return ""
 
 
+def is_text(name: str) -> bool:
+    """Tell whether the bytes of a file's name are UTF-8: others cannot be written into a table or a message."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def split_extension(name: str, extensions: tuple[str, ...] = SCAN_EXTENSIONS) -> tuple[str, str]:
     """Split a file name before a known extension; the extension is empty if it has none of them."""
     for extension in extensions:

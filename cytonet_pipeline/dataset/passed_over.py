@@ -89,7 +89,7 @@ def described(reasons: Mapping[Path, str], root: Path) -> list[str]:
         if len(paths) <= _MOST_NAMED:
             sentences += [f"{_written(path, root)} is passed over: {reason}." for path in paths]
         else:
-            named = ", ".join(path.name for path in paths[:_MOST_NAMED])
+            named = ", ".join(_printable(path.name) for path in paths[:_MOST_NAMED])
             sentences.append(f"{len(paths)} files in {_written(folder, root)} are passed over ({named} …): {reason}.")
     return sentences
 
@@ -135,7 +135,13 @@ def _outside_micr(path: Path, folder: Path) -> str:
 
 
 def _written(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+    text = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+    return _printable(text)
+
+
+def _printable(text: str) -> str:
+    """Return a name with line breaks and bytes that are no UTF-8 spelled out."""
+    return text if text.isprintable() else repr(text)
 
 
 def _short(name: str) -> str:

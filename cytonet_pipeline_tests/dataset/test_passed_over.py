@@ -1,6 +1,8 @@
 """Every file that lies where images and transforms lie is used, or listed with the reason."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -199,3 +201,16 @@ def test_what_is_passed_over_does_not_make_a_brain_stale(tiny, read):
     (tiny.micr / "notes.md").write_text("x")
 
     assert read().fingerprint() == before
+
+
+@pytest.mark.parametrize("name", [b"sub-B01_sample-0040_\xffBF.tif", b"a\nb.tif", b"\xff.tif"])
+def test_a_name_that_cannot_be_written_is_spelled_out(name, tiny, read):
+    """Printing it, or writing it into a table, would end the command for all brains."""
+    (Path(os.fsdecode(os.fsencode(tiny.micr) + b"/" + name))).write_bytes(b"")
+    (Path(os.fsdecode(os.fsencode(tiny.masks) + b"/" + name))).write_bytes(b"")
+
+    brain = read()
+
+    assert [s.sample for s in brain.sections] == ["0010", "0020", "0030"]
+    assert len(brain.notes) == 2
+    assert all("\n" not in note and note.encode() for note in brain.notes)
