@@ -34,11 +34,16 @@ def doctor(
     cluster: Annotated[
         bool, typer.Option("--cluster", help="Examine the cluster too: submits a job of a minute to its queue.")
     ] = False,
+    store: Annotated[
+        bool, typer.Option("--store", help="Read every file of the store and compare it with what was written.")
+    ] = False,
 ) -> None:
     """Say what is missing on this machine, in the reference, the data set and the cluster, before hours are spent."""
     settings = Settings.from_environment()
     with progress.shown_on(Terminal()):
-        observations = examine(settings) + (examine_cluster(settings) if cluster else [])
+        observations = examine(settings)
+        observations += examine_store(settings) if store else []
+        observations += examine_cluster(settings) if cluster else []
     for observation in observations:
         level = Text(f"{observation.level:>5}", style=observation.colour)
         out.print(level, observation.text, sep="  ", soft_wrap=True)
@@ -85,6 +90,23 @@ def examine_cluster(settings: Settings) -> list[Observation]:
         return [Observation(level, text) for level, text in check_up(settings)]
     except CytonetError as error:
         return [Observation("bad", str(error))]
+
+
+def examine_store(settings: Settings) -> list[Observation]:
+    """Compare every file of the store with the digest that was recorded when it was written."""
+    from cytonet_pipeline.store import Store
+    from cytonet_pipeline.store.examination import examine as examine_files
+
+    if not settings.store.exists():
+        return [Observation("note", f"{settings.store}: there is no store yet")]
+    examined = examine_files(Store(settings.store))
+    observations = [Observation("bad", fault) for fault in examined.faults]
+    compared = f"{examined.files:,} files ({examined.bytes / 1e9:.1f} GB) of {examined.results:,} results"
+    observations.append(Observation("ok", f"{settings.store}: {compared} compared, {len(examined.faults)} damaged"))
+    if examined.undigested:
+        without = f"{examined.undigested} results of version 0.2.1 have no digests yet; the next run records them"
+        observations.append(Observation("note", f"{settings.store}: {without}"))
+    return observations
 
 
 def _machine(_: Settings) -> Iterator[Observation]:

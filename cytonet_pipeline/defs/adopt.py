@@ -12,7 +12,7 @@ from cytonet_pipeline.defs.partitions import brains
 from cytonet_pipeline.errors import CytonetError
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.stages import STAGES, Stage
-from cytonet_pipeline.store import Store
+from cytonet_pipeline.store import open_store
 
 
 def adopt_store(instance: dg.DagsterInstance, settings: Settings) -> int:
@@ -23,7 +23,7 @@ def adopt_store(instance: dg.DagsterInstance, settings: Settings) -> int:
     int
         Number of results reported.
     """
-    indexed = Store(settings.store).indexed_brains()
+    indexed = open_store(settings).indexed_brains()
     partitions: dict[str | None, list[Any]] = {
         "brain": indexed,
         "encoder": list(settings.experiments.encoders),

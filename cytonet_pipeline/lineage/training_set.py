@@ -31,7 +31,7 @@ from cytonet_pipeline.store import (
     atomic_folder,
     digest_array,
     digest_of,
-    faults_in,
+    is_current,
     read_record,
     read_table,
     table,
@@ -105,7 +105,7 @@ def resolve_training_set(encoder: str, settings: Settings, store: Store) -> tupl
 def write_training_set(store: Store, training_set: TrainingSet) -> None:
     """Write a training set below its version; one that is there already and whole stays as it is."""
     folder = store.training_set(training_set.version)
-    if (folder / "training_set.json").exists() and not faults_in(folder):
+    if is_current(folder, {"version": training_set.version}):
         return
     with atomic_folder(folder) as temporary:
         write_table(temporary / "sections.parquet", training_set.sections, "training_sections")

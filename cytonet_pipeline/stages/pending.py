@@ -99,10 +99,11 @@ def encoders_to_train(settings: Settings) -> Pending:
         try:
             version = resolve_training_set(name, settings, store)[0].version
             ENCODER.require_sound(settings, name, version)
+            in_use = store.current_version(name)
         except CytonetError as error:
             pending.faults[name] = str(error)
             continue
-        if version != store.current_version(name):
+        if version != in_use:
             waits = reason_not_to_train(settings, name)
             if waits:
                 pending.faults[name] = waits

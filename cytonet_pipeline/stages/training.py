@@ -17,7 +17,7 @@ from cytonet_pipeline.stages.stage import Stage, Summary, store_of
 from cytonet_pipeline.stages.waiting import reason_not_to_train
 from cytonet_pipeline.store import (
     Verdict,
-    is_whole,
+    current_inputs,
     open_store,
     read_record,
     read_table,
@@ -61,7 +61,7 @@ class TrainingSetStage(Stage[str]):
         if version is None:
             return None
         folder = store_of(settings).training_set(version)
-        return {"version": version} if (folder / "training_set.json").exists() and is_whole(folder) else None
+        return current_inputs(folder)
 
     def is_current(self, settings: Settings, partition: str) -> bool:
         """See `Stage.is_current`; what was decided also stays while a brain that it lists waits for a person's word."""
@@ -171,7 +171,7 @@ class EncoderStage(Stage[str]):
         if version is None:
             return None
         folder = store.encoder(partition, version)
-        return {"version": version} if is_trained(folder) and is_whole(folder) else None
+        return current_inputs(folder) if is_trained(folder) else None
 
     def verdict(self, settings: Settings, partition: str) -> Verdict:
         """See `Stage.verdict`: on the decided version."""

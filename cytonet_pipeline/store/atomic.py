@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,11 +43,11 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """
     temporary = _temporary_beside(path)
     try:
-        yield temporary
-        _flush_to_disk(temporary)
-        temporary.replace(path)
-    except OSError as error:
-        raise _with_remedy(error, path) from error
+        with _store_explained(path, only_below=temporary):
+            yield temporary
+        with _store_explained(path):
+            _flush_to_disk(temporary)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -60,15 +61,16 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """
     temporary = _temporary_beside(path)
     try:
-        temporary.mkdir()
-        yield temporary
-        replaced = _temporary_beside(path)
-        if path.exists():
-            path.replace(replaced)
-        temporary.replace(path)
-        shutil.rmtree(replaced, ignore_errors=True)
-    except OSError as error:
-        raise _with_remedy(error, path) from error
+        with _store_explained(path):
+            temporary.mkdir()
+        with _store_explained(path, only_below=temporary):
+            yield temporary
+        with _store_explained(path):
+            replaced = _temporary_beside(path)
+            if path.exists():
+                path.replace(replaced)
+            temporary.replace(path)
+            shutil.rmtree(replaced, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -103,6 +105,30 @@ def _temporary_beside(path: Path) -> Path:
     return path.parent / f"{TEMPORARY_PREFIX}{path.name}-{uuid.uuid4().hex[:8]}"
 
 
+@contextmanager
+def _store_explained(path: Path, only_below: Path | None = None) -> Iterator[None]:
+    """Turn errors of the file system into errors of the store, with their remedy.
+
+    Parameters
+    ----------
+    only_below : Path, optional
+        Errors that name another file are left alone: the block reads scans and references too, and writes temporary
+        files elsewhere. A write into an open file names none; in these blocks that is a write into the store.
+    """
+    try:
+        yield
+    except OSError as error:
+        name = error.filename
+        if only_below is not None and isinstance(name, (str, os.PathLike)) and only_below not in _with_parents(name):
+            raise
+        raise _with_remedy(error, path) from error
+
+
+def _with_parents(name: str | os.PathLike[str]) -> list[Path]:
+    path = Path(name).absolute()
+    return [path, *path.parents]
+
+
 def _flush_to_disk(path: Path) -> None:
     # Without this a power cut after the rename can leave an empty file under the final name.
     descriptor = os.open(path, os.O_RDONLY)
@@ -125,4 +151,13 @@ def _with_remedy(error: OSError, path: Path) -> Exception:
     if error.errno not in reasons:
         return error
     what, fix = reasons[error.errno]
-    return StoreError(f"{path}: cannot be written, {what}.", to_fix=fix)
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is None
+    return StoreError(f"{path}: cannot be written, {what}.", looked_for=_space_left(path) if full else (), to_fix=fix)
+
+
+def _space_left(path: Path) -> list[str]:
+    """Describe the space where a write that names no file may have failed: in the store or in the temporary folder."""
+    places = {path.parent, Path(tempfile.gettempdir())}
+    return [
+        f"{place}: {shutil.disk_usage(place).free / 1e6:,.0f} MB free" for place in sorted(places) if place.exists()
+    ]

@@ -40,13 +40,15 @@ class Fault:
         return is_drawing(self.path.name)
 
 
-def faults_in(folder: Path, *, digests: bool = False) -> list[Fault]:
+def faults_in(folder: Path, *, digests: bool = False, parts: bool = True) -> list[Fault]:
     """Compare the files of a result with its stamp.
 
     Parameters
     ----------
     digests : bool
         Read all files and compare digests too, instead of presence and sizes alone.
+    parts : bool
+        Look into parts with stamps of their own too; otherwise only whether they are there.
 
     Returns
     -------
@@ -61,8 +63,11 @@ def faults_in(folder: Path, *, digests: bool = False) -> list[Fault]:
     faults = [fault for name, record in files.items() if (fault := _fault_of(folder / name, record, digests))]
     known = {fault.path for fault in faults}
     faults += [fault for fault in _still_marked(folder, files) if fault.path not in known]
-    for part in stamp.parts if stamp is not None else ():
-        faults += _faults_in_part(folder / part, digests=digests)
+    for part in (folder / name for name in (stamp.parts if stamp is not None else ())):
+        if not stamp_path(part).exists():
+            faults.append(Fault(part, "missing or incomplete"))
+        elif parts:
+            faults += faults_in(part, digests=digests)
     return faults
 
 
@@ -175,9 +180,3 @@ def _still_marked(folder: Path, files: Mapping[str, FileRecord]) -> list[Fault]:
         elif name in files and (fault := _fault_of(path, files[name], digests=True)):
             faults.append(fault)
     return faults
-
-
-def _faults_in_part(part: Path, *, digests: bool) -> list[Fault]:
-    if not stamp_path(part).exists():
-        return [Fault(part, "missing or incomplete")]
-    return faults_in(part, digests=digests)

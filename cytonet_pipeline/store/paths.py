@@ -118,6 +118,26 @@ class Store:
         return self.root / "metrics"
 
 
+# Below these, results are two levels deep; below their parts, such as one protocol of the probes, three.
+EVALUATIONS = ("patch_embeddings", "linear_probes", "umap", "area_maps")
+
+
+def result_folders(store: Store) -> list[Path]:
+    """Return every folder that holds a result or a part of one, parts before the whole; encoders only if trained."""
+    patterns = ("reference_space/", "section_scans/brain=*/", "colin27_transforms/brain=*/", "patch_index/brain=*/")
+    evaluations = (f"{kind}/*/*/{part}" for kind in EVALUATIONS for part in ("*/", ""))
+    found = [path for pattern in (*patterns, "training_sets/*/", *evaluations, "metrics/") for path in
+             sorted(store.root.glob(pattern))]  # fmt: skip
+    trained = [record.parent for record in sorted(store.root.glob("encoders/*/*/encoder.json"))]
+    return [path for path in (*found, *trained) if not any(part.startswith(".") for part in path.parts[-3:])]
+
+
+def pointers(store: Store) -> list[Path]:
+    """Return the records that lie beside no result: which versions are wanted and in use, and what the store is of."""
+    found = (*store.root.glob("training_sets/*.json"), *store.root.glob("encoders/*/current.json"))
+    return [*sorted(found), store.root / "store.json"]
+
+
 def _folder_names(folder: Path) -> list[str]:
     if not folder.exists():
         return []

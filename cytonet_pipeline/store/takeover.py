@@ -9,13 +9,11 @@ from cytonet_pipeline.errors import DamagedResult
 from cytonet_pipeline.progress import track
 from cytonet_pipeline.store.damage import mark, marked
 from cytonet_pipeline.store.locks import lock
-from cytonet_pipeline.store.paths import Store
+from cytonet_pipeline.store.paths import EVALUATIONS, Store, pointers, result_folders
 from cytonet_pipeline.store.readable import fault_of_content
-from cytonet_pipeline.store.stamps import files_of_result, full_stamp, is_drawing, stamp_path, write_stamp
+from cytonet_pipeline.store.stamps import files_of_result, full_stamp, is_drawing, write_stamp
 from cytonet_pipeline.store.tables import read_record, write_pointer
 
-# Below these, results are two levels deep; below their parts, such as one protocol of the probes, three.
-_OF_ENCODERS = ("patch_embeddings", "linear_probes", "umap", "area_maps")
 # A store of terabytes takes hours; a second process then finds nothing left to do.
 _WAIT_S = 6 * 3600.0
 _log = logging.getLogger(__name__)
@@ -34,7 +32,7 @@ def take_over(store: Store) -> None:
         taken = sum(_take(folder, inputs) for folder, inputs in track(found, "digesting earlier results"))
         if found:
             _log.warning("%s: %d results digested, %d damaged", store.root, taken, len(found) - taken)
-        for pointer in _pointers(store):
+        for pointer in pointers(store):
             try:
                 write_pointer(pointer, read_record(pointer))
             except DamagedResult as error:
@@ -43,34 +41,16 @@ def take_over(store: Store) -> None:
 
 def results_without_digests(store: Store) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yield the folders of finished results whose stamps name no files, parts first, and what each was made from."""
-    for folder in _folders(store):
+    for folder in result_folders(store):
         try:
             stamp = full_stamp(folder)
         except DamagedResult:
             continue  # Stale, and made again.
         if stamp is not None and stamp.files is None:
             yield folder, stamp.inputs
-    # Encoders and training sets had no stamps at all.
-    for record in sorted(store.root.glob("training_sets/*/training_set.json")):
-        if not stamp_path(record.parent).exists():
-            yield record.parent, {"version": record.parent.name}
-    for record in sorted(store.root.glob("encoders/*/*/encoder.json")):
-        if not stamp_path(record.parent).exists():
-            yield record.parent, {"version": record.parent.name}
-
-
-def _folders(store: Store) -> Iterator[Path]:
-    for kind in _OF_ENCODERS:
-        yield from sorted(store.root.glob(f"{kind}/*/*/*/"))
-        yield from sorted(store.root.glob(f"{kind}/*/*/"))
-    for kind in ("section_scans", "colin27_transforms", "patch_index"):
-        yield from sorted(store.root.glob(f"{kind}/brain=*/"))
-    yield from (folder for folder in (store.reference_space(), store.metrics()) if folder.is_dir())
-
-
-def _pointers(store: Store) -> list[Path]:
-    found = (*store.root.glob("training_sets/*.json"), *store.root.glob("encoders/*/current.json"))
-    return [*sorted(found), store.root / "store.json"]
+        # Encoders and training sets had no stamps at all.
+        if stamp is None and any((folder / record).exists() for record in ("encoder.json", "training_set.json")):
+            yield folder, {"version": folder.name}
 
 
 def _take(folder: Path, inputs: dict[str, Any]) -> bool:
@@ -80,7 +60,7 @@ def _take(folder: Path, inputs: dict[str, Any]) -> bool:
             _log.warning("%s: %s; it counts as missing", path, fault)
     if marked(folder):
         return False
-    drawn_after = folder.parent.parent.name in _OF_ENCODERS
+    drawn_after = folder.parent.parent.name in EVALUATIONS
     drawn = drawn_after and any(is_drawing(path.name) for path in files_of_result(folder))
     write_stamp(folder, inputs, drawn=drawn)
     return True

@@ -144,7 +144,7 @@ def test_a_brain_with_a_lost_file_gives_no_version_at_all(world, missing):
         resolve_training_set("one", world.settings, world.store)
 
     assert "cytonet run" in caught.value.to_fix
-    assert encoders_to_train(world.settings) == {}
+    assert encoders_to_train(world.settings).inputs == {}
 
 
 def test_without_the_unseen_brain_training_goes_on_with_a_warning(new_world):

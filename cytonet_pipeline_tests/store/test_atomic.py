@@ -1,5 +1,6 @@
 """A killed or failed write leaves nothing that a later step would read."""
 
+import errno
 import json
 import os
 
@@ -68,6 +69,23 @@ def atomic_folder_on_full_disk():
             yield
 
     return writing()
+
+
+def test_the_store_is_not_blamed_for_other_files(tmp_path):
+    """A scan that may not be read, opened while its brain's folder is written, is no fault of the store."""
+    scan = str(tmp_path / "brains/scan.tif")
+    with pytest.raises(PermissionError, match=r"scan\.tif"), atomic_folder(tmp_path / "store" / "brain=B01"):
+        raise PermissionError(errno.EACCES, "Permission denied", scan)
+
+    with pytest.raises(StoreError, match="no write permission"), atomic_folder(tmp_path / "store" / "b") as writing:
+        raise PermissionError(errno.EACCES, "Permission denied", str(writing / "x.parquet"))
+
+
+def test_a_full_disk_that_names_no_file_comes_with_the_space_that_is_left(tmp_path):
+    """The temporary folder may be full, and not the store."""
+    with pytest.raises(StoreError, match="disk is full") as caught, atomic_folder(tmp_path / "b"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert any(str(tmp_path) in place and "MB free" in place for place in caught.value.looked_for)
 
 
 def test_a_place_that_cannot_be_a_folder_is_named(tmp_path):
