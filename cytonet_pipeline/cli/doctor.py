@@ -73,7 +73,7 @@ class Observation:
 def examine(settings: Settings) -> list[Observation]:
     """Examine everything that a run needs; faults are observations, not exceptions."""
     observations: list[Observation] = []
-    examinations = (_machine, _experiments, _reference, _dataset, _members, _store, _word_of_people)
+    examinations = (_machine, _back_end, _experiments, _reference, _dataset, _members, _store, _word_of_people)
     for examination in progress.track(examinations, "examining"):
         try:
             observations += examination(settings)
@@ -119,6 +119,14 @@ def _machine(_: Settings) -> Iterator[Observation]:
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} cores, no GPU"
     yield Observation("ok", f"torch {torch.__version__}, torchvision {torchvision.__version__}, {device}")
+
+
+def _back_end(settings: Settings) -> Iterator[Observation]:
+    from cytonet_pipeline.cluster.launchers import require_backend
+
+    title = require_backend(settings).title
+    yield Observation("ok", f"CYTONET_CLUSTER={settings.cluster}: training runs on {title}")
+    yield Observation("ok", f"CYTONET_TIMEZONE={settings.known_timezone()}: time zone of the schedule retrain")
 
 
 def _experiments(settings: Settings) -> Iterator[Observation]:

@@ -51,13 +51,14 @@ def ui(
 ) -> None:
     """Start the Dagster UI and its daemon on the same instance as `cytonet run`."""
     from cytonet_pipeline.defs.instance import dagster_home, open_instance
+    from cytonet_pipeline.learning import PATH_ENVIRONMENT
 
     home = dagster_home()
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
     open_instance().dispose()
     out.print(f"http://{host}:{port}  (instance in {home}; stop with Ctrl-C)")
     # The code server may start in another folder: what the settings are here, they are there.
-    os.environ.update(Settings.from_environment().environment())
+    os.environ.update({**Settings.from_environment().environment(), **PATH_ENVIRONMENT})
     workspace = project_file("workspace.yaml")
     os.chdir(project_folder())
     command = [sys.executable, "-m", "dagster", "dev", "-w", str(workspace)]
@@ -65,9 +66,11 @@ def ui(
 
 
 def _materialise(settings: Settings, brains: list[str], encoders: list[str]) -> bool:
+    from cytonet_pipeline.cluster.launchers import require_backend
     from cytonet_pipeline.dataset import Dataset
     from cytonet_pipeline.store import open_store
 
+    require_backend(settings)
     for name in encoders:
         settings.encoder(name)
     dataset = Dataset(settings.data, settings.experiments.dataset)

@@ -35,6 +35,19 @@ def backend_of(settings: Settings) -> Backend:
         ) from None
 
 
+def require_backend(settings: Settings) -> Backend:
+    """Return the back-end that the settings name, once the description of its site could be read.
+
+    Raises
+    ------
+    ConfigurationError
+        `CYTONET_CLUSTER` names no back-end, or the description of its site is missing or faulty.
+    """
+    backend = backend_of(settings)
+    backend.training_gpus()
+    return backend
+
+
 def launcher_of(settings: Settings, encoder: str, notify: Notify) -> Launcher:
     """Make the launcher of an encoder's training runs.
 

@@ -43,6 +43,7 @@ _HOMES = {
 
 __all__ = [
     "MALLOC_ENVIRONMENT",
+    "PATH_ENVIRONMENT",
     "DistanceWeightedContrastiveLoss",
     "SectionScans",
     "SupervisedContrastiveLoss",
@@ -60,6 +61,11 @@ __all__ = [
 # For processes that compute on the CPU. By default glibc returns large freed blocks to the system, and the next step
 # gets them back page by page, each cleared by the kernel first. Before glibc 2.35 more than 32 MiB would be ignored.
 MALLOC_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": str(1 << 25), "MALLOC_TRIM_THRESHOLD_": str(1 << 34)}
+
+# For every Python that is started with `-m`. By default the current folder comes first on its module path, and a folder
+# `cytonet_pipeline` there, such as a checkout, would be imported in place of this package. Processes that torchrun and
+# Dagster start inherit the variable, unlike the option -P.
+PATH_ENVIRONMENT = {"PYTHONSAFEPATH": "1"}
 
 accept_names("backbone", BACKBONES, LIBRARIES)
 accept_names("distance", DISTANCES)
@@ -81,8 +87,8 @@ def training_command(folder: Path, data: Path, *, threads: int, packs: str | Non
 
 
 def training_environment(threads: int) -> dict[str, str]:
-    """Return the variables of a training process, beside those of its launcher: threads and memory on the CPU."""
-    return {"OMP_NUM_THREADS": str(threads), **MALLOC_ENVIRONMENT}
+    """Return the variables of a training process, beside those of its launcher: threads, memory, module path."""
+    return {"OMP_NUM_THREADS": str(threads), **MALLOC_ENVIRONMENT, **PATH_ENVIRONMENT}
 
 
 def __getattr__(name: str) -> Any:

@@ -26,6 +26,24 @@ def test_a_file_of_another_kind_beside_the_experiments_is_found(tmp_path, small_
     assert "cluster.yaml" in bad_texts(settings)
 
 
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"cluster": "foo"}, "CYTONET_CLUSTER=foo: no such launcher"),
+        ({"timezone": "Berlin"}, "CYTONET_TIMEZONE=Berlin: no such time zone"),
+    ],
+)
+def test_a_setting_that_a_run_would_refuse_is_found_without_a_cluster(small_brains, tmp_path, changed, named):
+    assert named in bad_texts(settings_for(small_brains, tmp_path / "store").model_copy(update=changed))
+
+
+def test_a_profile_that_cannot_be_read_is_found_without_asking_the_cluster(small_brains, tmp_path, monkeypatch):
+    monkeypatch.setenv("CYTONET_CLUSTER_PROFILE", str(tmp_path / "gone.yaml"))
+    settings = settings_for(small_brains, tmp_path / "store").model_copy(update={"cluster": "slurm"})
+
+    assert "gone.yaml" in bad_texts(settings)
+
+
 @pytest.mark.parametrize("place", ["/proc/store", "/etc/hostname", "/etc/hostname/store"])
 def test_a_store_that_cannot_be_made_is_found(small_brains, place):
     assert f"{place}: " in bad_texts(settings_for(small_brains, Path(place)))

@@ -65,6 +65,8 @@ def test_a_cluster_takes_one_rank_per_gpu_of_the_profile(settings, profile, tmp_
     arguments = launcher.arguments(tmp_path)
     assert arguments[:2] == ["cytonet_pipeline.learning", str(tmp_path)]
     assert arguments[-2:] == ["--threads", "32"]
+    # Ranks that torchrun starts would look for modules in the current folder first.
+    assert launcher.environment["PYTHONSAFEPATH"] == "1"
     assert backend_of(settings("slurm")).training_gpus() == 8
 
 
@@ -73,6 +75,7 @@ def test_a_step_that_is_sent_runs_what_its_caller_says_and_sends_nothing_further
 
     assert launcher.arguments(tmp_path) == ["some.module", "patch_index", "B01"]
     assert launcher.environment["CYTONET_CLUSTER"] == "local"
+    assert launcher.environment["PYTHONSAFEPATH"] == "1"
     assert step_launcher(settings("slurm"), "section_scans", ["some.module"], print) is None
 
 

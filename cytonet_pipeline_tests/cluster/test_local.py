@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from cytonet_pipeline.cluster import local
 from cytonet_pipeline.cluster.attempt import CONTINUE
 from cytonet_pipeline.cluster.local import LocalLauncher
 from cytonet_pipeline.errors import TrainingError
@@ -205,6 +206,24 @@ def test_several_ranks_go_through_torchrun(launcher, folder):
 
     assert command[1:6] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     assert command[6:8] == ["-m", "cytonet_pipeline.learning"]
+
+
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.long)])
+def test_a_folder_of_the_packages_name_is_not_imported_in_its_place(tmp_path, folder, monkeypatch, processes):
+    """`python -m` puts the current folder first: above a checkout of that name every training run ended at once."""
+    decoy = tmp_path / "above" / "cytonet_pipeline"
+    decoy.mkdir(parents=True)
+    (decoy / "__init__.py").write_text("raise ImportError('a folder that has the name of the package')")
+    monkeypatch.chdir(decoy.parent)
+    monkeypatch.setattr(local, "training_command", lambda *_, **__: ["cytonet_pipeline.learning", "--help"])
+    started = LocalLauncher(tmp_path, threads=1, processes=processes)
+
+    attempt = started.start(started.reserve(folder))
+    while attempt.poll() is None:
+        time.sleep(0.05)
+
+    assert "usage: python -m cytonet_pipeline.learning" in attempt.log.read_text()
+    assert attempt.poll() == 0
 
 
 def test_the_room_needs_neither_torch_nor_dagster():

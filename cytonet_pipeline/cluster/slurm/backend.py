@@ -12,7 +12,7 @@ from cytonet_pipeline.cluster.slurm.checkup import check_up
 from cytonet_pipeline.cluster.slurm.profile import ClusterProfile, read_profile
 from cytonet_pipeline.cluster.slurm.queue import queue_of
 from cytonet_pipeline.cluster.slurm.script import render
-from cytonet_pipeline.learning import MALLOC_ENVIRONMENT, training_command, training_environment
+from cytonet_pipeline.learning import MALLOC_ENVIRONMENT, PATH_ENVIRONMENT, training_command, training_environment
 from cytonet_pipeline.settings import Settings
 
 # Ops in this pool only wait for the cluster, so that it can be longer than one of this machine.
@@ -47,7 +47,8 @@ class SlurmBackend:
         if not profile.sends(step):
             return None
         # A node does everything itself.
-        environment = {**settings.environment(), **MALLOC_ENVIRONMENT, "CYTONET_CLUSTER": LOCAL}
+        common = {**MALLOC_ENVIRONMENT, **PATH_ENVIRONMENT}
+        environment = {**settings.environment(), **common, "CYTONET_CLUSTER": LOCAL}
         return slurm_launcher(profile, lambda folder: arguments, step=step, environment=environment, notify=notify)
 
     def waiting_pool(self, step: str) -> str | None:
