@@ -9,6 +9,7 @@ import typer
 from cytonet_pipeline import progress
 from cytonet_pipeline.cli.app import app, names_in
 from cytonet_pipeline.cli.console import Terminal, err, out
+from cytonet_pipeline.names import bare_brain
 from cytonet_pipeline.settings import Settings
 
 
@@ -44,7 +45,7 @@ def phantom(
     """Write synthetic brains in the pipeline's input format: for trying things out and for tests, not for science."""
     from cytonet_pipeline.phantom import write_phantom
 
-    names = names_in(brains) if brains else None
+    names = [bare_brain(name) for name in names_in(brains)] if brains else None
     with progress.shown_on(Terminal()):
         write_phantom(folder, brains=names, sections=sections, seed=seed, reference=reference, scale=scale.value)
     out.print(f"CYTONET_DATA={folder / 'brains'}")
@@ -61,7 +62,7 @@ def map_(
     """Map points of a brain to Colin-27, or back. Millimetres, RAS; a point without an image becomes n/a."""
     from cytonet_pipeline.registration.map_points import map_table
 
-    mapped, without = map_table(Settings.from_environment(), brain.removeprefix("sub-"), points, to)
+    mapped, without = map_table(Settings.from_environment(), bare_brain(brain), points, to)
     text = mapped.to_csv(sep="\t", index=False, na_rep="n/a", float_format="%.4f")
     if output is None:
         typer.echo(text, nl=False)

@@ -1,14 +1,22 @@
 """Commands on lineage: which sections made this model, and which models saw this section."""
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cytonet_pipeline.cli.app import AsJson, app
-from cytonet_pipeline.cli.console import out, show
+from cytonet_pipeline.cli.console import err, out, show
 from cytonet_pipeline.errors import ConfigurationError
 from cytonet_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cytonet_pipeline.dataset import Dataset
+    from cytonet_pipeline.store import Store
+
+_MOST_NAMED = 8
 
 lineage_app = typer.Typer(
     help="Which sections made this model, and which models saw this section.", rich_markup_mode=None
@@ -20,45 +28,53 @@ app.add_typer(lineage_app, name="lineage")
 def lineage_encoder(
     name: Annotated[str, typer.Argument(help="Encoder, or encoder@version.")], as_json: AsJson = False
 ) -> None:
-    """Which sections an encoder saw, which it must not see, and by which transforms they came to Colin-27."""
-    from cytonet_pipeline.lineage import ancestors_of, sections_of
+    """What an encoder learned from, what it must not see, and what has happened to these sections since."""
+    from cytonet_pipeline.lineage import ancestors_of, learning_of, sections_of
     from cytonet_pipeline.store import Store
 
     encoder, _, version = name.partition("@")
-    store = Store(Settings.from_environment().store)
+    settings = Settings.from_environment()
+    store = Store(settings.store)
     sections = sections_of(encoder, store, version or None)
+    sections = sections.assign(since=_since(sections, settings, store))
     if as_json:
         typer.echo(sections.to_json(orient="records", indent=2))
         return
     columns = ["brain", "sample", "role", "n_patches", "n_training_patches", "digest", "transform_digest"]
-    show(sections[columns], title=name)
-    seen = sections["n_training_patches"]
-    out.print(f"{seen.sum()} patches of {(seen > 0).sum()} sections")
+    changed = sections["since"] != ""
+    show(sections[[*columns, "since"] if changed.any() else columns], title=name)
+    out.print(learning_of(encoder, store, version or None), soft_wrap=True, markup=False)
+    _say_what_happened(sections[changed])
     for ancestor in ancestors_of(encoder, store, version or None):
         origin = f"{ancestor['encoder']}@{ancestor['version']}" if ancestor["encoder"] else ancestor["path"]
-        out.print(f"continues from {origin} (weights {ancestor['digest']})", soft_wrap=True)
+        out.print(f"continues from {origin} (weights {ancestor['digest']})", soft_wrap=True, markup=False)
 
 
 @lineage_app.command("section")
 def lineage_section(
-    section: Annotated[str, typer.Argument(help="SUB/SAMPLE, for example B01/4332.")], as_json: AsJson = False
+    section: Annotated[str, typer.Argument(help="BRAIN/SAMPLE, for example B01/4332; with or without sub-, sample-.")],
+    as_json: AsJson = False,
 ) -> None:
-    """Which trained encoders know a section, and in which role."""
+    """What each trained encoder learned from a section, and what has happened to the section since."""
     import pandas as pd
 
-    from cytonet_pipeline.lineage import encoders_of
+    from cytonet_pipeline.lineage import encoders_of, find_section, sections_of
     from cytonet_pipeline.store import Store
 
-    brain, _, sample = section.partition("/")
-    if not sample:
-        raise ConfigurationError(f"{section!r}: not a section.", to_fix="name it SUB/SAMPLE, for example B01/4332")
-    frame = pd.DataFrame(encoders_of(brain, sample, Store(Settings.from_environment().store)))
+    settings = Settings.from_environment()
+    store = Store(settings.store)
+    brain, sample = find_section(section, store, _data_set(settings))
+    uses = encoders_of(brain, sample, store)
+    recorded = [sections_of(use.encoder, store, use.version) for use in uses]
+    rows = [frame[(frame["brain"] == brain) & (frame["sample"] == sample)] for frame in recorded]
+    since = [" ".join(_since(row, settings, store)) for row in rows]
+    frame = pd.DataFrame([{**use._asdict(), "since": text} for use, text in zip(uses, since, strict=True)])
     if as_json:
         typer.echo(frame.to_json(orient="records", indent=2))
     elif frame.empty:
-        out.print(f"no trained encoder knows {section}")
+        out.print(f"no trained encoder knows {brain}/{sample}", markup=False)
     else:
-        show(frame, title=section)
+        show(frame, title=f"{brain}/{sample}")
 
 
 @lineage_app.command("diff")
@@ -74,3 +90,31 @@ def lineage_diff(
     store = Store(Settings.from_environment().store)
     lines = compare(find_training_set(a, store), find_training_set(b, store))
     typer.echo(json.dumps(lines, indent=2) if as_json else "\n".join(lines) or "no difference")
+
+
+def _data_set(settings: Settings) -> "Dataset | None":
+    """Return the data set; None, said on standard error, if there is none: the store answers without it."""
+    from cytonet_pipeline.dataset import Dataset
+
+    try:
+        return Dataset(settings.data, settings.experiments.dataset)
+    except ConfigurationError as error:
+        err.print(f"what has happened since is not known: {error.what}", soft_wrap=True, markup=False)
+        return None
+
+
+def _since(sections: "pd.DataFrame", settings: Settings, store: "Store") -> "list[str]":
+    from cytonet_pipeline.lineage import happened_since
+
+    try:
+        return list(happened_since(sections, settings, store))
+    except ConfigurationError as error:
+        return [f"not known: {error.what}"] * len(sections)
+
+
+def _say_what_happened(changed: "pd.DataFrame") -> None:
+    """Print the sections to which something has happened: a line per kind of event."""
+    for text, rows in changed.groupby("since", sort=False):
+        names = [f"{brain}/{sample}" for brain, sample in zip(rows["brain"], rows["sample"], strict=True)]
+        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+        out.print(f"since then, {', '.join(names[:_MOST_NAMED])}{more}: {text}", soft_wrap=True, markup=False)

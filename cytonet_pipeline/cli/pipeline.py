@@ -11,6 +11,7 @@ from cytonet_pipeline import progress
 from cytonet_pipeline.cli.app import app, names_in
 from cytonet_pipeline.cli.console import Terminal, err, out, show
 from cytonet_pipeline.errors import ConfigurationError
+from cytonet_pipeline.names import bare_brain, describe_known
 from cytonet_pipeline.settings import Settings, project_file, project_folder
 
 
@@ -68,6 +69,7 @@ def ui(
 def _materialise(settings: Settings, brains: list[str], encoders: list[str]) -> bool:
     from cytonet_pipeline.cluster.launchers import require_backend
     from cytonet_pipeline.dataset import Dataset
+    from cytonet_pipeline.lineage import stored_brains_left_out
     from cytonet_pipeline.store import open_store
 
     require_backend(settings)
@@ -75,17 +77,21 @@ def _materialise(settings: Settings, brains: list[str], encoders: list[str]) -> 
         settings.encoder(name)
     dataset = Dataset(settings.data, settings.experiments.dataset)
     released = dataset.released()
-    unknown = sorted({name.removeprefix("sub-") for name in brains} - set(dataset.brains()))
+    brains = [bare_brain(name) for name in brains]
+    unknown = sorted(set(brains) - set(dataset.brains()))
     if unknown:
-        raise ConfigurationError(f"{settings.data}: no brain {', '.join(unknown)}.", to_fix="see cytonet doctor")
-    wanted = [name.removeprefix("sub-") for name in brains] if brains else released
+        raise ConfigurationError(
+            f"{settings.data}: no brain {', '.join(unknown)}; {describe_known(unknown[0], dataset.brains())}.",
+            to_fix="correct the name; cytonet doctor lists the brains",
+        )
+    wanted = brains or released
     wanted = _without_forgotten(settings, wanted, named=bool(brains))
     if not wanted:
         raise ConfigurationError(
             f"{settings.data}: no brain is released.",
             to_fix="set `ingest` to `ready` in participants.tsv, or wait for the quiet time; see cytonet doctor",
         )
-    open_store(settings)
+    store = open_store(settings)
     chosen = encoders or [name for name, block in settings.experiments.encoders.items() if not block.retired]
 
     from cytonet_pipeline.definitions import build_defs
@@ -100,6 +106,8 @@ def _materialise(settings: Settings, brains: list[str], encoders: list[str]) -> 
             err.print("interrupted; what was finished is kept, run the same command to go on", style="red")
             raise typer.Exit(130) from None
     outcome.faults.update(_vanished(settings))
+    left_out = {f"sub-{name}": reason for name, reason in stored_brains_left_out(settings, store).items()}
+    outcome.remarks.update({name: reason for name, reason in left_out.items() if name not in outcome.faults})
     for name, message in outcome.remarks.items():
         err.print(f"note on {name}\n{message}", soft_wrap=True)
     for name, message in outcome.faults.items():

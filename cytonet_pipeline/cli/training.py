@@ -56,9 +56,10 @@ def export(
 ) -> None:
     """Write an encoder for other programs: it takes grey images in 0..1 and returns features."""
     from cytonet_pipeline.learning.export import export_encoder
+    from cytonet_pipeline.lineage import folder_of
     from cytonet_pipeline.store import Store
 
     store = Store(Settings.from_environment().store)
     name, _, version = encoder.partition("@")
-    folder = store.encoder(name, version) if version else store.current_encoder(name)
+    folder = folder_of(name, store, version or None)
     out.print(str(export_encoder(folder, to, form.value)), soft_wrap=True)

@@ -7,6 +7,7 @@ import pandas as pd
 
 from cytonet_pipeline.dataset import Brain, Dataset, Section
 from cytonet_pipeline.errors import ConfigurationError
+from cytonet_pipeline.names import bare, describe_known
 from cytonet_pipeline.registration import BrainChain, resolve_chain
 from cytonet_pipeline.registration.chain.sources import pixel_um_of
 from cytonet_pipeline.settings import Settings
@@ -96,12 +97,13 @@ def _scan_to_brain(brain: Brain, chain: BrainChain, table: pd.DataFrame, points:
     if table["sample"].isna().any():
         line = int(np.flatnonzero(table["sample"].isna())[0]) + 2
         raise ConfigurationError(f"{points}: line {line} names no sample.", to_fix="name the section of each point")
-    samples = table["sample"].str.removeprefix("sample-")
+    samples = table["sample"].map(lambda name: bare(name, "sample"))
     unknown = sorted(set(samples) - set(chain.sections))
     if unknown:
         raise ConfigurationError(
-            f"sub-{brain.name}: no usable section {', '.join(unknown)}.",
-            to_fix=f"its sections are {', '.join(chain.sections)}; why one is left out: cytonet doctor",
+            f"{points}: sub-{brain.name} has no usable section {', '.join(unknown)}; "
+            f"{describe_known(unknown[0], chain.sections)}.",
+            to_fix="correct the name; why a section is left out: cytonet doctor",
         )
     sources = {section.sample: section for section in brain.sections}
     mapped_mm = np.full((len(table), 3), np.nan)
