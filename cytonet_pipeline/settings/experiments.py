@@ -135,7 +135,7 @@ class DatasetBlock(Strict):
 
 
 def _of_brain(value: T | dict[str, T] | None, brain: str) -> T | None:
-    return value.get(brain, value.get(f"sub-{brain}")) if isinstance(value, dict) else value
+    return value.get(brain) if isinstance(value, dict) else value
 
 
 class LossBlock(Strict):

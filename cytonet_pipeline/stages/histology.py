@@ -139,15 +139,19 @@ class BrainStage(StampedStage[str]):
         return folder if stamp is not None and stamp.get("code") == self.code_version else None
 
     def summary(self, settings: Settings, partition: str) -> Summary:
-        """See `Stage.summary`."""
+        """See `Stage.summary`; with the reason if the brain takes no part in training now."""
+        from cytonet_pipeline.lineage import brains_left_out
+
         folder = self.folder(settings, partition)
         verdict = Verdict.read(folder)
         waits = loss_of_named(settings, partition)
+        remarks = [] if waits is None else [str(fault_of(settings, waits))]
+        remarks += [f"in no training set: {reason}" for reason in brains_left_out(settings, [partition]).values()]
         return Summary(
             folder,
             verdict.digest or "failed",
             status=verdict.status,
-            reasons=verdict.reasons if waits is None else (str(fault_of(settings, waits)), *verdict.reasons),
+            reasons=(*remarks, *verdict.reasons),
             numbers=verdict.numbers,
             pictures={self.picture_title: beside(folder, self.picture)},
         )

@@ -31,10 +31,14 @@ class Pending:
         is being computed.
     faults : dict
         By brain or encoder that is left out, why.
+    not_released : dict
+        By brain that the store has and that the data set does not have or release now, why it takes no part in
+        training.
     """
 
     inputs: dict[str, str] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
+    not_released: dict[str, str] = field(default_factory=dict)
 
 
 def brains_to_ingest(settings: Settings) -> Pending:
@@ -49,8 +53,10 @@ def brains_to_ingest(settings: Settings) -> Pending:
         The data set cannot be read.
     """
     from cytonet_pipeline.dataset import Dataset
+    from cytonet_pipeline.lineage import stored_brains_left_out
 
-    pending = Pending()
+    left_out = stored_brains_left_out(settings, store_of(settings))
+    pending = Pending(not_released={brain: text.removeprefix(f"{brain}: ") for brain, text in left_out.items()})
     stages = (SECTION_SCANS, COLIN27_TRANSFORMS, PATCH_INDEX)
     for brain in Dataset(settings.data, settings.experiments.dataset).released():
         try:

@@ -4,11 +4,13 @@ import shutil
 
 import pytest
 
-from cytonet_pipeline.errors import StoreError
+from cytonet_pipeline.errors import ConfigurationError, StoreError
 from cytonet_pipeline.lineage import (
     compare,
     encoders_of,
+    find_section,
     find_training_set,
+    learning_of,
     resolve_training_set,
     sections_of,
     would_change,
@@ -49,17 +51,19 @@ def test_a_section_knows_every_encoder_that_knows_it(world):
     world.experiments["encoders"]["one"]["seed"] = 1
     second = train(world)
     train(world, "small", finish=False)
-    sample = first.sections.query("brain == 'B01' and role == 'train'")["sample"].iloc[0]
+    section = first.sections.query("brain == 'B01' and role == 'train'").iloc[0]
+    sample, patches = section["sample"], section["n_training_patches"]
 
     uses = encoders_of("B01", sample, world.store)
 
     assert sorted(uses) == sorted(
         [
-            ("one", first.version, "train", False),
-            ("one", second.version, "train", True),
-            ("other", other.version, "unseen_brain", True),
+            ("one", first.version, "train", False, f"{patches} patches"),
+            ("one", second.version, "train", True, f"{patches} patches"),
+            ("other", other.version, "unseen_brain", True, "nothing"),
         ]
     )
+    assert encoders_of("sub-B01", f"sample-{sample}", world.store) == uses
     assert encoders_of("B01", "no such sample", world.store) == []
 
 
@@ -71,6 +75,61 @@ def test_training_sets_are_found_by_every_name_that_people_use(world):
     for name in ("nobody", f"other@{trained.version}"):
         with pytest.raises(StoreError):
             find_training_set(name, world.store)
+
+
+def test_a_section_is_found_by_every_spelling_and_a_slip_by_the_near_names(world):
+    train(world)
+
+    for spelling in ("B02/1003", "sub-B02/1003", "B02/sample-1003", "sub-B02/sample-1003"):
+        assert find_section(spelling, world.store) == ("B02", "1003")
+    for spelling, message in {
+        "b02/1003": "no brain b02 .*near it: B02",
+        "B02/10003": "no section 10003; near it: 1003",
+        "B02": "not a section",
+    }.items():
+        with pytest.raises(ConfigurationError, match=message):
+            find_section(spelling, world.store)
+
+
+def test_a_section_of_a_brain_that_left_the_store_is_still_known(world):
+    """Who asks what was made from a donor's brain asks after it was taken out."""
+    train(world)
+    for folder in (world.store.section_scans("B02"), world.store.patch_index("B02")):
+        shutil.rmtree(folder, ignore_errors=True)
+
+    assert find_section("B02/1003", world.store) == ("B02", "1003")
+
+
+def test_an_encoder_that_is_misspelt_is_refused_with_the_near_names(world):
+    trained = train(world)
+
+    with pytest.raises(StoreError, match="near it: one"):
+        sections_of("onee", world.store)
+    with pytest.raises(StoreError, match=f"near it: {trained.version}"):
+        sections_of("one", world.store, trained.version[:-1])
+    with pytest.raises(StoreError, match="near it: one"):
+        find_training_set("oone", world.store)
+
+
+@pytest.mark.parametrize(("method", "why"), [("random", "weights are random"), ("position", "reads no image")])
+def test_controls_are_not_said_to_have_learned_from_patches(world, method, why):
+    world.experiments["encoders"]["one"] |= {"method": method, "steps": 0}
+    trained = train(world)
+    section = trained.sections.query("role == 'train'").iloc[0]
+
+    assert learning_of("one", world.store).startswith("learned nothing")
+    assert why in learning_of("one", world.store)
+    assert (sections_of("one", world.store)["n_training_patches"] == 0).all()
+    assert [use.learned for use in encoders_of(section["brain"], section["sample"], world.store)] == [
+        "nothing (a control)"
+    ]
+
+
+def test_what_was_learned_is_said_with_numbers(world):
+    seen = train(world, "labelled").sections["n_training_patches"]
+
+    expected = f"learned from images and annotated areas of {seen.sum()} patches of {(seen > 0).sum()} sections"
+    assert learning_of("labelled", world.store) == expected
 
 
 def test_lineage_outlives_the_folder_of_training_sets(world):

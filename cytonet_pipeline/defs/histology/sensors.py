@@ -33,7 +33,7 @@ def new_brains(
     except CytonetError as error:
         return dg.SkipReason(str(error))
     asked = ask(context.instance, "ingest_brain", _ASSETS, pending.inputs)
-    asked.held_back.update(pending.faults)
+    asked.held_back.update(pending.not_released | pending.faults)
     if asked.held_back:
         context.log.info(asked.held_back_text("brains"))
     known = context.instance.get_dynamic_partitions(str(brains.name))
