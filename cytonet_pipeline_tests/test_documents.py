@@ -16,6 +16,7 @@ BLOCKS = [
     settings.AugmentationBlock,
     settings.OptimizerBlock,
     settings.EvaluationBlock,
+    settings.IngestBlock,
 ]
 
 

@@ -16,6 +16,7 @@ BLOCKS = [
     settings.AugmentationBlock,
     settings.OptimizerBlock,
     settings.EvaluationBlock,
+    settings.IngestBlock,
 ]
 PLAIN: dict[str, Any] = {"method": "cytonet", "working_pixel_um": 64}
 
