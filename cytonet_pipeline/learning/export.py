@@ -7,6 +7,7 @@ file's metadata.
 
 import json
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +17,10 @@ from typing import Any, Literal
 
 import torch
 
-from cytonet_pipeline.errors import ConfigurationError, TrainingError
+from cytonet_pipeline.errors import ConfigurationError, StoreError, TrainingError
 from cytonet_pipeline.learning.backbones.encoders import Encoder, load_encoder, read_metadata
+from cytonet_pipeline.learning.folder import EncoderFolder
+from cytonet_pipeline.settings import WITHOUT_WEIGHTS
 from cytonet_pipeline.store import atomic_file
 
 Format = Literal["onnx", "torch"]
@@ -49,7 +52,8 @@ def export_encoder(folder: Path | str, to: Path, format: Format) -> Path:
     Raises
     ------
     ConfigurationError
-        The format is unknown, or the packages that it needs are not installed.
+        The format is unknown, the packages that it needs are not installed, the encoder is a control without weights,
+        or the file cannot be written.
     TrainingError
         There is no encoder, or its file is damaged or lacks metadata such as the size of its images.
     """
@@ -60,12 +64,37 @@ def export_encoder(folder: Path | str, to: Path, format: Format) -> Path:
         raise ConfigurationError(
             f"export to ONNX needs {' and '.join(missing)}.", to_fix=f"pip install {' '.join(ONNX_PACKAGES)}"
         )
+    if os.path.isdir(to):
+        raise ConfigurationError(f"{to}: a folder, not a file.", to_fix=f"name a file, such as {to / 'encoder'}")
+    _require_weights(folder)
     metadata = _metadata(folder)
     encoder, images = load_encoder(folder), torch.zeros(2, 1, metadata["work_px"], metadata["work_px"])
     path = to if to.suffix else to.with_suffix(SUFFIXES[format])
-    with atomic_file(path) as temporary, _quiet():
-        (_write_onnx if format == "onnx" else _write_torch)(encoder, images, metadata, temporary)
+    try:
+        with atomic_file(path) as temporary, _quiet():
+            (_write_onnx if format == "onnx" else _write_torch)(encoder, images, metadata, temporary)
+    except StoreError as error:
+        # It is no file of the store: what helps there does not help here.
+        raise ConfigurationError(
+            error.what, to_fix="name a file that this user can write, on a disk with space"
+        ) from error
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path}: cannot be written ({error.strerror or error}).", to_fix="name another file"
+        ) from error
     return path
+
+
+def _require_weights(folder: Path | str) -> None:
+    """Refuse controls without weights; what else may be wrong with the folder, reading it says."""
+    if not (Path(folder) / "config.json").is_file():
+        return
+    control = EncoderFolder(folder)
+    if control.block.method in WITHOUT_WEIGHTS:
+        raise ConfigurationError(
+            f"encoder {control.name}: a control of method {control.block.method} has no weights to export.",
+            to_fix=f"export an encoder of another method than {' and '.join(sorted(WITHOUT_WEIGHTS))}",
+        )
 
 
 def _metadata(folder: Path | str) -> dict[str, Any]:

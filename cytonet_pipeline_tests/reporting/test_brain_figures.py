@@ -12,7 +12,7 @@ from cytonet_pipeline.registration import ReferenceSpace, resolve_chain
 from cytonet_pipeline.reporting.map_drawings import draw_section, volume_figure
 from cytonet_pipeline.reporting.map_figures import overlaid_samples
 from cytonet_pipeline.reporting.reference_figure import reference_figure
-from cytonet_pipeline.reporting.style import paint
+from cytonet_pipeline.reporting.style import paint, save
 from cytonet_pipeline.reporting.surface_figure import surface_page, surface_picture, value_range
 from cytonet_pipeline.reporting.transform_figure import draw_transform, nearest_sections
 from cytonet_pipeline.settings import DatasetBlock
@@ -116,6 +116,13 @@ def test_the_agreement_of_a_section_is_its_title():
     figure = draw_section(grid(), np.full((20, 40), 200, np.uint8), (40.0, 20.0), NAMES, "x")
 
     assert figure.axes[1].get_title() == "predicted (50% as annotated)"
+
+
+def test_an_area_named_like_half_a_formula_is_drawn(tmp_path):
+    names = NAMES.assign(name="$x_{$")
+    figure = draw_section(grid(), np.full((20, 40), 200, np.uint8), (40.0, 20.0), names, "sub-$x_{$")
+
+    assert "<!-- sub-$x_{$ -->" in save(figure, tmp_path / "section.svg").read_text()
 
 
 def test_a_section_without_annotation_says_so():

@@ -1,6 +1,7 @@
 """Figures of results: what is drawn is what the tables say."""
 
 import os
+import re
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from cytonet_pipeline.reporting.confusion_figure import confusion_shares, draw_c
 from cytonet_pipeline.reporting.curves import draw_curves, training_curves
 from cytonet_pipeline.reporting.index_figure import draw_index
 from cytonet_pipeline.reporting.metrics_figure import draw_metrics
+from cytonet_pipeline.reporting.style import save
 from cytonet_pipeline.store import is_drawn, record_drawings, table, write_stamp
 
 NAMES = pd.DataFrame({"index": [1, 2, 3], "name": ["a", "b", "c"], "color": ["#ff0000", "#00ff00", "#0000ff"]})
@@ -143,3 +145,28 @@ def test_pictures_count_as_drawn_whatever_the_clock_says(tmp_path):
     assert not is_drawn(tmp_path, [tmp_path / "another.png"])
     picture.write_bytes(b"dra")
     assert not is_drawn(tmp_path)
+
+
+def test_foreign_text_is_no_formula_in_any_figure(metrics, history, tmp_path):
+    """An unbalanced formula would end the whole asset in an error of mathtext."""
+    name = "$x_{$ and $"
+    predictions = pd.DataFrame({"split": "unseen_brain", "area": [1, 2], "predicted_area": [1, 2]})
+    names = NAMES.assign(name=name)
+    figures = [
+        draw_metrics(metrics.assign(dataset=name, encoder=name)),
+        draw_confusion(predictions, names, name),
+        draw_curves(history, name),
+    ]
+
+    for number, figure in enumerate(figures):
+        save(figure, tmp_path / f"{number}.svg")
+
+    assert all(name in (tmp_path / f"{number}.svg").read_text() for number in range(3))
+    # Powers of ten on a logarithmic axis are formulas of our own.
+    assert "mathdefault" not in re.sub("<!--.*?-->", "", (tmp_path / "2.svg").read_text())
+
+
+def test_marks_stand_behind_the_names_of_encoders(metrics):
+    axes = draw_metrics(metrics, {"demo_random": " (retired)"}).axes[0]
+
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["demo_random (retired)", "demo_cytonet"]

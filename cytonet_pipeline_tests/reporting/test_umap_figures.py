@@ -84,3 +84,22 @@ def test_each_brain_has_a_panel_of_its_own(points):
 def test_the_label_of_the_first_axis_has_its_correlation_with_anterior():
     y_mm = np.arange(10.0)
     assert first_axis(pd.DataFrame({"umap_1": y_mm * 2, "ref_y_mm": y_mm})) == "UMAP 1 (r = 1.00 with anterior)"
+
+
+def test_names_of_areas_and_brains_are_no_formulas_and_no_tags(points, tmp_path):
+    """`$x_{$` is half a formula; plotly takes tags and placeholders in any text for its own."""
+    names = NAMES.assign(name=["$x_{$ and $y$", "<b>%{x}</b></script>"])
+    brains = points.assign(brain=points["brain"].replace("B01", "$x_{$").replace("B02", "<i>B02"))
+
+    figure = draw_by_area(brains, names, "UMAP of $x_{$ and $")
+    umap_pictures(brains, names, tmp_path, "UMAP of $x_{$")
+    page = write_page(brains, names, tmp_path / "umap.html", "UMAP of <b>").read_text()
+
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "$x_{$ and $y$ (40)" in labels
+    svg = (tmp_path / "umap_by-brain.svg").read_text()
+    assert "<!-- sub-$x_{$ (40) -->" in svg
+    data = page.rpartition("Plotly.newPlot")[2]
+    assert "<b>" not in data
+    assert 'hovertemplate":"%{meta}' in data
+    assert data.count("</script>") == 1

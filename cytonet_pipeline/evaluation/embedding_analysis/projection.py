@@ -49,7 +49,7 @@ def write_umap(folder: Path, encoder: str, settings: Settings, store: Store, par
     Raises
     ------
     DataFault
-        Too few patches are embedded.
+        Too few patches are embedded, or all have the same features.
     """
     version = store.current_encoder(encoder).name
     block = settings.experiments.evaluation
@@ -94,12 +94,18 @@ def project(features: np.ndarray, rows: pd.DataFrame, block: EvaluationBlock) ->
     Raises
     ------
     DataFault
-        Too few rows.
+        Too few rows, or all have the same features.
     """
     if len(rows) < MIN_ROWS:
         raise DataFault(
             f"UMAP: {len(rows)} patches are too few (at least {MIN_ROWS}).",
             to_fix="lower umap_every in the evaluation block, or raise density_per_mm3",
+        )
+    if not np.ptp(features, axis=0).any():
+        raise DataFault(
+            f"UMAP: all {len(rows)} patches have the same features, which no plane can show.",
+            to_fix="look at the encoder's training (curves.png in its folder) and at its patches, then train it again",
+            meanwhile="its probes and other encoders go on",
         )
     components = principal_components(features, COMPONENTS, block.seed)
     placed = umap_coordinates(

@@ -117,3 +117,13 @@ def test_another_version_is_not_current(projected):
     assert projected.folder == projected.store.umap(ENCODER, VERSION)
     inputs = UMAP_PLOTS.inputs(projected.settings, ENCODER)
     assert not UMAP_PLOTS.is_made_from({**inputs, "seed": 1}, projected.settings, ENCODER)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.37])
+def test_features_that_are_all_the_same_are_said_instead_of_shown(projected, value):
+    """A collapsed encoder, or the intensity of one uniform scan: UMAP would return NaN, or a picture of rounding."""
+    rows = projected.indices["B20"]
+    features = np.full((len(rows), 12), value, dtype=np.float32)
+
+    with pytest.raises(DataFault, match="all 800 patches have the same features"):
+        projection.project(features, rows, projected.settings.experiments.evaluation)
