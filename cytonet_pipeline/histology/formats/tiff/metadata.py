@@ -27,7 +27,7 @@ def pixel_size_conflict(
         return ""
     if all(abs(a - b) <= tolerance * a for a, b in zip(described, tags, strict=True)):
         return ""
-    return f"its OME metadata give {described[0]:g} µm a pixel, its resolution tags {tags[0]:g}"
+    return f"its metadata give {described[0]:g} µm a pixel, its resolution tags {tags[0]:g}"
 
 
 def placeholder(page: TiffPage) -> str:
