@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from cytonet_pipeline.errors import StoreError, TrainingError
-from cytonet_pipeline.store import Store, digest_file, read_record, read_table, verified
+from cytonet_pipeline.store import Store, digest_file, read_record, read_table, verdict_on_encoder, verified
 
 WEIGHTS = "encoder.safetensors"
 Seen = dict[str, list[str]]
@@ -37,7 +37,7 @@ def find_ancestor(given: str, store: Store) -> dict[str, Any]:
     Raises
     ------
     TrainingError
-        There are no such weights.
+        There are no such weights, or the training run that made them failed its check.
     """
     path = _path_of(given, store)
     if not path.exists():
@@ -45,6 +45,12 @@ def find_ancestor(given: str, store: Store) -> dict[str, Any]:
             f"init_from {given}: no weights there.",
             looked_for=str(path),
             to_fix="name an encoder of the store that is trained (cytonet run --encoders NAME), or an existing file",
+        )
+    if path.with_name("encoder.json").exists() and not (verdict := verdict_on_encoder(path.parent)).ok:
+        raise TrainingError(
+            f"init_from {given}: this version failed its check: {'; '.join(verdict.reasons)}.",
+            looked_for=str(path.with_name("encoder.json")),
+            to_fix="continue from a version that is sound",
         )
     found: dict[str, Any] = {"given": given, "path": str(path), "digest": digest_file(verified(path))}
     record_path, sections_path = (path.with_name(name) for name in ("training_set.json", "sections.parquet"))

@@ -51,6 +51,17 @@ def test_the_weights_to_continue_from_are_part_of_the_version(family):
     assert version_of(family) not in (before, by_path)
 
 
+def test_nothing_continues_from_a_version_that_failed_its_check(family):
+    """Its weights are on the disk all the same, for an entry that names the version or the file."""
+    one = family.store.current_encoder("one")
+    write_record(one / "encoder.json", {"problems": ["collapsed: all features are the same"]})
+
+    for given in ("one", f"one@{one.name}", str(one), str(one / "encoder.safetensors")):
+        family.experiments["encoders"]["next"]["init_from"] = given
+        with pytest.raises(TrainingError, match="this version failed its check: collapsed"):
+            version_of(family)
+
+
 def test_the_record_names_weights_version_and_sections(family):
     decided = resolve_training_set("next", family.settings, family.store)[0]
 
