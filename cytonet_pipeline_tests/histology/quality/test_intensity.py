@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from cytonet_pipeline.dataset import Dataset
 from cytonet_pipeline.histology import open_scan, survey
 from cytonet_pipeline.histology.quality.intensity import is_light_on_dark, used_values
 from cytonet_pipeline.settings import DatasetBlock
 from cytonet_pipeline_tests.dataset.tiny import PIXEL_UM, SAMPLES, TinyDataset, ring, section_picture
-from cytonet_pipeline_tests.histology.inventory.serial import Serial
 
 
 @pytest.fixture
@@ -124,8 +124,9 @@ def test_an_inverted_scan_is_the_mirror_of_its_grey_values(tmp_path):
     assert used_values(scan)[1] <= 4095
 
 
-def test_real_sections_are_dark_on_light_and_their_negatives_are_not(shared_data, tmp_path):
-    pictures = list(Serial(shared_data / "nissl_mouse_serial", tmp_path).pictures.values())[::4]
+def test_real_sections_are_dark_on_light_and_their_negatives_are_not(shared_data):
+    files = sorted((shared_data / "nissl_mouse_serial").glob("*.jpg"))[::4]
+    pictures = [np.asarray(Image.open(path)) for path in files]
     greys = [
         np.asarray(picture if picture.ndim == 2 else picture.mean(axis=2)).astype(np.uint8) for picture in pictures
     ]
@@ -150,8 +151,6 @@ def test_pictures_without_a_dark_slide_are_not_light_on_dark(kind):
 
 
 def test_a_plain_png_is_taken_in_as_a_tiff_is(tiny):
-    from PIL import Image
-
     as_tiff = surveyed(tiny)
     for kind, write in {"scan": section_picture(seed=20), "mask": ring() * 255}.items():
         path = getattr(tiny, kind)("0020")
