@@ -42,7 +42,7 @@ def settings(ran, tmp_path) -> Settings:
     return ran.settings.model_copy(update={"store": store})
 
 
-@pytest.mark.parametrize("brain", ["B02", "B20"])
+@pytest.mark.parametrize("brain", ["B02", pytest.param("B20", marks=pytest.mark.long)])
 def test_nothing_of_a_forgotten_brain_is_left(settings, brain):
     """A training brain, and the unseen one, which is in other places: no weights saw it."""
     store = store_of(settings)
@@ -101,7 +101,7 @@ def test_the_other_brains_stay_current_and_what_weights_saw_is_still_answered(se
     assert {use.encoder for use in encoders_of("B02", sample, store)} >= {"tiny_cytonet"}
 
 
-@pytest.mark.parametrize("after", [0, 9])
+@pytest.mark.parametrize("after", [pytest.param(0, marks=pytest.mark.long), 9])
 def test_a_killed_run_is_continued_and_takes_nothing_in_meanwhile(settings, after):
     class Killed(BaseException):
         pass
