@@ -47,7 +47,7 @@ class Asked:
         """
         lines = [f"{name}: {reason}" for name, reason in sorted(self.held_back.items())]
         more = [f"and {len(lines) - _MOST_NAMED} more"] if len(lines) > _MOST_NAMED else []
-        return "\n".join([f"held back: {len(lines)} {what}", *lines[:_MOST_NAMED], *more])
+        return "\n".join([f"{what} held back: {len(lines)}", *lines[:_MOST_NAMED], *more])
 
 
 def ask(

@@ -105,7 +105,7 @@ def test_a_tick_in_the_middle_of_a_run_leaves_the_brain_to_it(instance, small_br
     ran = defs.resolve_job_def("ingest_brain").execute_in_process(instance=instance, partition_key="B02")
 
     ((held_back, during),) = ticks
-    assert reason_of(held_back).startswith("held back: 1 brains\nB02: run " + ran.run_id[:8] + " is started")
+    assert reason_of(held_back).startswith("brains held back: 1\nB02: run " + ran.run_id[:8] + " is started")
     assert before == during == {"B02": instance.get_run_by_id(ran.run_id).tags["cytonet/inputs"]}
 
 
@@ -259,7 +259,7 @@ def test_the_schedule_names_an_encoder_that_has_nothing_to_train_on(instance, ra
     ticked = schedule_tick(instance, settings)
 
     assert ticked.run_requests == []
-    assert "held back: 3 encoders\ntiny_cytonet: " in ticked.skip_message
+    assert "encoders held back: 3\ntiny_cytonet: " in ticked.skip_message
 
 
 def test_the_schedules_clock_is_named(instance):

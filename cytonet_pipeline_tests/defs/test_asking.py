@@ -232,6 +232,6 @@ def test_what_is_held_back_is_said_for_so_many_that_people_still_read_it():
 
     lines = asked.held_back_text("brains").splitlines()
 
-    assert lines[:2] == ["held back: 30 brains", "B000: waits"]
+    assert lines[:2] == ["brains held back: 30", "B000: waits"]
     assert lines[-1] == "and 10 more"
     assert len(lines) == 22
