@@ -8,13 +8,12 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 
 from cytonet_pipeline.dataset.brain import Section
 from cytonet_pipeline.dataset.files import read_tsv
 from cytonet_pipeline.errors import ConfigurationError, DataFault, StoreError
-from cytonet_pipeline.names import bare
+from cytonet_pipeline.names import bare, describe_known
 from cytonet_pipeline.store import lock, write_text
 
 COLUMNS = ("sample_id", "reason", "by", "date")
@@ -89,8 +88,8 @@ def withdraw_listed(sections: Sequence[Section], path: Path) -> tuple[list[Secti
     ]
     known = [section.sample for section in sections]
     problems = [
-        f"{path.name} withdraws sample {sample}, which the brain does not have{_near(sample, known)}; correct the row, "
-        "or remove it if the scan itself has been removed."
+        f"{path.name} withdraws sample {sample}, which the brain does not have ({describe_known(sample, known)}); "
+        "correct the row, or remove it if the scan itself has been removed."
         for sample in by_sample
         if known and sample not in known
     ]
@@ -150,8 +149,3 @@ def _not_written(path: Path, withdrawals: Sequence[Withdrawal], error: Exception
         to_fix=f"ask somebody who may write to the data set to append, separated by tabs:\n              {rows}",
         meanwhile="the sections are still used",
     )
-
-
-def _near(sample: str, known: Sequence[str]) -> str:
-    near = get_close_matches(sample, known, n=3, cutoff=0.5)
-    return f" (near it: {', '.join(near)})" if near else ""
