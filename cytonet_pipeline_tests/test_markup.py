@@ -5,12 +5,12 @@ import re
 import pytest
 from markdown_it import MarkdownIt
 
-from cytonet_pipeline.markup import in_markdown
+from cytonet_pipeline.markup import from_markdown, in_markdown
 
 NASTY = [
     "demo_cytonet", "_a_", "__b__", "*x* and **y**", "`code`", "[name](http://x)", "![i](j)", "<b>bold</b>", "a | b",
     "&amp;", "~~gone~~", r"C:\\brains\\*", "$x_{$", "# no heading", "- no item", "1. no list", "> no quote",
-    "[0.1, 0.2]", "two\nlines", "+1", "=", "2) b",
+    "[0.1, 0.2]", "two\nlines", "+1", "=", "2) b", "12. c", "---",
 ]  # fmt: skip
 
 
@@ -21,7 +21,12 @@ def test_what_was_typed_is_what_is_shown(text):
     plain = re.fullmatch(r"<p>(.*)</p>\n", shown)
     assert plain, shown
     escaped = text.replace("\n", " ").replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    assert plain[1].replace("\u2060", "") == escaped
+    assert plain[1] == escaped
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_plain_text_is_found_again(text):
+    assert from_markdown(in_markdown(text)) == text.replace("\n", " ")
 
 
 @pytest.mark.parametrize("text", NASTY)
@@ -35,4 +40,5 @@ def test_a_cell_of_a_table_stays_one_cell(text):
 
 
 def test_names_of_encoders_and_intervals_stay_readable_in_the_source():
-    assert in_markdown("demo_cytonet 0.512 [0.480–0.540]") == "demo_cytonet 0.512 [0.480–0.540]"
+    for text in ("demo_cytonet 0.512 [0.480–0.540]", "0.043", "+0.250 [-0.1, 0.6]", "-0.250"):
+        assert in_markdown(text) == text

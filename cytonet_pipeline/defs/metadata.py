@@ -10,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 
+from cytonet_pipeline.markup import in_markdown
 from cytonet_pipeline.store import table
 
 
@@ -59,4 +60,5 @@ def reasons_of(reasons: tuple[str, ...]) -> dict[str, dg.MetadataValue]:
 
 def _in_one_block(reason: str) -> str:
     first, *rest = reason.splitlines() or [""]
+    first = in_markdown(first)
     return first if not rest else first + "\n\n  ```\n  " + "\n  ".join(rest) + "\n  ```"

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cytonet_pipeline.evaluation.table.patch_sets import patch_sets, remarks_on
-from cytonet_pipeline.markup import in_markdown
+from cytonet_pipeline.markup import from_markdown, in_markdown
 from cytonet_pipeline.scores import SCORES
 
 _KEYS = ["encoder", "method", "backbone", "held_out", "seed", "protocol"]
@@ -99,13 +99,13 @@ def markdown_table(
 
 
 def remarks_in(page: str) -> tuple[str, ...]:
-    """Return the remarks that stand before the first table of a page, as Markdown."""
+    """Return the remarks that stand before the first table of a page, as plain text."""
     return tuple(line.removeprefix(_BULLET) for line in head_of(page).splitlines() if line.startswith(_BULLET))
 
 
 def head_of(page: str) -> str:
-    """Return what stands before the first table of a page."""
-    return page.partition(_BODY)[0].strip()
+    """Return what stands before the first table of a page, as plain text."""
+    return from_markdown(page.partition(_BODY)[0].strip())
 
 
 def latex_table(metrics: pd.DataFrame, provenance: Provenance) -> str:
