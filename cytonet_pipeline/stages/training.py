@@ -68,9 +68,16 @@ class TrainingSetStage(Stage[str]):
         return self._waits(settings, partition) or super().is_current(settings, partition)
 
     def _waits(self, settings: Settings, encoder: str) -> bool:
-        version = self.decided_version(settings, encoder)
-        in_use = version is not None and version == store_of(settings).current_version(encoder)
-        return in_use and bool(reason_not_to_train(settings, encoder))
+        try:
+            version = self.decided_version(settings, encoder)
+            in_use = version is not None and version == store_of(settings).current_version(encoder)
+        except StoreError:
+            return False  # Damaged: deciding again repairs it.
+        return (
+            in_use
+            and self.recorded_inputs(settings, encoder) is not None
+            and bool(reason_not_to_train(settings, encoder))
+        )
 
     def decided_version(self, settings: Settings, encoder: str) -> str | None:
         """Return the version that the encoder is to be trained on; None before the first decision."""

@@ -27,7 +27,7 @@ def mark(path: Path, why: str) -> None:
     """Note that a file of a store is damaged. A store that cannot be written is left as it is."""
     place = beside(path.parent, MARK)
     # Not while a new result takes the folder's place: writing would make the folder again.
-    if _root_of(path) is None or not place.parent.is_dir() or is_pointer(path):
+    if root_of(path) is None or not place.parent.is_dir() or is_pointer(path):
         return
     try:
         write_json(place, {**marked(path.parent), path.name: {"found": why, "identity": identity_of(path)}})
@@ -82,7 +82,7 @@ def remedy_of(path: Path) -> str:
 
 def command_for(path: Path) -> str:
     """Return the command that makes a file of the store again."""
-    root = _root_of(path)
+    root = root_of(path)
     inside = path.relative_to(root).parts if root else ()
     if len(inside) > 1 and inside[0] in _OF_BRAINS:
         return f"cytonet run --brains {inside[1].removeprefix('brain=')}"
@@ -98,6 +98,6 @@ def is_pointer(path: Path) -> bool:
     return path.name in ("store.json", "current.json") or path.parent.name == "training_sets"
 
 
-def _root_of(path: Path) -> Path | None:
+def root_of(path: Path) -> Path | None:
     """Return the store that a file lies in."""
     return next((folder for folder in path.parents if (folder / "store.json").exists()), None)

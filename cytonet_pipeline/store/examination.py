@@ -10,7 +10,7 @@ from cytonet_pipeline.store.damage import mark, remedy_of
 from cytonet_pipeline.store.integrity import faults_in
 from cytonet_pipeline.store.paths import Store, pointers, result_folders
 from cytonet_pipeline.store.stamps import full_stamp, stamp_path
-from cytonet_pipeline.store.tables import read_record
+from cytonet_pipeline.store.tables import is_sealed, read_record
 from cytonet_pipeline.store.takeover import results_without_digests
 
 
@@ -44,7 +44,9 @@ def examine(store: Store) -> Examined:
 
     What is found damaged is marked, so that the run that is advised makes it again.
     """
-    undigested = {folder for folder, _ in results_without_digests(store)}
+    # Once a store was taken over, a result without digests has lost them.
+    taken_over = is_sealed(store.root / "store.json")
+    undigested = set() if taken_over else {folder for folder, _ in results_without_digests(store)}
     files = total = results = 0
     faults = list(_faults_of_pointers(store))
     for folder in track(result_folders(store), "reading results"):
@@ -64,9 +66,13 @@ def examine(store: Store) -> Examined:
 
 
 def _faults_of_pointers(store: Store) -> Iterator[str]:
-    for path in pointers(store):
+    found = pointers(store)
+    sealed = any(is_sealed(path) for path in found)
+    for path in found:
         try:
             read_record(path)
+            if sealed and not is_sealed(path):
+                yield _line(path, "its digest is missing")
         except StoreError as error:
             yield _line(path, error.what.removeprefix(f"{path}: ").rstrip("."))
 

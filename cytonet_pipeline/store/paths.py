@@ -128,7 +128,10 @@ def result_folders(store: Store) -> list[Path]:
     evaluations = (f"{kind}/*/*/{part}" for kind in EVALUATIONS for part in ("*/", ""))
     found = [path for pattern in (*patterns, "training_sets/*/", *evaluations, "metrics/") for path in
              sorted(store.root.glob(pattern))]  # fmt: skip
-    trained = [record.parent for record in sorted(store.root.glob("encoders/*/*/encoder.json"))]
+    # Either of them may have got lost.
+    trained = sorted(
+        {path.parent for name in ("encoder", "inputs") for path in store.root.glob(f"encoders/*/*/{name}.json")}
+    )
     return [path for path in (*found, *trained) if not any(part.startswith(".") for part in path.parts[-3:])]
 
 

@@ -41,7 +41,7 @@ def one_of_each_kind(root):
     kinds = {}
     for path in sorted(path for path in root.rglob("*") if path.is_file()):
         kind = re.sub(r"[0-9a-f]{16}", "V", str(path.relative_to(root)))
-        if not re.match(BY_PRODUCTS, kind):
+        if not re.match(BY_PRODUCTS, kind) and path.stat().st_size:
             kinds.setdefault(re.sub(r"B\d\d|tiny_(cytonet|scratch|position)|sample-\d+|_n?\d+\b", "*", kind), path)
     return list(kinds.values())
 
@@ -93,8 +93,6 @@ def test_each_kind_of_damaged_file_is_found_and_gives_no_encoder_another_version
     assert set(encoders_to_train(finished).inputs) <= ({NAME} if lost else set())
     brains_to_ingest(finished)
     assert current(finished) <= stale_by_size
-    if of == "files":
-        assert {name for name, _ in current(finished)} <= {"section_scans", "colin27_transforms", "patch_index"}
 
 
 def readers(settings):
@@ -137,6 +135,8 @@ def readers(settings):
 @pytest.mark.parametrize("damage", [flip, truncate, remove])
 def test_who_reads_a_damaged_file_names_it_with_its_remedy_and_its_step_is_stale(finished, damage):
     for path, read in readers(finished).items():
+        if damage is remove and path.name == "training_set.json":
+            continue  # The folder of the encoder that was trained on it has it too.
         damage(path)
         with pytest.raises(CytonetError, match=re.escape(path.name)) as caught:
             read()
