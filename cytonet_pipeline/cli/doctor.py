@@ -73,7 +73,9 @@ class Observation:
 def examine(settings: Settings) -> list[Observation]:
     """Examine everything that a run needs; faults are observations, not exceptions."""
     observations: list[Observation] = []
-    examinations = (_machine, _back_end, _experiments, _reference, _dataset, _members, _store, _word_of_people)
+    examinations = (
+        _machine, _back_end, _experiments, _reference, _dataset, _transforms, _members, _store, _word_of_people,
+    )  # fmt: skip
     for examination in progress.track(examinations, "examining"):
         try:
             observations += examination(settings)
@@ -149,6 +151,7 @@ def _reference(settings: Settings) -> Iterator[Observation]:
     areas = reference.atlas_labels.loc[reference.atlas_labels["kind"] == "area", "area"].nunique()
     kind = "synthetic reference" if reference.synthetic else "reference"
     yield Observation("ok", f"{settings.reference}: {kind}, {areas} areas")
+    yield from (Observation("note", note) for note in reference.notes)
 
 
 def _dataset(settings: Settings) -> Iterator[Observation]:
@@ -212,6 +215,26 @@ def _inventory(settings: Settings, brain: str) -> dict[str, tuple[str, str]]:
     except CytonetError:
         return {}  # What is wrong with the store is not a matter of the data set.
     return {str(row.sample): (str(row.status), str(row.reason)) for row in rows.itertuples()}
+
+
+def _transforms(settings: Settings) -> Iterator[Observation]:
+    """Read the transforms of each brain; whether they fit is measured by `cytonet run`."""
+    from cytonet_pipeline.dataset import Dataset
+    from cytonet_pipeline.registration import resolve_chain
+
+    dataset = Dataset(settings.data, settings.experiments.dataset)
+    for name in dataset.brains():
+        brain = dataset.brain(name)
+        if brain.to_reference is None:
+            continue  # Reported with the data set.
+        try:
+            chain = resolve_chain(brain)
+        except CytonetError as fault:
+            yield Observation("bad", f"sub-{name}: {fault}")
+            continue
+        yield from (Observation("note", f"sub-{name}: {note}") for note in chain.notes)
+        for sample, reason in chain.left_out.items():
+            yield Observation("bad", f"sub-{name}, section {sample}: left out, {reason}")
 
 
 def _store(settings: Settings) -> Iterator[Observation]:

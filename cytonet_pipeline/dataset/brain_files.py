@@ -12,7 +12,7 @@ from cytonet_pipeline.errors import DataFault
 
 REFERENCE = "MNIColin27"
 # In order of preference if there are several files.
-EXTENSIONS = (".h5", ".mat", ".tfm", ".nii.gz", ".json")
+EXTENSIONS = (".h5", ".mat", ".tfm", ".txt", ".nii.gz", ".nii", ".json")
 _SURFACES = ("pial", "white", "inflated")
 
 
@@ -34,8 +34,9 @@ def find_brain_files(root: Path, brain: str, roots: Sequence[Path]) -> BrainFile
     files.to_reference = _find(f"{stem}_from-brain_to-{REFERENCE}_mode-points_xfm", files)
     files.from_reference = _find(f"{stem}_from-{REFERENCE}_to-brain_mode-points_xfm", files)
     if files.to_reference is None:
+        name = f"sub-{brain}_from-brain_to-{REFERENCE}_mode-points_xfm"
         files.problems.append(
-            f"no transform to {REFERENCE}; put sub-{brain}_from-brain_to-{REFERENCE}_mode-points_xfm with one of the "
+            f"no transform to {REFERENCE}{_of_other_formats(stem.parent, name)}; put {name} with one of the "
             f"extensions {' '.join(EXTENSIONS)} into derivatives/registration/sub-{brain}."
         )
     for path in (files.to_reference, files.from_reference):
@@ -67,6 +68,12 @@ def _find(stem: str, files: BrainFiles) -> Path | None:
             f"{present[0].name} is used, but beside it lies {others}; leave only the one that is meant."
         )
     return present[0] if present else None
+
+
+def _of_other_formats(folder: Path, name: str) -> str:
+    """Name the files that lie where a transform is looked for but have none of the extensions."""
+    present = sorted(p.name for p in folder.glob(f"{name}.*") if p.is_file()) if folder.is_dir() else []
+    return f" (of the format of {', '.join(present)} none is read)" if present else ""
 
 
 def _follow(path: Path, roots: Sequence[Path], files: BrainFiles) -> None:

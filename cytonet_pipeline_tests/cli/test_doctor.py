@@ -1,7 +1,11 @@
 """What `cytonet doctor` finds before a run would fail of it."""
 
+import os
+import shutil
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 import tifffile
 
@@ -84,3 +88,28 @@ def test_what_the_inventory_found_in_the_files_is_mentioned_until_they_change(tm
 
     tifffile.imwrite(tiny.mask("0020"), ring(), metadata=None)
     assert "section 0020" not in bad_texts(settings)
+
+
+def test_transforms_are_read_before_a_run_and_their_faults_and_notes_listed(small_brains, tmp_path):
+    """A field whose header places it twice is a note; a matrix of FSL is a fault of its brain alone."""
+    brains = tmp_path / "world"
+    shutil.copytree(small_brains, brains, copy_function=os.link)
+    folders = brains / "brains/derivatives/registration"
+    stems = [folders / f"sub-{name}/sub-{name}_from-brain_to-MNIColin27_mode-points_xfm" for name in ("B01", "B02")]
+    for stem in stems:
+        stem.with_name(stem.name + ".h5").unlink()
+    image = nibabel.Nifti1Image(np.zeros((5, 5, 5, 1, 3), np.float32), np.diag([40.0, 40, 40, 1]))
+    image.header.set_intent(1007)
+    image.header.set_qform(np.diag([40.0, 40, 50, 1]), 1)
+    image.header.set_sform(np.diag([40.0, 40, 40, 1]), 1)
+    image.to_filename(f"{stems[0]}.nii.gz")
+    stems[1].with_name(stems[1].name + ".mat").write_text("1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n")
+
+    found = examine(settings_for(brains, tmp_path / "store"))
+
+    notes = [each.text for each in found if each.level == "note" and "sform and qform" in each.text]
+    assert [note.split(":")[0] for note in notes] == ["sub-B01"]
+    faults = [each.text for each in found if each.bad]
+    assert len(faults) == 1
+    assert "sub-B02" in faults[0]
+    assert "bare matrix" in faults[0]

@@ -74,6 +74,15 @@ def test_no_transform_to_the_reference_is_a_problem(tiny, read):
     assert any("no transform to MNIColin27" in problem for problem in brain.problems)
 
 
+def test_a_transform_of_a_format_that_is_not_read_is_named(tiny, read):
+    tiny.to_reference.with_suffix(".h5").unlink()
+    tiny.to_reference.with_suffix(".lta").write_text("type = 1")
+
+    problem = next(problem for problem in read().problems if "no transform to MNIColin27" in problem)
+
+    assert "_xfm.lta none is read" in problem
+
+
 def test_two_transforms_are_ambiguous_and_the_first_by_extension_is_taken(tiny, read):
     tiny.to_reference.with_suffix(".mat").write_bytes(b"another")
 

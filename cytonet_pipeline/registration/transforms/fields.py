@@ -182,5 +182,6 @@ class FieldInverse(PointTransform):
 
 def _lossless_float32(values: np.ndarray) -> np.ndarray:
     # ANTs writes float32 and ITK returns float64: half the memory and twice the speed for the same numbers.
-    narrow = np.ascontiguousarray(values, dtype=np.float32)
+    with np.errstate(over="ignore"):
+        narrow = np.ascontiguousarray(values, dtype=np.float32)
     return narrow if np.array_equal(narrow, values) else np.ascontiguousarray(values, dtype=np.float64)

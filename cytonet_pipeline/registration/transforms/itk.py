@@ -122,7 +122,9 @@ def _from_linear(transform: sitk.Transform) -> Affine:
         point[axis] = 1024.0
         matrix[:-1, axis] = (np.array(transform.TransformPoint(point.tolist())) - shift) / point[axis]
     flip = _flip(dimension)
-    return Affine(flip @ matrix @ flip)
+    # What is not finite is refused by the affine.
+    with np.errstate(invalid="ignore"):
+        return Affine(flip @ matrix @ flip)
 
 
 def _from_field_image(image: sitk.Image) -> DisplacementField:
@@ -141,7 +143,7 @@ def _components(image: sitk.Image) -> np.ndarray:
     values = sitk.GetArrayViewFromImage(image)
     dimension = image.GetDimension()
     # ITK's arrays are indexed z, y, x, component.
-    components = np.ascontiguousarray(values.transpose(range(dimension, -1, -1)))
+    components = np.array(values.transpose(range(dimension, -1, -1)), order="C")
     if dimension == 3:
         np.negative(components[:2], out=components[:2])
     return components

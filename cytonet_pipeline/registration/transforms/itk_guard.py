@@ -20,6 +20,7 @@ from cytonet_pipeline.errors import TransformError
 from cytonet_pipeline.registration.transforms import itk_worker
 
 WRITE_AGAIN = "write the transform again with the program that made it"
+_SCRIPT = itk_worker.__file__
 # Reading from a slow network drive counts too.
 _LEAST_SECONDS = 120.0
 _BYTES_PER_SECOND = 5e6
@@ -73,7 +74,7 @@ class _Worker:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self._process = subprocess.Popen(
-            [sys.executable, itk_worker.__file__],
+            [sys.executable, _SCRIPT],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -96,6 +97,7 @@ class _Worker:
             with selectors.DefaultSelector() as selector:
                 selector.register(process.stdout, selectors.EVENT_READ)
                 if not selector.select(seconds):
+                    process.kill()
                     self.close()
                     return {"crash": f"ITK was not done with it after {seconds:.0f} s"}
             line = process.stdout.readline()

@@ -79,7 +79,8 @@ def read_vector_field(path: Path) -> Field:
                 to_fix="write the warp of a section with ITK, or as a chain of its transforms",
             )
         _refuse_unplaced(path, header)
-        image: Any = nibabel.load(path)
+        # Without a memory map: a file that is overwritten meanwhile would end the process (SIGBUS).
+        image: Any = nibabel.load(path, mmap=False)
         stored = np.asanyarray(image.dataobj)
     except UNREADABLE as error:
         what = " ".join(str(error).split()) or type(error).__name__

@@ -104,8 +104,9 @@ class Affine(PointTransform):
         self.dimension = len(self.matrix) - 1
         linear = self.matrix[:-1, :-1]
         if not np.isfinite(self.matrix).all() or np.linalg.cond(linear) > 1e10:
+            rows = np.array2string(linear, precision=6, separator=", ").replace("\n", "")
             raise TransformError(
-                f"the matrix {linear.round(6).tolist()} is singular: it flattens space and has no inverse.",
+                f"the matrix {rows} is singular: it flattens space and has no inverse.",
                 to_fix="write the transform again from the registration",
             )
 

@@ -46,8 +46,10 @@ def _is_field_read_otherwise(path: Path, header: Any) -> bool:
     integers = header.get_data_dtype().kind in "iu"
     in_ras = int(header["intent_code"]) == 1006
     in_plane = [int(n) for n in header.get_data_shape()[2:]] == [1, 1, 2]
+    if int(header["intent_code"]) not in {1006, 1007}:
+        return False
     return bool(
-        len(bytes(header["magic"].item())) > 4
+        int(header["sizeof_hdr"]) == 540
         or foreign_unit(header)
         or bytes(header["intent_name"].item()).strip(b"\0 ")
         or (in_ras and (integers or in_plane))

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
@@ -15,6 +16,7 @@ from cytonet_pipeline.registration import Affine, BrainChain, SectionPlacement, 
 from cytonet_pipeline.registration.chain.placement import series_axis
 from cytonet_pipeline.settings import DatasetBlock
 from cytonet_pipeline.store import read_record
+from cytonet_pipeline_tests.registration.transforms import fields_as_written as written
 
 CORONAL = np.array([[1.0, 0, 0, -80], [0, 0, 0, 10], [0, -1, 0, 70]])
 
@@ -230,3 +232,24 @@ def test_a_brain_of_the_posters_size_is_resolved_written_and_read(brain, tmp_pat
     assert BrainChain.read(tmp_path / "out").digest == chain.digest
     assert len(chain.sections) == 459
     assert max(np.diff(list(chain.positions_mm().values()))) == pytest.approx(0.3)
+
+
+def test_what_headers_say_twice_is_noted_for_transforms_and_warps_and_a_given_inverse_stays(brain, tmp_path):
+    plane = np.zeros((7, 8, 1, 2))
+    for path, vectors in ((tmp_path / "field.nii", np.zeros((*written.SHAPE, 3))), (tmp_path / "warp.nii", plane)):
+        written.write(path, vectors)
+        image = nibabel.load(path, mmap=False)
+        image.set_qform(np.diag([5.0, 5.0, 5.0, 1.0]), 1)
+        image.set_sform(np.diag([5.0, 5.0, 4.0, 1.0]) + np.eye(4, k=3), 1)
+        image.to_filename(path)
+    (tmp_path / "from.json").write_text('{"transforms": [{"path": "to.mat", "invert": true}, {"path": "field.nii"}]}')
+    first, second, third = brain.sections
+    sections = (first, dataclasses.replace(second, warp=tmp_path / "warp.nii"), third)
+    brain = dataclasses.replace(brain, sections=sections, from_reference=tmp_path / "from.json")
+
+    chain = resolve_chain(brain)
+
+    assert chain.sources.from_reference == tmp_path / "from.json"
+    assert [note.split(" sform")[0] for note in chain.notes] == ["field.nii: its", "sample-2: warp.nii: its"]
+    chain.write(tmp_path)
+    assert BrainChain.read(tmp_path).notes == chain.notes

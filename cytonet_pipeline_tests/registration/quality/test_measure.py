@@ -1,6 +1,7 @@
 """Quality of a chain: common mistakes must be detected and named."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from cytonet_pipeline.registration import (
     jacobian_determinant,
     measure_chain,
 )
+from cytonet_pipeline.registration.chain.sources import ChainSources
 from cytonet_pipeline_tests.registration.conftest import random_field
 from cytonet_pipeline_tests.registration.real_brains import MIRROR, NAMES, with_transform
 
@@ -134,3 +136,23 @@ def test_a_folding_field_is_measured():
 
     np.testing.assert_allclose(jacobian_determinant(field, inside), -0.5)
     assert folded_share(field, np.concatenate([inside, inside + 100])) == 0.5
+
+
+def test_a_transform_without_an_inverse_fails_with_its_file_and_figures(reference):
+    """Such as a field of positions that is taken for displacements; the table of matrices is not to blame."""
+    values = np.random.default_rng(0).normal(0, 20, (3, 40, 40, 40))
+    grid = np.diag([4.0, 4.0, 4.0, 1.0])
+    grid[:3, 3] = -80
+    field = DisplacementField(values, grid)
+    sources = ChainSources(Path("/data/sub-B07_xfm.nii.gz"))
+    section = SectionPlacement("1", np.array([[1.0, 0, 0, -30], [0, 0, 0, 10], [0, -1, 0, 30]]))
+    chain = BrainChain("B07", {"1": section}, field, field.inverse(), sources)
+    points = np.random.default_rng(0).uniform((10, -20, -20), (50, 20, 20), (300, 3))
+
+    quality = measure_chain(chain, reference, points)
+
+    assert not quality.passed
+    assert "300 of 300 cortex points do not come back" in quality.description
+    assert "folds space at about" in quality.description
+    assert "sub-B07_xfm.nii.gz" in quality.description
+    json.dumps(quality.as_dict(), allow_nan=False)

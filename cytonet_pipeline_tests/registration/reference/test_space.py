@@ -184,3 +184,27 @@ def test_neighbouring_areas_lie_nearer_along_the_cortex_than_areas_of_other_lobe
     assert distances.loc[motor, motor_next] < 60
     assert distances.loc[motor, visual] > 100
     np.testing.assert_allclose(distances, distances.T)
+
+
+def test_a_volume_that_is_not_in_mm_is_refused(copied):
+    path = copied / "tpl-MNIColin27_res-01_T1w.nii.gz"
+    image = nibabel.load(path)
+    image.header.set_xyzt_units("micron")
+    image.to_filename(path)
+    with pytest.raises(ReferenceSpaceError, match=r"T1w\.nii\.gz: its grid is in micrometres"):
+        ReferenceSpace.load(copied)
+
+
+def test_a_volume_is_placed_by_its_sform_and_flagged_where_the_qform_differs(copied, reference):
+    path = copied / "tpl-MNIColin27_atlas-Toy_dseg.nii.gz"
+    image = nibabel.load(path)
+    image.header.set_sform(image.affine, 1)
+    image.header.set_qform(image.affine + 3 * np.eye(4, k=3), 1)
+    image.to_filename(path)
+
+    loaded = ReferenceSpace.load(copied)
+
+    assert reference.notes == ()
+    assert len(loaded.notes) == 1
+    assert loaded.notes[0].startswith(f"{path.name}: its sform and qform place it up to 1.5 voxels (3.00 mm) apart")
+    np.testing.assert_allclose(loaded.atlas()[1], reference.atlas()[1])

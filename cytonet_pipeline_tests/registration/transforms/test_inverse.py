@@ -1,5 +1,8 @@
 """Numerical inverses: round trips, and NaN where there is no way back."""
 
+import re
+import time
+
 import numpy as np
 import pytest
 
@@ -11,6 +14,7 @@ from cytonet_pipeline.registration import (
     jacobian_determinant,
     load_transform,
 )
+from cytonet_pipeline.registration.transforms import folds
 from cytonet_pipeline_tests.registration.conftest import random_field
 
 TEN_MICROMETRES = 0.01
@@ -118,3 +122,51 @@ def test_a_chain_is_inverted_member_by_member_from_its_end(gentle_field):
 
     assert np.linalg.norm(chain.inverse()(chain(points)) - points, axis=1).max() < TEN_MICROMETRES
     np.testing.assert_allclose(chain.inverse().inverse()(points), chain(points), atol=1e-9)
+
+
+def noise(n=40, mm=20.0):
+    """A field that is no registration: every voxel goes its own way."""
+    values = np.random.default_rng(0).normal(0, mm, (3, n, n, n))
+    grid = np.diag([2.0, 2.0, 2.0, 1.0])
+    grid[:3, 3] = -n
+    return DisplacementField(values, grid)
+
+
+def test_the_inverse_of_a_field_that_is_none_is_given_up_soon_with_figures(caplog):
+    """Its search for folds would take minutes, and hours in a field of the usual size."""
+    field = noise()
+    points = np.random.default_rng(0).uniform(-30, 30, (2_000, 3))
+    start = time.perf_counter()
+
+    inverse = Chain([Affine(np.eye(4)), field]).inverse()
+
+    assert np.isnan(inverse(points)).all()
+    assert time.perf_counter() - start < 10
+    assert re.search(r"folds space at about \d\d% of its 64,000 grid points", inverse.undefined)
+    assert "No inverse is computed" in caplog.text
+
+
+def test_a_field_with_a_few_folds_keeps_its_inverse_however_many_cells_may_fold(monkeypatch):
+    field = random_field(seed=7, rms_mm=6.0)
+    monkeypatch.setattr(folds, "_QUICK_CELLS", 100)
+    points = np.random.default_rng(0).uniform(-60, 60, (500, 3))
+
+    assert field.inverse().undefined == ""
+    assert np.isfinite(field.inverse()(field(points))).all(axis=1).mean() > 0.8
+
+
+def test_the_search_for_folds_is_coarser_where_it_would_take_too_long(monkeypatch):
+    """Its end is promised for fields of any size; a fold of several voxels is seen at any density."""
+    monkeypatch.setattr(folds, "_MOST_PLACES", 30_000)
+    evaluated = 0
+
+    def counted(forward, places, *, step_mm):
+        nonlocal evaluated
+        evaluated += len(places)
+        return jacobian_determinant(forward, places, step_mm=step_mm)
+
+    monkeypatch.setattr(folds, "jacobian_determinant", counted)
+    field = random_field(seed=7, rms_mm=6.0)
+
+    assert len(field.folds._places_mm) > 0
+    assert 0 < evaluated <= 30_000
