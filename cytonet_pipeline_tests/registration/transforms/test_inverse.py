@@ -147,9 +147,9 @@ def test_the_inverse_of_a_field_that_is_none_is_given_up_soon_with_figures(caplo
 
 
 def test_a_field_with_a_few_folds_keeps_its_inverse_however_many_cells_may_fold(monkeypatch):
-    field = random_field(seed=7, rms_mm=6.0)
+    field = random_field(seed=7, rms_mm=4.0, n=16)
     monkeypatch.setattr(folds, "_QUICK_CELLS", 100)
-    points = np.random.default_rng(0).uniform(-60, 60, (500, 3))
+    points = np.random.default_rng(0).uniform(-30, 30, (200, 3))
 
     assert field.inverse().undefined == ""
     assert np.isfinite(field.inverse()(field(points))).all(axis=1).mean() > 0.8
@@ -166,7 +166,7 @@ def test_the_search_for_folds_is_coarser_where_it_would_take_too_long(monkeypatc
         return jacobian_determinant(forward, places, step_mm=step_mm)
 
     monkeypatch.setattr(folds, "jacobian_determinant", counted)
-    field = random_field(seed=7, rms_mm=6.0)
+    field = random_field(seed=7, rms_mm=6.0, n=16)
 
     assert len(field.folds._places_mm) > 0
     assert 0 < evaluated <= 30_000
