@@ -60,6 +60,10 @@ def remove(path):
     path.unlink()
 
 
+# Truncation differs from a flip in its size alone.
+DAMAGES = [flip, remove, pytest.param(truncate, marks=pytest.mark.long)]
+
+
 def current(settings):
     """Return (asset, partition) of every result that need not be made or drawn again."""
     return {
@@ -71,7 +75,7 @@ def current(settings):
 
 
 @pytest.mark.parametrize("of", ["files", "stamps", "pointers"])
-@pytest.mark.parametrize("damage", [flip, truncate, remove])
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_each_kind_of_damaged_file_is_found_and_gives_no_encoder_another_version(finished, damage, of):
     """Damage that is taken for a change of the data would have everything trained again."""
     kinds = one_of_each_kind(finished.store)
@@ -132,7 +136,7 @@ def readers(settings):
     }
 
 
-@pytest.mark.parametrize("damage", [flip, truncate, remove])
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_who_reads_a_damaged_file_names_it_with_its_remedy_and_its_step_is_stale(finished, damage):
     for path, read in readers(finished).items():
         if damage is remove and path.name == "training_set.json":
