@@ -29,7 +29,7 @@ class _Now:
 
     left_out: str = ""
     brain: Brain | None = None
-    inventory: dict[str, dict[str, Any]] = field(default_factory=dict)
+    inventory: dict[str, dict[Any, Any]] = field(default_factory=dict)
     index: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -64,8 +64,10 @@ def _now(name: str, settings: Settings, store: Store) -> _Now:
         now.brain = dataset.brain(name)
     try:
         rows = read_table(store.section_scans(name) / "sections.parquet", "section_scans")
-        present = rows[[column for column in _SCANS if column in rows]]
-        now.inventory = {str(row["sample"]): row for row in present.astype(object).to_dict("records")}
+        present: list[dict[Any, Any]] = (
+            rows[[name for name in _SCANS if name in rows]].astype(object).to_dict("records")
+        )
+        now.inventory = {str(row["sample"]): row for row in present}
         now.index = read_index_parameters(store, name)["sections"]
     except StoreError:
         pass  # Taken out of the store, or not whole there: the data set alone answers.
