@@ -12,6 +12,7 @@ import logging
 import sys
 
 from cytonet_pipeline.errors import CytonetError
+from cytonet_pipeline.names import bare_brain
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.stages import STAGES, stage_of
 
@@ -32,7 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
     try:
         settings = Settings.from_environment()
-        stage_of(options.stage).run(settings, options.partition, recompute=options.recompute)
+        stage = stage_of(options.stage)
+        partition = bare_brain(options.partition) if stage.partition_set == "brain" else options.partition
+        stage.run(settings, partition, recompute=options.recompute)
     except CytonetError as error:
         print(error, file=sys.stderr, flush=True)
         return 1
