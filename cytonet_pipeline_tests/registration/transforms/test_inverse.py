@@ -147,7 +147,7 @@ def test_the_inverse_of_a_field_that_is_none_is_given_up_soon_with_figures(caplo
 
 
 def test_a_field_with_a_few_folds_keeps_its_inverse_however_many_cells_may_fold(monkeypatch):
-    field = random_field(seed=7, rms_mm=4.0, n=16)
+    field = random_field(seed=7, rms_mm=8.0, n=16)
     monkeypatch.setattr(folds, "_QUICK_CELLS", 100)
     points = np.random.default_rng(0).uniform(-30, 30, (200, 3))
 

@@ -10,6 +10,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from cytonet_pipeline.registration.transforms.reread import read_otherwise
 from cytonet_pipeline.stages import histology
+from cytonet_pipeline_tests.conftest import settings_for
 from cytonet_pipeline_tests.registration.transforms import fields_as_written as written
 
 VECTORS = np.zeros((*written.SHAPE, 3))
@@ -69,14 +70,15 @@ def test_where_itk_took_the_sform_too_nothing_is_made_again(tmp_path):
 
 
 @pytest.mark.parametrize("mark", [False, True])
-def test_the_transforms_of_a_brain_become_stale_only_with_such_a_file(ran, tmp_path, monkeypatch, mark):
+def test_the_transforms_of_a_brain_become_stale_only_with_such_a_file(small_brains, tmp_path, monkeypatch, mark):
     stage, whole = histology.COLIN27_TRANSFORMS, histology._brain
+    settings = settings_for(small_brains, tmp_path / "store")
     chain = tmp_path / "chain.json"
-    named = {"transforms": [{"path": str(whole(ran.settings, "B01").to_reference)}]}
+    named = {"transforms": [{"path": str(whole(settings, "B01").to_reference)}]}
     chain.write_text(json.dumps(named), encoding="utf-8-sig" if mark else "utf-8")
     monkeypatch.setattr(histology, "_brain", lambda *which: dataclasses.replace(whole(*which), to_reference=chain))
 
-    inputs = stage.inputs(ran.settings, "B01")
+    inputs = stage.inputs(settings, "B01")
 
     assert inputs.pop("read otherwise since 0.2.1", []) == (["chain.json"] if mark else [])
     assert set(inputs) == {"brain", "reference", "sections", "code"}
