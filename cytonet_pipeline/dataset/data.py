@@ -10,9 +10,9 @@ from cytonet_pipeline.dataset.areas import read_area_table
 from cytonet_pipeline.dataset.brain import Brain
 from cytonet_pipeline.dataset.files import read_json
 from cytonet_pipeline.dataset.names import is_label
-from cytonet_pipeline.dataset.passed_over import names_passed_over, strays
 from cytonet_pipeline.dataset.reading import read_brain
 from cytonet_pipeline.dataset.release import is_released, read_participants, reason_against
+from cytonet_pipeline.dataset.unused_files import names_passed_over, strays
 from cytonet_pipeline.errors import ConfigurationError, DataFault
 from cytonet_pipeline.names import bare_brain, describe_known
 from cytonet_pipeline.settings import DatasetBlock

@@ -14,10 +14,10 @@ from cytonet_pipeline.dataset.brain import Brain, Section
 from cytonet_pipeline.dataset.brain_files import find_brain_files, follow_warp
 from cytonet_pipeline.dataset.discovery import Sections, discover_sections, doubt, reject
 from cytonet_pipeline.dataset.matrices import Placement, read_placements
-from cytonet_pipeline.dataset.passed_over import files_passed_over
 from cytonet_pipeline.dataset.section_table import read_sections
 from cytonet_pipeline.dataset.series import reflected
 from cytonet_pipeline.dataset.sidecars import sidecar_pixel_um, sidecars_of
+from cytonet_pipeline.dataset.unused_files import files_passed_over
 from cytonet_pipeline.dataset.withdrawals import withdraw_listed, withdrawals_path
 from cytonet_pipeline.errors import DataFault
 from cytonet_pipeline.settings import DatasetBlock

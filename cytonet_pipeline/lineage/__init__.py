@@ -13,7 +13,7 @@ from cytonet_pipeline.lineage.queries import (
     learning_of,
     sections_of,
 )
-from cytonet_pipeline.lineage.since import happened_since
+from cytonet_pipeline.lineage.section_changes import happened_since
 from cytonet_pipeline.lineage.training_set import (
     TrainingSet,
     read_training_set,

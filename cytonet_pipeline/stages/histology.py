@@ -373,7 +373,7 @@ def _read_otherwise(brain: "Brain") -> list[str]:
     named = [path for path in named if path.name.endswith((".json", ".nii", ".nii.gz"))]
     if not named:
         return []
-    from cytonet_pipeline.registration.transforms.reread import read_otherwise
+    from cytonet_pipeline.registration.transforms.changed_reading import read_otherwise
 
     return read_otherwise(named)
 

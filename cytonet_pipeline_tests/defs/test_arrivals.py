@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 
 from cytonet_pipeline.definitions import build_defs
-from cytonet_pipeline.defs import asking
+from cytonet_pipeline.defs import run_requests
 from cytonet_pipeline.defs.histology.sensors import new_brains
 from cytonet_pipeline.defs.training.schedules import retrain
 from cytonet_pipeline.stages import PATCH_INDEX, SECTION_SCANS
@@ -127,7 +127,7 @@ def test_a_brain_whose_run_failed_comes_in_once_the_cause_is_removed(instance, s
         full.setattr(PATCH_INDEX, "run", lambda *_, **__: (_ for _ in ()).throw(OSError("No space left on device")))
         assert not follow_request(tick(instance, settings)).success
         assert "attempt 1, failed on" in reason_of(tick(instance, settings))
-    monkeypatch.setattr(asking.time, "time", lambda now=time.time: now() + asking.FIRST_PAUSE_S)
+    monkeypatch.setattr(run_requests.time, "time", lambda now=time.time: now() + run_requests.FIRST_PAUSE_S)
     again = tick(instance, settings)
 
     assert again.run_requests[0].tags["cytonet/attempt"] == "2"
@@ -135,7 +135,7 @@ def test_a_brain_whose_run_failed_comes_in_once_the_cause_is_removed(instance, s
     assert reason_of(tick(instance, settings)).startswith("the store has every brain")
 
 
-def test_a_changed_section_is_asked_for_at_once(instance, small_brains, tmp_path):
+def test_a_changed_section_is_requested_at_once(instance, small_brains, tmp_path):
     brains = copy_of(small_brains, tmp_path, "B02")
     settings = settings_for(brains, tmp_path / "store")
     before = tick(instance, settings).run_requests[0].tags["cytonet/inputs"]

@@ -6,12 +6,12 @@ fails.
 
 import dagster as dg
 
-from cytonet_pipeline.defs.asking import record_inputs
 from cytonet_pipeline.defs.failures import failures_explained
 from cytonet_pipeline.defs.materialize import materialize
 from cytonet_pipeline.defs.metadata import columns_of
 from cytonet_pipeline.defs.partitions import brains, pool_of
 from cytonet_pipeline.defs.resources import RunOptions
+from cytonet_pipeline.defs.run_requests import record_inputs
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.stages import COLIN27_TRANSFORMS, PATCH_INDEX, SECTION_SCANS
 from cytonet_pipeline.stages.pending import inputs_of_brain

@@ -6,12 +6,12 @@ re-execution, or a fresh materialisation after everything was killed, goes on wh
 
 import dagster as dg
 
-from cytonet_pipeline.defs.asking import record_inputs
 from cytonet_pipeline.defs.failures import failures_explained
 from cytonet_pipeline.defs.materialize import described, materialize
 from cytonet_pipeline.defs.metadata import columns_of
 from cytonet_pipeline.defs.partitions import encoders, every_brain, pool_of
 from cytonet_pipeline.defs.resources import RunOptions
+from cytonet_pipeline.defs.run_requests import record_inputs
 from cytonet_pipeline.defs.training.launch import launch
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.stages import ENCODER, TRAINING_SET

@@ -1,13 +1,13 @@
 """The schedule `retrain`: encoders whose training set would differ today are trained again.
 
 It compares the store with the desired state on every tick, so nothing that happened between ticks is lost; the runs of
-an encoder decide whether it is asked for. It starts stopped: GPU time is spent when a person has decided to.
+an encoder decide whether it is requested. It starts stopped: GPU time is spent when a person has decided to.
 """
 
 import dagster as dg
 
-from cytonet_pipeline.defs.asking import ask
 from cytonet_pipeline.defs.partitions import schedule_timezone
+from cytonet_pipeline.defs.run_requests import decide_runs
 from cytonet_pipeline.errors import CytonetError
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.stages import ENCODER, TRAINING_SET
@@ -28,12 +28,14 @@ def retrain(context: dg.ScheduleEvaluationContext, settings: dg.ResourceParam[Se
         pending = encoders_to_train(settings)
     except CytonetError as error:
         return dg.SkipReason(str(error))
-    asked = ask(context.instance, "train_encoder", (TRAINING_SET.name, ENCODER.name), pending.inputs, run_keys=True)
-    asked.held_back.update(pending.faults)
-    if asked.held_back:
-        context.log.info(asked.held_back_text("encoders"))
-    if asked.requests:
-        return asked.requests
-    if asked.held_back:
-        return dg.SkipReason(asked.held_back_text("encoders"))
+    decided = decide_runs(
+        context.instance, "train_encoder", (TRAINING_SET.name, ENCODER.name), pending.inputs, run_keys=True
+    )
+    decided.held_back.update(pending.faults)
+    if decided.held_back:
+        context.log.info(decided.held_back_text("encoders"))
+    if decided.requests:
+        return decided.requests
+    if decided.held_back:
+        return dg.SkipReason(decided.held_back_text("encoders"))
     return dg.SkipReason("every encoder has seen exactly what it would see now")

@@ -18,7 +18,7 @@ import pandas as pd
 from cytonet_pipeline.dataset import Brain, Section, size_and_time
 from cytonet_pipeline.dataset.brain_files import follow_warp
 from cytonet_pipeline.errors import StoreError
-from cytonet_pipeline.histology.inventory.otherwise import read_otherwise
+from cytonet_pipeline.histology.inventory.changed_reading import read_otherwise
 from cytonet_pipeline.settings import DatasetBlock
 from cytonet_pipeline.store import atomic_file, beside, digest_array, digest_of, read_table, verified
 

@@ -23,8 +23,8 @@ from cytonet_pipeline.histology.annotations.reading import (
     open_mask,
     require_areas,
 )
+from cytonet_pipeline.histology.inventory.changed_reading import require_plausible
 from cytonet_pipeline.histology.inventory.codec_guard import require_decodable
-from cytonet_pipeline.histology.inventory.otherwise import require_plausible
 from cytonet_pipeline.histology.inventory.reuse import Inventory, inputs_digest
 from cytonet_pipeline.histology.inventory.series import judge
 from cytonet_pipeline.histology.quality.intensity import require_intensity

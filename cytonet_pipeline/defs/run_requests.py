@@ -1,8 +1,8 @@
-"""Whether to ask for another run of a brain or an encoder: the runs that it has had decide.
+"""Decide whether another run of a brain or an encoder is requested, by the runs that it has had.
 
 No run keys: Dagster remembers them for ever, so that a brain whose run has failed would never come, and one whose files
 change while its run goes on would be started twice. A partition with an unfinished run waits for it. One whose last run
-failed is asked for again, each time after twice the time, until its inputs change or a person starts a run. One whose
+failed is requested again, each time after twice the time, until its inputs change or a person starts a run. One whose
 run a person has cancelled waits for either. Whatever is held back is said on every tick, with its reason.
 """
 
@@ -24,7 +24,7 @@ _MOST_NAMED = 20
 
 
 @dataclass(frozen=True)
-class Asked:
+class RunDecisions:
     """Runs to request, and partitions for which none is requested now.
 
     Attributes
@@ -50,14 +50,14 @@ class Asked:
         return "\n".join([f"{what} held back: {len(lines)}", *lines[:_MOST_NAMED], *more])
 
 
-def ask(
+def decide_runs(
     instance: dg.DagsterInstance,
     job: str,
     assets: Collection[str],
     pending: Mapping[str, str],
     *,
     run_keys: bool = False,
-) -> Asked:
+) -> RunDecisions:
     """Decide for each partition whether a run of a job is requested now.
 
     Parameters
@@ -72,7 +72,7 @@ def ask(
     """
     fail_orphaned_runs(instance)
     backfills = partitions_in_backfills(instance, job, assets)
-    asked = Asked()
+    decided = RunDecisions()
     for partition, inputs in pending.items():
         earlier = runs_of(instance, job, assets, partition)
         reason = _unfinished(earlier)
@@ -81,12 +81,12 @@ def ask(
         attempts = attempts_with(earlier, inputs)
         reason = reason or _pause(earlier, attempts, inputs, job, time.time())
         if reason is not None:
-            asked.held_back[partition] = reason
+            decided.held_back[partition] = reason
             continue
         tags = {INPUTS_TAG: inputs, ATTEMPT_TAG: str(attempts + 1)}
         run_key = partition if run_keys else None
-        asked.requests.append(dg.RunRequest(run_key=run_key, partition_key=partition, tags=tags))
-    return asked
+        decided.requests.append(dg.RunRequest(run_key=run_key, partition_key=partition, tags=tags))
+    return decided
 
 
 def record_inputs(context: dg.AssetExecutionContext, inputs: str) -> None:
@@ -134,7 +134,7 @@ def _pause(earlier: Sequence[EarlierRun], attempts: int, inputs: str, job: str, 
         if last.tags.get(INPUTS_TAG) == inputs:
             return (
                 f"run {_short(last)} was cancelled on {_clock(last.since)}; "
-                f"asked for again when its inputs change or a person starts {job} for it"
+                f"requested again when its inputs change or a person starts {job} for it"
             )
         pause = LONGEST_PAUSE_S
     if now >= last.since + pause:
@@ -145,7 +145,7 @@ def _pause(earlier: Sequence[EarlierRun], attempts: int, inputs: str, job: str, 
         dg.DagsterRunStatus.SUCCESS: "succeeded, and yet the store is not up to date",
     }[last.status]
     return (
-        f"run {_short(last)}, attempt {attempts}, {ending} on {_clock(last.since)}; asked for again on "
+        f"run {_short(last)}, attempt {attempts}, {ending} on {_clock(last.since)}; requested again on "
         f"{_clock(last.since + pause)}, or at once when its inputs change or a person starts {job} for it"
     )
 

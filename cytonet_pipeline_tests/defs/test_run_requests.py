@@ -8,9 +8,9 @@ from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
 from cytonet_pipeline.definitions import build_defs
-from cytonet_pipeline.defs import asking
-from cytonet_pipeline.defs.asking import ATTEMPT_TAG, INPUTS_TAG, ask, pause_s
+from cytonet_pipeline.defs import run_requests
 from cytonet_pipeline.defs.instance import tags_of_this_process
+from cytonet_pipeline.defs.run_requests import ATTEMPT_TAG, INPUTS_TAG, decide_runs, pause_s
 
 ASSETS = ["section_scans", "colin27_transforms", "patch_index"]
 # Where the daemon finds the job of a run in the queue.
@@ -51,20 +51,20 @@ class Brain:
         return run
 
     def wait(self, seconds):
-        """Let time pass, for whoever asks now."""
+        """Let time pass, for the next decision."""
         self.later += seconds
-        self._patch.setattr(asking.time, "time", lambda now=time.time, later=self.later: now() + later)
+        self._patch.setattr(run_requests.time, "time", lambda now=time.time, later=self.later: now() + later)
 
-    def ask(self, inputs="now"):
-        return ask(self.instance, "ingest_brain", ASSETS, {"B01": inputs})
+    def decisions(self, inputs="now"):
+        return decide_runs(self.instance, "ingest_brain", ASSETS, {"B01": inputs})
 
-    def is_asked_for(self, inputs="now"):
-        return bool(self.ask(inputs).requests)
+    def is_requested(self, inputs="now"):
+        return bool(self.decisions(inputs).requests)
 
     def reason(self, inputs="now"):
-        asked = self.ask(inputs)
-        assert not asked.requests
-        return asked.held_back["B01"]
+        decided = self.decisions(inputs)
+        assert not decided.requests
+        return decided.held_back["B01"]
 
 
 @pytest.fixture
@@ -73,8 +73,8 @@ def brain(defs, monkeypatch):
         yield Brain(instance, defs, patch)
 
 
-def test_a_brain_without_any_run_is_asked_for(brain):
-    (request,) = brain.ask().requests
+def test_a_brain_without_any_run_is_requested(brain):
+    (request,) = brain.decisions().requests
 
     assert request.partition_key == "B01"
     assert request.run_key is None
@@ -105,7 +105,7 @@ def test_the_run_of_another_brain_or_of_an_encoder_of_the_same_name_is_none_of_t
     brain.has_run(Status.STARTED, partition="B02")
     brain.has_run(Status.STARTED, partition="B01", assets=["encoder"])
 
-    assert brain.is_asked_for()
+    assert brain.is_requested()
 
 
 def test_a_run_that_a_person_started_on_an_assets_page_counts(brain):
@@ -114,25 +114,25 @@ def test_a_run_that_a_person_started_on_an_assets_page_counts(brain):
     assert run.run_id[:8] in brain.reason()
 
 
-def test_a_failed_brain_is_asked_for_again_after_twice_the_time_each_time(brain):
+def test_a_failed_brain_is_requested_again_after_twice_the_time_each_time(brain):
     for attempt, pause in enumerate((10, 20, 40, 80), start=1):
         brain.wait(2 * DAY)
-        assert brain.ask().requests[0].tags[ATTEMPT_TAG] == str(attempt)
+        assert brain.decisions().requests[0].tags[ATTEMPT_TAG] == str(attempt)
         brain.has_run(Status.FAILURE)
         brain.later = 0.0
         brain.wait((pause - 1) * MINUTE)
         assert f"attempt {attempt}, failed on" in brain.reason()
         assert "or at once when its inputs change or a person starts ingest_brain for it" in brain.reason()
         brain.wait(2 * MINUTE)
-        assert brain.is_asked_for()
+        assert brain.is_requested()
     assert pause_s(1000) == DAY
 
 
-def test_a_failed_brain_is_asked_for_at_once_when_its_inputs_change(brain):
+def test_a_failed_brain_is_requested_at_once_when_its_inputs_change(brain):
     for _ in range(5):
         brain.has_run(Status.FAILURE, "before")
 
-    (request,) = brain.ask().requests
+    (request,) = brain.decisions().requests
 
     assert request.tags[ATTEMPT_TAG] == "1"
 
@@ -143,7 +143,7 @@ def test_a_failure_of_unknown_inputs_is_waited_after_too(brain):
 
     assert "attempt 1, failed" in brain.reason()
     brain.wait(11 * MINUTE)
-    assert brain.is_asked_for()
+    assert brain.is_requested()
 
 
 def test_a_run_that_a_person_has_cancelled_is_left_to_persons_until_inputs_change(brain):
@@ -151,7 +151,7 @@ def test_a_run_that_a_person_has_cancelled_is_left_to_persons_until_inputs_chang
     brain.wait(40 * DAY)
 
     assert f"run {run.run_id[:8]} was cancelled on" in brain.reason()
-    assert brain.is_asked_for("other inputs")
+    assert brain.is_requested("other inputs")
 
 
 def test_a_run_that_was_cancelled_in_the_queue_comes_after_a_day(brain):
@@ -160,14 +160,14 @@ def test_a_run_that_was_cancelled_in_the_queue_comes_after_a_day(brain):
 
     assert "was cancelled on" in brain.reason()
     brain.wait(DAY + MINUTE)
-    assert brain.is_asked_for()
+    assert brain.is_requested()
 
 
 @pytest.mark.parametrize("inputs", ["before", None])
-def test_a_brain_that_has_changed_since_it_came_in_is_asked_for_at_once(brain, inputs):
+def test_a_brain_that_has_changed_since_it_came_in_is_requested_at_once(brain, inputs):
     brain.has_run(Status.SUCCESS, inputs)
 
-    assert brain.is_asked_for()
+    assert brain.is_requested()
 
 
 def test_a_run_that_succeeds_without_bringing_the_brain_in_is_not_repeated_every_minute(brain):
@@ -175,7 +175,7 @@ def test_a_run_that_succeeds_without_bringing_the_brain_in_is_not_repeated_every
 
     assert "succeeded, and yet the store is not up to date" in brain.reason()
     brain.wait(11 * MINUTE)
-    assert brain.is_asked_for()
+    assert brain.is_requested()
 
 
 def test_a_success_ends_the_count_of_failures(brain):
@@ -192,7 +192,7 @@ def test_the_run_of_a_process_that_was_killed_does_not_hold_a_brain_for_ever(bra
 
     assert f"run {run.run_id[:8]}, attempt 1, failed on" in brain.reason()
     brain.wait(11 * MINUTE)
-    assert brain.is_asked_for()
+    assert brain.is_requested()
 
 
 def backfill_of(brain, assets, partitions, status=BulkActionStatus.REQUESTED):
@@ -218,19 +218,19 @@ def test_a_backfill_that_has_not_come_to_the_brain_yet_is_waited_for(brain):
 
     assert brain.reason() == "waits for the backfill backfill1, which includes it"
     brain.instance.update_backfill(made.with_status(BulkActionStatus.COMPLETED_FAILED))
-    assert brain.is_asked_for()
+    assert brain.is_requested()
 
 
 def test_a_backfill_of_other_brains_or_other_assets_holds_nothing_back(brain):
     backfill_of(brain, ASSETS, ["B02"])
 
-    assert brain.is_asked_for()
+    assert brain.is_requested()
 
 
 def test_what_is_held_back_is_said_for_so_many_that_people_still_read_it():
-    asked = asking.Asked(held_back={f"B{number:03}": "waits" for number in range(30)})
+    decided = run_requests.RunDecisions(held_back={f"B{number:03}": "waits" for number in range(30)})
 
-    lines = asked.held_back_text("brains").splitlines()
+    lines = decided.held_back_text("brains").splitlines()
 
     assert lines[:2] == ["brains held back: 30", "B000: waits"]
     assert lines[-1] == "and 10 more"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from cytonet_pipeline.registration.transforms.reread import read_otherwise
+from cytonet_pipeline.registration.transforms.changed_reading import read_otherwise
 from cytonet_pipeline.stages import histology
 from cytonet_pipeline_tests.conftest import settings_for
 from cytonet_pipeline_tests.registration.transforms import fields_as_written as written
