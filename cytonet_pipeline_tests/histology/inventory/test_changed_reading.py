@@ -2,13 +2,13 @@
 
 import importlib
 import json
-import sys
 
 import numpy as np
 import pytest
 import tifffile
 
 from cytonet_pipeline.dataset import Dataset, Pick
+from cytonet_pipeline.guard import GuardedProcess
 from cytonet_pipeline.histology import sections_read_otherwise, survey, take_inventory
 from cytonet_pipeline.histology.inventory import codec_guard
 from cytonet_pipeline.histology.inventory.reuse import inputs_digest
@@ -117,8 +117,7 @@ def test_a_signal_from_a_codec_is_the_fault_of_its_file(tiny, monkeypatch):
     assert rows(tiny).loc["0020", "status"] == "ok"
 
     dying = "import os, sys; sys.stdin.readline(); os.kill(os.getpid(), 11)"
-    monkeypatch.setattr(codec_guard, "_COMMAND", [sys.executable, "-c", dying])
-    codec_guard._close()
+    monkeypatch.setattr(codec_guard, "_decoder", GuardedProcess(["-c", dying]))
     found = rows(tiny)
 
     assert found["status"].to_dict() == {"0010": "ok", "0020": "rejected", "0030": "ok"}

@@ -6,6 +6,7 @@ import textwrap
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
+from cytonet_pipeline import guard
 from cytonet_pipeline.errors import TransformError
 from cytonet_pipeline.registration import load_transform
 from cytonet_pipeline.registration.transforms import itk_guard
@@ -28,18 +29,18 @@ def brittle(tmp_path, monkeypatch):
                 print(json.dumps({"error": "refused"} if "refused" in path else {}), flush=True)
         """)
     )
-    monkeypatch.setattr(itk_guard, "_SCRIPT", str(script))
-    monkeypatch.setattr(itk_guard, "_current", None)
+    worker = guard.GuardedProcess([str(script)])
+    monkeypatch.setattr(itk_guard, "_itk", worker)
     monkeypatch.setattr(itk_guard, "_answers", {})
     yield tmp_path
-    itk_guard._close()
+    worker.close()
 
 
 def test_a_crash_is_the_fault_of_its_file_and_the_next_is_read(brittle):
     for name in ("crash.h5", "sound.h5", "refused.h5"):
         (brittle / name).write_bytes(b"")
 
-    with pytest.raises(TransformError, match=r"crash\.h5: ITK crashes over it \(SIGSEGV\)") as error:
+    with pytest.raises(TransformError, match=r"crash\.h5: reading it with ITK ends the program \(SIGSEGV\)") as error:
         ask_itk("transform", brittle / "crash.h5")
     assert error.value.to_fix
     assert ask_itk("transform", brittle / "sound.h5") == {}
@@ -50,9 +51,9 @@ def test_a_crash_is_the_fault_of_its_file_and_the_next_is_read(brittle):
 
 
 def test_a_file_that_itk_does_not_come_to_an_end_with_is_given_up(brittle, monkeypatch):
-    monkeypatch.setattr(itk_guard, "_LEAST_SECONDS", 0.2)
+    monkeypatch.setattr(guard, "LEAST_SECONDS", 0.2)
     (brittle / "hang.h5").write_bytes(b"")
-    with pytest.raises(TransformError, match=r"hang\.h5: ITK was not done with it after 0 s"):
+    with pytest.raises(TransformError, match=r"hang\.h5: reading it with ITK was not done after 0 s"):
         ask_itk("transform", brittle / "hang.h5")
 
 
