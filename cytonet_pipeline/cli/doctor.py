@@ -186,7 +186,7 @@ def _members(settings: Settings) -> Iterator[Observation]:
 
 def _sections(brain: "Brain", inventory: dict[str, tuple[str, str]]) -> Iterator[Observation]:
     """Report the sections of a brain that are not plainly `ok`, by its files or by their inventory."""
-    told: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for section in brain.sections:
         reason = section.reason
         status = "flagged" if section.status == "ok" and reason else str(section.status)
@@ -194,11 +194,11 @@ def _sections(brain: "Brain", inventory: dict[str, tuple[str, str]]) -> Iterator
             status, reason = inventory.get(section.sample, (status, reason))
         if status == "ok":
             continue
-        told[status] += 1
-        if told[status] <= _MOST_SECTIONS:
+        counts[status] += 1
+        if counts[status] <= _MOST_SECTIONS:
             level = "bad" if status == "rejected" else "note"
             yield Observation(level, f"sub-{brain.name}, section {section.sample}: {status}, {reason}")
-    for status, count in told.items():
+    for status, count in counts.items():
         if count > _MOST_SECTIONS:
             yield Observation("note", f"sub-{brain.name}: {count - _MOST_SECTIONS} more sections are {status}")
 

@@ -93,7 +93,7 @@ def lineage_diff(
 
 
 def _data_set(settings: Settings) -> "Dataset | None":
-    """Return the data set; None, said on standard error, if there is none: the store answers without it."""
+    """Return the data set; None, with a line on standard error, if there is none: the store answers without it."""
     from cytonet_pipeline.dataset import Dataset
 
     try:

@@ -3,7 +3,7 @@
 No run keys: Dagster remembers them for ever, so that a brain whose run has failed would never come, and one whose files
 change while its run goes on would be started twice. A partition with an unfinished run waits for it. One whose last run
 failed is requested again, each time after twice the time, until its inputs change or a person starts a run. One whose
-run a person has cancelled waits for either. Whatever is held back is said on every tick, with its reason.
+run a person has cancelled waits for either. Whatever is held back is named on every tick, with its reason.
 """
 
 import time

@@ -1,7 +1,7 @@
 """What a NIfTI header says about the place and the unit of an image: one rule for fields and volumes.
 
 The rule is nibabel's: the sform counts where its code is set, otherwise the qform. Programs differ in this, so that an
-image whose two matrices differ is told to its user.
+image whose two matrices differ is flagged.
 """
 
 import itertools

@@ -126,7 +126,7 @@ class DatasetBlock(Strict):
         return _of_brain(self.window, brain)
 
     def invert_of(self, brain: str) -> bool | None:
-        """Tell whether a brain's scans are light on dark; None if nobody has said so."""
+        """Return whether a brain's scans are light on dark; None if the file does not state it."""
         return _of_brain(self.invert, brain)
 
     def mask_value_of(self, brain: str) -> int | None:

@@ -2,7 +2,7 @@
 
 A section table of one row, an unmounted disk or a folder moved by mistake would otherwise take sections or whole brains
 out of every training set in silence. Until `cytonet accept BRAIN` the earlier result stays in use. What people have
-said already does not wait: withdrawn sections, brains that are not released, forgotten brains.
+decided already does not wait: withdrawn sections, brains that are not released, forgotten brains.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What is said of a damaged file, and how its result comes to count as stale.
+"""Describe a damaged file, and make its result count as stale.
 
 Sizes are compared whenever currency is asked, digests only when a file is read. So whoever finds a file damaged leaves
 a mark, `damaged.json`, beside it: the file as it was found. While that file lies there its result is not current.

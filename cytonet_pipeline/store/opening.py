@@ -9,7 +9,7 @@ from cytonet_pipeline.store.paths import Store
 from cytonet_pipeline.store.tables import is_sealed, read_record, write_pointer
 from cytonet_pipeline.store.takeover import take_over
 
-# What is said of single brains or scans may be said later: it stands in the digests of what is made from it.
+# Keys about single brains or scans may be added later: they stand in the digests of what is made from it.
 _OF_SINGLE_BRAINS = ("schema_version", "window", "invert", "mask_value", "plausible_pixel_um")
 
 

@@ -36,9 +36,9 @@ def require_colours(count: int, names: Sequence[str], shades: Sequence[str], pat
         raise ScanError(f"{path}: {count} channels are not read.", to_fix=to_fix)
     if count == 1:
         return
-    told = [name.strip().lower() for name in names]
-    if any(not _MEANINGLESS.fullmatch(name) for name in told):
-        if len(told) != COLOURS or not all(n in known for n, known in zip(told, _RED_GREEN_BLUE, strict=True)):
+    labels = [name.strip().lower() for name in names]
+    if any(not _MEANINGLESS.fullmatch(name) for name in labels):
+        if len(labels) != COLOURS or not all(n in known for n, known in zip(labels, _RED_GREEN_BLUE, strict=True)):
             raise ScanError(
                 f"{path}: its three channels are {', '.join(names)}, not red, green and blue.", to_fix=to_fix
             )

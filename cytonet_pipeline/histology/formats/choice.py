@@ -53,7 +53,7 @@ class Picture:
 
 
 def choose(pictures: Sequence[Picture], path: Path, column: str) -> tuple[int, list[str]]:
-    """Return the number of the picture that is the scan, and what is to be said about those that are passed over.
+    """Return the number of the picture that is the scan, and remarks on those that are passed over.
 
     Parameters
     ----------

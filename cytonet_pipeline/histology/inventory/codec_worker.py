@@ -18,7 +18,7 @@ def main() -> None:
     """Answer requests until standard input ends."""
     for line in sys.stdin:
         request = json.loads(line)
-        # What Python raises is raised again, and told, by the process that asked.
+        # What Python raises is raised again, and reported, by the process that asked.
         with contextlib.suppress(Exception), open_scan(request["path"], 1.0, pick=Pick(*request["pick"])) as scan:
             scan.verify()
             scan.thumbnail(_PICTURE_PX)

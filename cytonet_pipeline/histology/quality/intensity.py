@@ -1,7 +1,7 @@
 """Whether the grey values of a scan are what the pipeline takes them for: of the whole range, and dark on light.
 
 A camera of 12 bit fills a sixteenth of 16 bit, and fluorescence is light on dark. Either becomes a picture in which
-tissue cannot be told from the slide, so both are measured, and the settings that help are named. What somebody has
+tissue cannot be told from the slide, so both are measured, and the settings that help are named. What is
 stated in the settings is not doubted again, or only pointed out.
 
 The thresholds come from 154 scans (thumbnails of 512 px: Nissl, Merker and H&E, real and synthetic), their negatives,

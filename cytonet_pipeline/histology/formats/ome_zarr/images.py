@@ -60,7 +60,7 @@ class ZarrImage:
 
 
 def chosen_image(path: Path, pick: Pick) -> tuple[ZarrImage, tuple[str, ...]]:
-    """Return the image that is the scan, and what is to be said about those that are passed over.
+    """Return the image that is the scan, and remarks on those that are passed over.
 
     Raises
     ------

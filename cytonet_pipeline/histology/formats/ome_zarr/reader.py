@@ -241,6 +241,6 @@ def _image_pixel_um(image: Mapping[str, Any]) -> tuple[tuple[float, float] | Non
     height, width = (s * _UM_PER_UNIT.get(str(u), math.nan) for s, u in zip(sizes[-2:], units, strict=True))
     if all(math.isfinite(size) and size > 0 for size in (width, height)):
         return (width, height), ""
-    told = " and ".join(dict.fromkeys(repr(str(unit)) for unit in units if unit is not None))
-    what = f"in {told}, a unit that is not understood" if told else "without a unit"
+    named = " and ".join(dict.fromkeys(repr(str(unit)) for unit in units if unit is not None))
+    what = f"in {named}, a unit that is not understood" if named else "without a unit"
     return None, f"its multiscales give a scale of {sizes[-1]:g} × {sizes[-2]:g} {what}"

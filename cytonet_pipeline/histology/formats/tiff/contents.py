@@ -56,25 +56,25 @@ def read_contents(first: Directory, pick: Pick) -> Contents:
     path = first.state.path
     pages, doubts = read_pages(first)
     by_number = {page.number: page for page in pages}
-    series, said = _series(pages, by_number)
-    doubts += said
-    ome, said = None, []
+    series, remarks = _series(pages, by_number)
+    doubts += remarks
+    ome, remarks = None, []
     if pick.page is not None:
         if pick.page not in by_number:
             raise unknown_pick(path, str(pick), [page.picture(accessory=False) for page in pages])
         numbers: Sequence[int] = (pick.page,)
         ome = next((image for image in series if pick.page in image.pages), None)
     elif series or pick.series is not None:
-        ome, said = _chosen_series(series, by_number, pick, path)
+        ome, remarks = _chosen_series(series, by_number, pick, path)
         numbers = _plane_numbers(ome, path)
     else:
-        page, said = _chosen_page(pages, path)
+        page, remarks = _chosen_page(pages, path)
         numbers = (page.number,)
     planes = tuple(by_number[number] for number in numbers)
     others = tuple(page for page in pages if page not in planes)
     of_series = {number for image in series for number in image.pages}
     levels = _levels_among([page for page in others if page.number not in of_series], planes[0], _largest(pages))
-    return Contents(planes, ome, others, tuple(levels), (*doubts, *said))
+    return Contents(planes, ome, others, tuple(levels), (*doubts, *remarks))
 
 
 def _largest(pages: Sequence[Page]) -> int:
@@ -115,8 +115,8 @@ def _chosen_series(
         if pick.series not in numbered:
             raise unknown_pick(path, str(pick), pictures)
         return numbered[pick.series], []
-    number, said = choose(pictures, path, "series")
-    return series[number], said
+    number, remarks = choose(pictures, path, "series")
+    return series[number], remarks
 
 
 def _is_accessory(image: OmeImage, largest: OmeImage | None, page: Page) -> bool:
@@ -167,8 +167,8 @@ def _chosen_page(pages: Sequence[Page], path: Path) -> tuple[Page, list[str]]:
     levels = [page for page in _levels_among(pages, main, largest) if main.reduction(page.page)]
     known = [page for page in pages if page.is_accessory(largest) or page.is_reduced or page in levels]
     pictures = [page.picture(accessory=page in known and page is not main) for page in pages]
-    number, said = choose(pictures, path, "page")
-    return pages[number], said
+    number, remarks = choose(pictures, path, "page")
+    return pages[number], remarks
 
 
 def _refuse_imagej_stack(first: Page, path: Path) -> None:
@@ -177,9 +177,9 @@ def _refuse_imagej_stack(first: Page, path: Path) -> None:
     counts = dict(line.split("=", 1) for line in lines if "=" in line)
     images = counts.get("images", "1").strip()
     if images.isdigit() and int(images) > 1:
-        told = ", ".join(f"{counts[key].strip()} {key}" for key in ("channels", "slices", "frames") if key in counts)
+        counted = ", ".join(f"{counts[key].strip()} {key}" for key in ("channels", "slices", "frames") if key in counts)
         raise ScanError(
-            f"{path}: is an ImageJ stack of {images} images ({told or 'slices'}); which of them shows the section?",
+            f"{path}: is an ImageJ stack of {images} images ({counted or 'slices'}); which of them shows the section?",
             to_fix="give its page in the column page of a section table, or save the one image alone",
         )
 

@@ -109,8 +109,11 @@ def _size(pixels: ElementTree.Element) -> tuple[tuple[float, float] | None, str]
     width, height = (_length(text, unit) for text, unit in given)
     if all(math.isfinite(size) and size > 0 for size in (width, height)):
         return (width, height), ""
-    told = [f"{text} {unit}"[:40] for text, unit in given if text is not None]
-    return None, f"its OME metadata give a pixel size of {' × '.join(told)}, which is not understood" if told else ""
+    stated = [f"{text} {unit}"[:40] for text, unit in given if text is not None]
+    return (
+        None,
+        f"its OME metadata give a pixel size of {' × '.join(stated)}, which is not understood" if stated else "",
+    )
 
 
 def _length(text: str | None, unit: str) -> float:
