@@ -23,6 +23,7 @@ from cytonet_pipeline.settings import Settings, read_all_experiments
 
 if TYPE_CHECKING:
     from cytonet_pipeline.dataset import Brain
+    from cytonet_pipeline.settings import DatasetBlock
 
 _LEAST_FREE_GB = 2
 # A fault of the whole brain is a fault of hundreds of sections.
@@ -165,7 +166,8 @@ def _dataset(settings: Settings) -> Iterator[Observation]:
     yield from (Observation("note", text) for text in dataset.strays())
     for name in names:
         brain = dataset.brain(name)
-        usable = [section for section in brain.sections if section.status == "ok"]
+        examined = _inventory(settings, name) or _headers(brain, block)
+        usable = [s for s in brain.sections if s.status == "ok" and examined.get(s.sample, ("",))[0] != "rejected"]
         state = "released" if name in released else "not released"
         annotated = sum(section.annotation is not None for section in usable)
         yield Observation(
@@ -173,7 +175,7 @@ def _dataset(settings: Settings) -> Iterator[Observation]:
             f"sub-{name}: {state}, {len(usable)} of {len(brain.sections)} sections usable, {annotated} annotated",
         )
         yield from (Observation("bad", problem) for problem in brain.problems)
-        yield from _sections(brain, _inventory(settings, name))
+        yield from _sections(brain, examined)
         yield from (Observation("note", f"sub-{name}: {note}") for note in brain.notes)
 
 
@@ -184,14 +186,14 @@ def _members(settings: Settings) -> Iterator[Observation]:
     yield from (Observation(level, text) for level, text in examine_members(settings, Store(settings.store)))
 
 
-def _sections(brain: "Brain", inventory: dict[str, tuple[str, str]]) -> Iterator[Observation]:
-    """Report the sections of a brain that are not plainly `ok`, by its files or by their inventory."""
+def _sections(brain: "Brain", examined: dict[str, tuple[str, str]]) -> Iterator[Observation]:
+    """Report the sections of a brain that are not plainly `ok`, by its files or by what was found in them."""
     counts: Counter[str] = Counter()
     for section in brain.sections:
         reason = section.reason
         status = "flagged" if section.status == "ok" and reason else str(section.status)
         if section.status == "ok":
-            status, reason = inventory.get(section.sample, (status, reason))
+            status, reason = examined.get(section.sample, (status, reason))
         if status == "ok":
             continue
         counts[status] += 1
@@ -215,6 +217,22 @@ def _inventory(settings: Settings, brain: str) -> dict[str, tuple[str, str]]:
     except CytonetError:
         return {}  # What is wrong with the store is not a matter of the data set.
     return {str(row.sample): (str(row.status), str(row.reason)) for row in rows.itertuples()}
+
+
+def _headers(brain: "Brain", block: "DatasetBlock") -> dict[str, tuple[str, str]]:
+    """Return what a scan is rejected for by its header alone, by section; no pixel is read."""
+    from cytonet_pipeline.histology import open_scan, require_plausible
+
+    rejected = {}
+    for section in brain.sections:
+        if section.status != "ok" or section.scan is None:
+            continue
+        try:
+            with open_scan(section.scan, section.pixel_um, pick=section.pick) as scan:
+                require_plausible(scan.pixel_um, scan.path, block)
+        except (CytonetError, OSError) as fault:
+            rejected[section.sample] = ("rejected", str(fault))
+    return rejected
 
 
 def _transforms(settings: Settings) -> Iterator[Observation]:

@@ -3,7 +3,7 @@
 from cytonet_pipeline.histology.annotations.labels import LabelImage
 from cytonet_pipeline.histology.annotations.reading import open_annotation, open_mask, read_annotation, read_mask
 from cytonet_pipeline.histology.formats.registry import scan_digest
-from cytonet_pipeline.histology.inventory.changed_reading import sections_read_otherwise
+from cytonet_pipeline.histology.inventory.changed_reading import require_plausible, sections_read_otherwise
 from cytonet_pipeline.histology.inventory.reuse import Inventory, read_inventory, write_pictures
 from cytonet_pipeline.histology.inventory.series import gaps
 from cytonet_pipeline.histology.inventory.survey import survey, take_inventory
@@ -21,6 +21,7 @@ __all__ = [
     "read_annotation",
     "read_inventory",
     "read_mask",
+    "require_plausible",
     "scan_digest",
     "sections_read_otherwise",
     "set_tile_budget",

@@ -260,9 +260,10 @@ class EncoderStage(Stage[str]):
 
         store = open_store(settings)
         folder = self.folder(settings, encoder)
-        TRAINING_SET.require_usable(settings, encoder)
         if recompute and folder.exists():
             _require_no_training_run(settings, encoder, folder)
+        TRAINING_SET.require_usable(settings, encoder)
+        if recompute and folder.exists():
             shutil.rmtree(folder)
         return prepare(settings, store, encoder)
 

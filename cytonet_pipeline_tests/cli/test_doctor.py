@@ -113,3 +113,16 @@ def test_transforms_are_read_before_a_run_and_their_faults_and_notes_listed(smal
     assert len(faults) == 1
     assert "sub-B02" in faults[0]
     assert "bare matrix" in faults[0]
+
+
+def test_a_scan_that_leaves_open_which_image_it_is_is_found_before_anything_is_ingested(tmp_path):
+    tiny = TinyDataset(tmp_path / "brains").write()
+    with tifffile.TiffWriter(tiny.scan("0020")) as writer:
+        for _ in range(2):
+            writer.write(np.full((700, 600), 200, np.uint8), metadata=None)
+    settings = settings_for(tmp_path, tmp_path / "store")
+
+    texts = [each.text for each in examine(settings)]
+
+    assert any("2 of 3 sections usable" in text for text in texts)
+    assert any("section 0020: rejected" in text and "page" in text for text in texts)

@@ -109,6 +109,7 @@ def test_a_tick_in_the_middle_of_a_run_leaves_the_brain_to_it(instance, small_br
     assert before == during == {"B02": instance.get_run_by_id(ran.run_id).tags["cytonet/inputs"]}
 
 
+@pytest.mark.long
 def test_a_brain_whose_run_failed_comes_in_once_the_cause_is_removed(instance, small_brains, tmp_path, monkeypatch):
     """A disk was full and has room again: nothing about the brain has changed, and it must come all the same."""
     settings = settings_for(copy_of(small_brains, tmp_path, "B02"), tmp_path / "store")

@@ -14,6 +14,7 @@ from cytonet_pipeline.defs.partitions import PARTITION_SETS
 from cytonet_pipeline.evaluation.features.embedding_store import read_embeddings, write_embeddings
 from cytonet_pipeline.stages import AREA_MAPS, ENCODER, LINEAR_PROBE, METRICS_TABLE, STAGES, UMAP_PLOTS
 from cytonet_pipeline.store import Store, read_record, write_record
+from cytonet_pipeline_tests.conftest import restamp
 
 pytestmark = pytest.mark.xdist_group("ran")
 
@@ -41,7 +42,7 @@ def damaged(ran, tmp_path_factory):
 @pytest.fixture
 def settings(damaged):
     """The damaged store, and its files as they were once the test is over."""
-    kept = {path: path.read_bytes() for path in damaged.store.glob("[eulam]*/**/*") if path.is_file()}
+    kept = {path: path.read_bytes() for path in damaged.store.glob("[eulamp]*/**/*") if path.is_file()}
     yield damaged
     for path, content in kept.items():
         if not path.exists() or path.read_bytes() != content:
@@ -64,14 +65,20 @@ def features_of(settings):
     version = store.current_encoder(ENCODER_NAME).name
     ids, features = read_embeddings(store, ENCODER_NAME, version, ["B20"])
     path = store.patch_embeddings(ENCODER_NAME, version, "B20") / "part-0.parquet"
-    return ids, features, lambda i, f: write_embeddings(path, i, f, ENCODER_NAME, version)
+
+    def store_others(others, values):
+        write_embeddings(path, others, values, ENCODER_NAME, version)
+        restamp(path.parent)
+
+    return ids, features, store_others
 
 
 def change_table(path, change):
-    """Change the rows of a stored table and keep its metadata."""
+    """Change the rows of a stored table and keep its metadata; a program with a bug has written it so."""
     table = pyarrow.parquet.read_table(path, partitioning=None)
     frame = change(table.to_pandas())
     pyarrow.parquet.write_table(pyarrow.Table.from_pandas(frame, table.schema, preserve_index=False), path)
+    restamp(path.parent)
 
 
 @pytest.mark.parametrize("asset", ["encoder", "patch_embeddings", "linear_probe", "umap_plots", "area_maps"])
@@ -135,6 +142,7 @@ def change_volume(path, change):
     image = nibabel.load(path)
     data = change(np.asarray(image.dataobj).copy())
     nibabel.save(nibabel.Nifti1Image(data, image.affine), path)
+    restamp(path.parent)
 
 
 @pytest.mark.parametrize(
@@ -160,6 +168,7 @@ def test_a_brain_that_could_not_be_mapped_is_a_warning_with_its_reason(settings)
     """The fault is the brain's, and its own checks are errors already."""
     path = AREA_MAPS.folder(settings, ENCODER_NAME) / "figures.json"
     write_record(path, {**read_record(path), "brains": {"B20": {"mapped": False, "reason": "no usable section"}}})
+    restamp(path.parent)
 
     check = evaluated(settings, "area_maps")["maps_are_complete"]
 

@@ -31,12 +31,13 @@ JURECA = ClusterProfile(
     master_suffix="i",
 )
 
-# Stands in for a training process: signals, progress, exit code.
+# Stands in for a training process: signals, progress, exit code. No $(seq …): bash 5.2 fails over a trap that runs in the
+# middle of a command substitution.
 STAND_IN = """
 trap 'say interrupted 7; exit 75' USR1 TERM
 say() { echo "{\\"state\\": \\"$1\\", \\"step\\": $2}" > "$FOLDER/progress.json"; }
 say training 5
-for _ in $(seq 300); do [ -e "$FOLDER/go" ] && { say done 9; exit 0; }; sleep 0.05; done
+for ((n = 0; n < 300; n++)); do [ -e "$FOLDER/go" ] && { say done 9; exit 0; }; sleep 0.05; done
 """
 
 

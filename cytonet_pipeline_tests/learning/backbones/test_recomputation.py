@@ -29,7 +29,7 @@ def step(encoder, images):
 
 
 @pytest.mark.parametrize("normalisation", ["plain", "synchronised", "cumulative"])
-@pytest.mark.parametrize("backbone", ["small", "resnet50"])
+@pytest.mark.parametrize("backbone", ["small", pytest.param("resnet50", marks=pytest.mark.long)])
 def test_gradients_and_buffers_are_those_of_the_plain_computation(backbone, normalisation):
     """A plain recomputation would update the running statistics twice, and count every batch twice."""
     plain = new_encoder(backbone, 0.5, 0.2, 0)

@@ -145,6 +145,7 @@ def test_a_disk_that_returns_other_bytes_every_time_is_given_up(tiny, small_shar
         packed.read(np.arange(3))
 
 
+@pytest.mark.long
 def test_processes_that_pack_at_once_share_the_work(tiny, small_shards):
     """Nodes with a common file system; nodes with disks of their own find every shard free."""
     folder = tiny.folder()
@@ -175,6 +176,7 @@ def test_processes_that_pack_at_once_share_the_work(tiny, small_shards):
     assert [node.returncode for node in nodes] == [0, 0]
 
 
+@pytest.mark.long
 def test_the_packs_of_a_node_lie_where_the_environment_says(tiny, tmp_path):
     folder = tiny.folder(steps=1)
     command = [sys.executable, "-m", "cytonet_pipeline.learning", str(folder), "--data", str(tiny.data)]

@@ -36,7 +36,7 @@ def error_mm(faulty, right, points):
     return np.linalg.norm(faulty(points) - right(points), axis=1).mean()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [NAMES[0], *(pytest.param(name, marks=pytest.mark.long) for name in NAMES[1:])])
 def test_a_mistake_that_costs_more_than_two_millimetres_is_named(real, colin27, name):
     """And one that costs less is at least never given another name."""
     chain, points = real[name].chain, real[name].points_mm[::2]
