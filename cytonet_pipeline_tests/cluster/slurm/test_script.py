@@ -31,8 +31,8 @@ JURECA = ClusterProfile(
     master_suffix="i",
 )
 
-# Stands in for a training process: signals, progress, exit code. Without $(seq …), because bash 5.2 fails over a trap that
-# runs in the middle of a command substitution.
+# Stands in for a training process: signals, progress, exit code. Without $(seq …): bash 5.2 fails over a trap that runs
+# in the middle of a command substitution.
 STAND_IN = """
 trap 'say interrupted 7; exit 75' USR1 TERM
 say() { echo "{\\"state\\": \\"$1\\", \\"step\\": $2}" > "$FOLDER/progress.json"; }
