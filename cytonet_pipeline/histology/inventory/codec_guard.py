@@ -6,9 +6,10 @@ process. The other codecs are simple, and are given the size that they must fill
 
 from pathlib import Path
 
-from cytonet_pipeline.dataset import Pick
+from cytonet_pipeline.dataset import UNPICKED, Pick
 from cytonet_pipeline.errors import ScanError
 from cytonet_pipeline.guard import GuardedProcess, GuardedProcessError, seconds_for
+from cytonet_pipeline.histology.formats.registry import open_reader
 
 _RISKY = frozenset({"JPEG", "JPEG 2000", "Blosc"})
 _decoder = GuardedProcess(["-m", "cytonet_pipeline.histology.inventory.codec_worker"])
@@ -33,3 +34,20 @@ def require_decodable(path: Path, pick: Pick, compression: str, size: int) -> No
             f"{path}: decoding its {compression} {error}: the scan is damaged.",
             to_fix="copy the scan again from its source, or convert it to Deflate",
         ) from error
+
+
+def require_decodable_labels(path: Path | None) -> None:
+    """Do the same with a mask or an annotation, if there is one and it is an image.
+
+    Raises
+    ------
+    ScanError
+        As `require_decodable`.
+    """
+    if path is None:
+        return
+    try:
+        compression = open_reader(path).compression
+    except (ScanError, OSError):
+        return  # Contours, or a fault that reading it names.
+    require_decodable(path, UNPICKED, compression, path.stat().st_size)

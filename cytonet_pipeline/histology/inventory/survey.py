@@ -24,7 +24,7 @@ from cytonet_pipeline.histology.annotations.reading import (
     require_areas,
 )
 from cytonet_pipeline.histology.inventory.changed_reading import require_plausible
-from cytonet_pipeline.histology.inventory.codec_guard import require_decodable
+from cytonet_pipeline.histology.inventory.codec_guard import require_decodable, require_decodable_labels
 from cytonet_pipeline.histology.inventory.reuse import Inventory, inputs_digest
 from cytonet_pipeline.histology.inventory.series import judge
 from cytonet_pipeline.histology.quality.intensity import require_intensity
@@ -192,6 +192,8 @@ def _labelled(row: dict[str, Any], section: Section, scan: Scan) -> list[str]:
     doubts = []
     overview = Overview.of(scan, FIT_PX)
     plane = overview.width_mm, overview.height_mm
+    for path in (section.mask, section.annotation):
+        require_decodable_labels(path)
     if section.mask is not None:
         mask = open_mask(section, *plane)
         doubts += [_misfit(mask, scan, overview), mask_doubt(mask)]
