@@ -1,4 +1,4 @@
-"""Commands for the word of people: withdraw sections, accept losses, forget a brain."""
+"""Commands for decisions of people: withdraw sections, accept losses, forget a brain."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +11,7 @@ from cytonet_pipeline.errors import ConfigurationError, CytonetError
 from cytonet_pipeline.names import bare_brain, describe_known, split_section
 from cytonet_pipeline.settings import Settings
 
-By = Annotated[str | None, typer.Option("--by", help="Whose word it is; default: the user who runs the command.")]
+By = Annotated[str | None, typer.Option("--by", help="Who decides; default: the user who runs the command.")]
 
 
 @app.command()
@@ -77,7 +77,7 @@ def accept(
         for loss in found.values():
             out.print(str(waiting.fault_of(settings, loss)), markup=False, soft_wrap=True)
         if not found:
-            out.print("no brain waits for a word")
+            out.print("no brain waits for confirmation")
         return
     accepted = waiting.accept(settings, bare_brain(brain), by or user_name())
     what = "it has vanished" if accepted.whole else f"the loss of {', '.join(sorted(accepted.lost))}"

@@ -272,7 +272,7 @@ def _store(settings: Settings) -> Iterator[Observation]:
 
 
 def _word_of_people(settings: Settings) -> Iterator[Observation]:
-    """Report brains that wait for a person's word, and forgotten ones that left something or are offered again."""
+    """Report brains that wait for confirmation, and forgotten ones that left something or are offered again."""
     from cytonet_pipeline.dataset import Dataset
     from cytonet_pipeline.stages.holdings import holdings, weights_that_saw
     from cytonet_pipeline.stages.waiting import fault_of, waiting_brains

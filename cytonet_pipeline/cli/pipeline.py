@@ -119,7 +119,7 @@ def _materialise(settings: Settings, brains: list[str], encoders: list[str]) -> 
 
 
 def _without_forgotten(settings: Settings, brains: list[str], *, named: bool) -> list[str]:
-    """Leave out forgotten brains, with a word; one that a person has named is refused."""
+    """Leave out forgotten brains, with a note; one that a person has named is refused."""
     from cytonet_pipeline.store import Store
     from cytonet_pipeline.store.decisions import forgotten_brains, forgotten_fault
 

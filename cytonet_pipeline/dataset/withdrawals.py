@@ -23,7 +23,7 @@ _LOCK_WAIT_S = 30.0
 
 @dataclass(frozen=True)
 class Withdrawal:
-    """One row: a section that must not be used, why, and whose word it was on which day (YYYY-MM-DD)."""
+    """One row: a section that must not be used, why, and who decided on which day (YYYY-MM-DD)."""
 
     sample: str
     reason: str

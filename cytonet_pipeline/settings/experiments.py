@@ -335,7 +335,7 @@ class IngestBlock(Strict):
         0.1,
         ge=0,
         le=1,
-        description="share of a brain's usable sections that may be lost before its ingestion waits for a word",
+        description="share of a brain's usable sections that may be lost before its ingestion waits for confirmation",
         json_schema_extra=NOTHING,
     )
 

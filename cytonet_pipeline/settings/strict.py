@@ -74,7 +74,7 @@ def read_strictly(
 
 
 def _load(text: str, loader: type[yaml.SafeLoader]) -> Any:
-    """Load YAML; of a key that is given twice in one mapping, YAML would keep the last value without a word."""
+    """Load YAML; of a key that is given twice in one mapping, YAML would keep the last value silently."""
 
     class Loader(loader):  # type: ignore[misc, valid-type]
         def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:

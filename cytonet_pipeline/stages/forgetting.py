@@ -39,7 +39,7 @@ class Plan:
     holdings : tuple of Holding
         To be deleted.
     weights : tuple of Weights
-        Encoders whose weights saw the brain; they are among the holdings only on a further word.
+        Encoders whose weights saw the brain; they are among the holdings only on request.
     """
 
     brain: str
@@ -67,7 +67,7 @@ def forget(
     Parameters
     ----------
     by : str
-        Whose word it is; goes into the record.
+        Who decides; goes into the record.
     with_weights : bool
         Also delete the encoders whose weights saw it.
     report : callable

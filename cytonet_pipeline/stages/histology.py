@@ -67,13 +67,13 @@ class BrainStage(StampedStage[str]):
         Raises
         ------
         StoreError
-            The brain was forgotten, or would lose so many sections that it waits for a person's word.
+            The brain was forgotten, or would lose so many sections that it waits for confirmation.
         """
-        self.require_word(settings, partition)
+        self.require_confirmation(settings, partition)
         super().run(settings, partition, recompute=recompute)
 
-    def require_word(self, settings: Settings, brain: str) -> None:
-        """Refuse a brain on which a person has the word: a forgotten one, and one that would lose many sections.
+    def require_confirmation(self, settings: Settings, brain: str) -> None:
+        """Refuse a brain on which a person decides: a forgotten one, and one that would lose many sections.
 
         Raises
         ------

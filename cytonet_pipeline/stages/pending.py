@@ -45,7 +45,7 @@ def brains_to_ingest(settings: Settings) -> Pending:
     """Find released brains of which a result is missing or was made from other inputs.
 
     A brain that cannot be examined is named with the reason and does not keep the others from being found; so is one
-    that waits for a person's word, was forgotten, or has vanished.
+    that waits for confirmation, was forgotten, or has vanished.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def brains_to_ingest(settings: Settings) -> Pending:
     for brain in Dataset(settings.data, settings.experiments.dataset).released():
         try:
             if not all(stage.is_current(settings, brain) for stage in stages):
-                SECTION_SCANS.require_word(settings, brain)
+                SECTION_SCANS.require_confirmation(settings, brain)
                 pending.inputs[brain] = inputs_of_brain(settings, brain)
         except (CytonetError, OSError) as error:
             pending.faults[brain] = str(error)

@@ -64,7 +64,7 @@ class TrainingSetStage(Stage[str]):
         return current_inputs(folder)
 
     def is_current(self, settings: Settings, partition: str) -> bool:
-        """See `Stage.is_current`; what was decided also stays while a brain that it lists waits for a person's word."""
+        """See `Stage.is_current`; what was decided also stays while a brain that it lists waits for confirmation."""
         return self._waits(settings, partition) or super().is_current(settings, partition)
 
     def _waits(self, settings: Settings, encoder: str) -> bool:

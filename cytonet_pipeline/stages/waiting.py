@@ -1,4 +1,4 @@
-"""Brains that would shrink or have vanished: they wait for a person's word before anything is made from what is left.
+"""Brains that would shrink or have vanished: they wait for confirmation before anything is made from what is left.
 
 A section table of one row, an unmounted disk or a folder moved by mistake would otherwise take sections or whole brains
 out of every training set in silence. Until `cytonet accept BRAIN` the earlier result stays in use. What people have
@@ -24,7 +24,7 @@ _MOST_NAMED = 5
 
 
 def waiting_brains(settings: Settings) -> dict[str, Loss]:
-    """Find the brains of the store that wait for a person's word.
+    """Find the brains of the store that wait for confirmation.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def waiting_brains(settings: Settings) -> dict[str, Loss]:
 
 
 def vanished_brains(settings: Settings) -> dict[str, Loss]:
-    """Find the brains of the store that are not in the data set any more and wait for a word; cheap.
+    """Find the brains of the store that are not in the data set any more and wait for confirmation; cheap.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def loss_of_named(settings: Settings, name: str) -> Loss | None:
 
 
 def loss_of(settings: Settings, brain: "Brain") -> Loss | None:
-    """Return what a brain would lose if it were ingested now, if that has to wait for a word."""
+    """Return what a brain would lose if it were ingested now, if that has to wait for confirmation."""
     store = store_of(settings)
     stored = _usable_samples(store, brain.name)
     if not stored:
@@ -120,12 +120,12 @@ def accept(settings: Settings, brain: str, by: str) -> Loss:
     Raises
     ------
     ConfigurationError
-        The brain does not wait for a word.
+        The brain does not wait for confirmation.
     """
     waiting = waiting_brains(settings)
     if brain not in waiting:
         raise ConfigurationError(
-            f"sub-{brain} does not wait for a word.", to_fix=f"waiting are: {', '.join(waiting) or 'none'}"
+            f"sub-{brain} does not wait for confirmation.", to_fix=f"waiting are: {', '.join(waiting) or 'none'}"
         )
     loss = waiting[brain]
     earlier = read_loss(store_of(settings), "accepted", brain)
@@ -149,7 +149,7 @@ def fault_of(settings: Settings, loss: Loss) -> StoreError:
     name = f"sub-{loss.brain}"
     if loss.whole:
         return StoreError(
-            f"{name} has vanished from the data set; it waits for a person's word.",
+            f"{name} has vanished from the data set; it waits for confirmation.",
             looked_for=[str(settings.data / name), f"{settings.data / 'participants.tsv'}, row {name}"],
             to_fix=f"put it back; if it is meant to be gone: cytonet accept {loss.brain}; to delete what the store has "
             f"of it: cytonet forget {loss.brain}",
@@ -159,7 +159,7 @@ def fault_of(settings: Settings, loss: Loss) -> StoreError:
     named = [f"{sample}: {reason}" for sample, reason in sorted(loss.lost.items())]
     more = [f"and {len(named) - _MOST_NAMED} more"] if len(named) > _MOST_NAMED else []
     return StoreError(
-        f"{name} would lose {len(loss.lost)} of {n_stored} sections; it waits for a person's word.",
+        f"{name} would lose {len(loss.lost)} of {n_stored} sections; it waits for confirmation.",
         looked_for=[*named[:_MOST_NAMED], *more],
         to_fix="put them back (a section table lists *all* sections; to withdraw single ones: cytonet withdraw "
         f"{loss.brain}/SAMPLE --reason …); if they are meant to be gone: cytonet accept {loss.brain}",
@@ -170,7 +170,7 @@ def fault_of(settings: Settings, loss: Loss) -> StoreError:
 def reason_not_to_train(settings: Settings, encoder: str) -> str:
     """Return why an encoder that is trained is not trained again for now; empty if nothing speaks against it.
 
-    It waits while a brain that the version in use knows waits for a person's word.
+    It waits while a brain that the version in use knows waits for confirmation.
     """
     store = store_of(settings)
     version = store.current_version(encoder)

@@ -1,8 +1,8 @@
 """What people decided about brains, as records in the store: forgotten for good, or a loss of sections accepted.
 
-`forgotten/B20.json` keeps a brain out after its data have gone. It holds the brain's name, who gave the word and when,
+`forgotten/B20.json` keeps a brain out after its data have gone. It holds the brain's name, who decided and when,
 and nothing else about the brain. `waiting/B03.json` is what an ingestion left that would have lost too many sections,
-`accepted/B03.json` the word for it.
+`accepted/B03.json` the confirmation.
 """
 
 import getpass
@@ -25,13 +25,13 @@ class Forgotten:
     ----------
     brain : str
     by, date : str
-        Whose word it was, and when (ISO 8601, UTC).
+        Who decided, and when (ISO 8601, UTC).
     finished : bool
         Whether everything has been deleted; a run that was killed is continued by the same command.
     weights : tuple of str
         Encoders (`name@version`) whose weights saw the brain and were kept.
     readmitted : str
-        Who took the word back, and when; empty while the brain is to stay out.
+        Who took it back, and when; empty while the brain is to stay out.
     """
 
     brain: str
@@ -82,7 +82,7 @@ def forgotten_fault(record: Forgotten) -> StoreError:
 
 @dataclass(frozen=True)
 class Loss:
-    """Sections that a brain would lose: `waiting` for a person's word, or `accepted` by one.
+    """Sections that a brain would lose: `waiting` for confirmation, or `accepted` by one.
 
     Attributes
     ----------
@@ -94,9 +94,9 @@ class Loss:
     fingerprint : str
         Of the brain's files when an ingestion found the loss; empty if the files' names alone show it.
     by, date : str
-        Whose word it was, and when; empty while it waits.
+        Who decided, and when; empty while it waits.
     applied : bool
-        The brain has been ingested since: the word was for that loss and not for the next one.
+        The brain has been ingested since: the confirmation was for that loss and not for the next one.
     """
 
     brain: str
@@ -109,18 +109,18 @@ class Loss:
 
 
 def read_loss(store: Store, kind: str, brain: str) -> Loss | None:
-    """Return what waits for a word on a brain (`waiting`), or the word (`accepted`); None if there is none."""
+    """Return a loss that waits for confirmation (`waiting`) or was confirmed (`accepted`); None if there is none."""
     path = _loss_path(store, kind, brain)
     return Loss(**_fields(read_record(path), Loss)) if path.exists() else None
 
 
 def write_loss(store: Store, kind: str, loss: Loss) -> None:
-    """Write what waits for a word on a brain, or the word."""
+    """Write a loss that waits for confirmation, or was confirmed."""
     write_record(_loss_path(store, kind, loss.brain), asdict(loss))
 
 
 def remove_loss(store: Store, kind: str, brain: str) -> None:
-    """Remove what waits for a word on a brain, or the word."""
+    """Remove a loss that waits for confirmation, or was confirmed."""
     _loss_path(store, kind, brain).unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""The commands for the word of people, as they are typed: they show first, name what is near, leave inputs alone."""
+"""The commands for decisions of people, as they are typed: they show first, name what is near, leave inputs alone."""
 
 import json
 import shutil
@@ -50,7 +50,7 @@ def test_a_section_is_withdrawn_and_the_encoders_that_saw_it_are_named(settings)
     (row,) = read_withdrawals(withdrawals_path(settings.data, "B02"))
     assert (row.sample, row.reason, row.by) == (sample, "torn", "Ada")
     assert "withdrawn already, torn" in typed("withdraw", f"B02/{sample}", "--reason", "again").output
-    assert "B02" in brains_to_ingest(settings).inputs, "no loss to wait for: somebody gave the word"
+    assert "B02" in brains_to_ingest(settings).inputs, "no loss to wait for: somebody has decided"
 
 
 def test_a_section_that_there_is_not_is_refused_with_those_near_it(settings):

@@ -122,7 +122,7 @@ def test_a_killed_run_is_continued_and_takes_nothing_in_meanwhile(settings, afte
 
     record = forget(settings, "B02", "Grace")
 
-    assert (record.finished, record.by) == (True, "Ada"), "the first word counts"
+    assert (record.finished, record.by) == (True, "Ada"), "the first decision counts"
     written = read_record(settings.store / "forgotten/B02.json")
     assert set(written) == {"schema_version", "brain", "by", "date", "finished", "weights", "readmitted"}
     assert traces(store.root, "B02", ids)[1] == set()

@@ -88,7 +88,7 @@ def test_after_a_person_s_word_it_is_ingested_once(settings):
     assert usable(settings, "B01") == sorted(sample_of(scan) for scan in kept)
     assert waiting_brains(settings) == {}
     write_section_table(settings, "B01", kept[:1])
-    assert list(waiting_brains(settings)) == ["B01"], "the word was for that loss, not for the next one"
+    assert list(waiting_brains(settings)) == ["B01"], "the confirmation was for that loss, not for the next one"
 
 
 def test_a_further_loss_is_not_covered_by_the_word(settings):
@@ -101,7 +101,7 @@ def test_a_further_loss_is_not_covered_by_the_word(settings):
 
 
 def test_withdrawn_sections_do_not_wait(settings):
-    """Each has a person's word already, however many they are."""
+    """Each is decided already, however many they are."""
     scans = scans_of(settings, "B01")
     listed = [Withdrawal(sample_of(scan), "torn", "Ada", "2026-11-28") for scan in scans[:2]]
     add_withdrawals(withdrawals_path(settings.data, "B01"), listed)
@@ -170,7 +170,7 @@ def test_the_brain_s_page_says_that_it_waits(settings):
 
     for stage in (SECTION_SCANS, COLIN27_TRANSFORMS):
         summary = stage.summary(settings, "B01")
-        assert "waits for a person's word" in summary.reasons[0]
+        assert "waits for confirmation" in summary.reasons[0]
     assert Verdict.read(SECTION_SCANS.folder(settings, "B01")).ok
 
 
