@@ -88,7 +88,14 @@ class Ran:
         environment = {**os.environ, "PATH": f"{commands}:{os.environ['PATH']}", "FOLDER": str(folder)}
         environment |= {"SLURM_JOB_ID": "12", "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_JOB_NUM_NODES": "2", **variables}
         self.process = subprocess.Popen(
-            ["bash", "-c", script], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            ["bash", "-c", script],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            # Dagster, if a test has imported it, gives SIGTERM the handler of SIGINT, and a run in the background of a
+            # shell ignores SIGINT. What is ignored when bash starts, it cannot trap.
+            preexec_fn=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL),
         )
 
     def _command(self, path: Path, text: str) -> None:
