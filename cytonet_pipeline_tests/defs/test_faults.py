@@ -9,7 +9,7 @@ from cytonet_pipeline.definitions import build_defs
 from cytonet_pipeline.store import Store, Verdict, read_table
 from cytonet_pipeline_tests.conftest import cytonet, settings_for
 
-pytestmark = pytest.mark.xdist_group("faults")
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("faults")]
 
 
 @pytest.fixture

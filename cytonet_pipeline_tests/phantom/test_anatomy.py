@@ -8,6 +8,8 @@ import pytest
 from cytonet_pipeline.phantom import areas, folding
 from cytonet_pipeline.phantom.mesh import cotangent_laplacian, icosphere, sample_surface, vertex_normals
 
+pytestmark = pytest.mark.long
+
 
 def surface(template, side, kind):
     loaded = nibabel.load(template / f"tpl-MNIColin27_hemi-{side}_{kind}.surf.gii")

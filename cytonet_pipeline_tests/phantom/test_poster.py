@@ -21,6 +21,8 @@ from cytonet_pipeline.registration import resolve_chain
 from cytonet_pipeline.settings import DatasetBlock
 from cytonet_pipeline_tests.phantom.test_write import digests
 
+pytestmark = pytest.mark.long
+
 BLOCK = DatasetBlock(density_per_mm3=1, held_out="B20")
 SMALL = {"brains": ("B01", "B20"), "sections": 9, "scale": "poster"}
 

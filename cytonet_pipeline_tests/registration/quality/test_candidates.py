@@ -93,6 +93,7 @@ def ants(shared_data, colin27):
     return affine, warp, inverse_warp, backward, backward(colin27.cortex_points(750, seed=1))
 
 
+@pytest.mark.long
 def test_every_wrong_chain_of_ants_files_is_named(ants, colin27):
     """Affine inverted or not, Warp or InverseWarp, in two orders: of eight chains one is correct."""
     affine, warp, inverse_warp, backward, points = ants
