@@ -22,6 +22,7 @@ from cytonet_pipeline.store import (
     read_record,
     read_table,
     remove_stamp,
+    stamp_path,
     write_record,
     write_table,
 )
@@ -81,8 +82,12 @@ def _repair(folder: Path, faulty: set[str], fresh: Path) -> None:
     What training reads is laid out again: the version fixes it, and the weights stay. If a file that training wrote is
     damaged its results are removed: the next training run goes on from the last checkpoint that is there.
     """
+    laid_out = {path.name for path in fresh.iterdir()}
+    if stamp_path(folder).name in faulty:
+        # Nothing says any more whether the other files are as they were written.
+        faulty = faulty | laid_out | set(RESULTS)
     remove_stamp(folder)
-    for name in sorted(faulty & {path.name for path in fresh.iterdir()}):
+    for name in sorted(faulty & laid_out):
         _log.warning("%s: not as it was written; laid out again", folder / name)
         (fresh / name).replace(folder / name)
     if of_training := sorted(faulty & set(RESULTS)):

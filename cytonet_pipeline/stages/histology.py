@@ -23,6 +23,7 @@ from cytonet_pipeline.store import (
     beside,
     digest_left_in,
     digest_of,
+    faults_in,
     read_stamp,
     read_table,
     write_json,
@@ -133,8 +134,10 @@ class BrainStage(StampedStage[str]):
         return folder
 
     def earlier(self, settings: Settings, brain: str) -> Path | None:
-        """Return the folder of a result of the present code, whatever it was made from; None if there is none."""
+        """Return the folder of a whole result of the present code, whatever it was made from; None if there is none."""
         folder = self.folder(settings, brain)
+        if faults_in(folder, digests=True):
+            return None  # Nothing is taken over from it; it is made again.
         stamp = read_stamp(folder)
         return folder if stamp is not None and stamp.get("code") == self.code_version else None
 

@@ -81,7 +81,10 @@ def is_drawn(folder: Path, pictures: Iterable[Path] = ()) -> bool:
 
     The stamp says so, not the times of the files: clocks are set back.
     """
-    stamp = full_stamp(folder)
+    try:
+        stamp = full_stamp(folder)
+    except DamagedResult:
+        return False
     if stamp is None or not stamp.drawn or any(fault.of_drawing for fault in faults_in(folder)):
         return False
     return all(picture.exists() for picture in pictures)

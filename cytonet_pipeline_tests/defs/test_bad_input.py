@@ -132,8 +132,9 @@ def spoil_size(files):
 def spoil_tags(files):
     """OME metadata and sidecar agree, the resolution tags say something else."""
     ome = '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0"><Pixels ID="Pixels:0" '
-    ome += 'PhysicalSizeX="128" PhysicalSizeY="128" PhysicalSizeXUnit="µm" PhysicalSizeYUnit="µm"/></Image></OME>'
     pixels = tifffile.imread(files.scan)
+    ome += f'SizeX="{pixels.shape[1]}" SizeY="{pixels.shape[0]}" '
+    ome += 'PhysicalSizeX="128" PhysicalSizeY="128" PhysicalSizeXUnit="µm" PhysicalSizeYUnit="µm"/></Image></OME>'
     tags = {"resolution": (76.0, 76.0), "resolutionunit": "CENTIMETER", "tile": (256, 256)}
     tifffile.imwrite(files.scan, pixels, description=ome.encode(), metadata=None, **tags)
 

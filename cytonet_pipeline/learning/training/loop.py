@@ -165,6 +165,9 @@ class Training:
                     self._save(done, time.monotonic() - began)
                 if stopping and done < steps:
                     break
+        if rank() == 0 and done == steps and not self.folder.history.exists():
+            # All steps were done before, and the results have been removed since because one was damaged.
+            self.history.write(self.folder.history)
         wait_for_all()
         return self._result(done == steps, time.monotonic() - began)
 
