@@ -18,12 +18,11 @@ from cytonet_pipeline.settings.experiments import (
     LossBlock,
     Method,
     OptimizerBlock,
-    read_all_experiments,
-    read_experiments,
 )
 from cytonet_pipeline.settings.keys import content_for_version, keys_affecting
 from cytonet_pipeline.settings.names import accept_names
 from cytonet_pipeline.settings.project import SHIPPED, project_file, project_folder
+from cytonet_pipeline.settings.reading import read_all_experiments, read_experiments
 from cytonet_pipeline.settings.strict import Strict, read_strictly
 
 __all__ = [

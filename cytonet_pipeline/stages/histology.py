@@ -8,28 +8,25 @@ raised.
 import contextlib
 import logging
 import math
-from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cytonet_pipeline.errors import DataFault
 from cytonet_pipeline.settings import Settings
+from cytonet_pipeline.stages.brain_stage import BrainStage, brain_of, require_usable_result
 from cytonet_pipeline.stages.reference import REFERENCE_SPACE
-from cytonet_pipeline.stages.stage import Inputs, StampedStage, Summary, store_of, with_table_version
-from cytonet_pipeline.stages.waiting import fault_of, loss_of, loss_of_named, require_no_loss_found, settle
+from cytonet_pipeline.stages.stage import store_of, with_table_version
+from cytonet_pipeline.stages.waiting import require_no_loss_found, settle
 from cytonet_pipeline.store import (
     Verdict,
     beside,
     digest_left_in,
     digest_of,
-    faults_in,
-    read_stamp,
     read_table,
     write_json,
     write_table,
 )
-from cytonet_pipeline.store.decisions import require_not_forgotten
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,119 +42,6 @@ _SUMMARISED_COLUMNS = [
 ]  # fmt: skip
 
 _log = logging.getLogger(__name__)
-
-
-class BrainStage(StampedStage[str]):
-    """A stage of one brain that leaves a verdict, `status.json`, beside its result.
-
-    Attributes
-    ----------
-    picture : str
-        File name of the picture for the asset page.
-    picture_title : str
-    """
-
-    group = "histology"
-    partition_set = "brain"
-    picture: ClassVar[str]
-    picture_title: ClassVar[str]
-
-    def run(self, settings: Settings, partition: str, *, recompute: bool = False) -> None:
-        """See `Stage.run`.
-
-        Raises
-        ------
-        StoreError
-            The brain was forgotten, or would lose so many sections that it waits for confirmation.
-        """
-        self.require_confirmation(settings, partition)
-        super().run(settings, partition, recompute=recompute)
-
-    def require_confirmation(self, settings: Settings, brain: str) -> None:
-        """Refuse a brain on which a person decides: a forgotten one, and one that would lose many sections.
-
-        Raises
-        ------
-        StoreError
-            It is one; the message says what to do.
-        """
-        require_not_forgotten(store_of(settings), brain)
-        loss = loss_of(settings, _brain(settings, brain))
-        if loss is not None:
-            raise fault_of(settings, loss)
-
-    def compute(self, settings: Settings, partition: str, folder: Path, inputs: Inputs, *, recompute: bool) -> None:
-        """Ingest the brain; a fault in its data becomes its verdict."""
-        brain = _brain(settings, partition)
-        try:
-            verdict = self.ingest(settings, brain, folder, recompute=recompute)
-        except DataFault as fault:
-            _log.error("%s", fault)
-            verdict = Verdict.failed(fault)
-        verdict.write(folder)
-        # Again, before the result takes its place: hours may have passed.
-        require_not_forgotten(store_of(settings), partition)
-
-    @abstractmethod
-    def ingest(self, settings: Settings, brain: "Brain", folder: Path, *, recompute: bool) -> Verdict:
-        """Write what is sound into `folder` and return the verdict on it.
-
-        Raises
-        ------
-        DataFault
-            Nothing of this brain can be used.
-        """
-
-    def digest(self, settings: Settings, brain: str) -> str:
-        """Return the digest of the stored result; "missing" before it is there, "failed" if it must not be used."""
-        return digest_left_in(self.folder(settings, brain))
-
-    def verdict(self, settings: Settings, partition: str) -> Verdict:
-        """See `Stage.verdict`."""
-        return Verdict.read(self.folder(settings, partition))
-
-    def require(self, settings: Settings, brain: str, what: str) -> Path:
-        """Return the folder of a usable result: blocking checks of Dagster do not reach across runs.
-
-        Parameters
-        ----------
-        what : str
-            Name of the result in the message.
-
-        Raises
-        ------
-        DataFault
-            The result must not be used.
-        """
-        folder = self.folder(settings, brain)
-        _require_usable(folder, what)
-        return folder
-
-    def earlier(self, settings: Settings, brain: str) -> Path | None:
-        """Return the folder of a whole result of the present code, whatever it was made from; None if there is none."""
-        folder = self.folder(settings, brain)
-        if faults_in(folder, digests=True):
-            return None  # Nothing is taken over from it; it is made again.
-        stamp = read_stamp(folder)
-        return folder if stamp is not None and stamp.get("code") == self.code_version else None
-
-    def summary(self, settings: Settings, partition: str) -> Summary:
-        """See `Stage.summary`; with the reason if the brain takes no part in training now."""
-        from cytonet_pipeline.lineage import brains_left_out
-
-        folder = self.folder(settings, partition)
-        verdict = Verdict.read(folder)
-        waits = loss_of_named(settings, partition)
-        remarks = [] if waits is None else [str(fault_of(settings, waits))]
-        remarks += [f"in no training set: {reason}" for reason in brains_left_out(settings, [partition]).values()]
-        return Summary(
-            folder,
-            verdict.digest or "failed",
-            status=verdict.status,
-            reasons=(*remarks, *verdict.reasons),
-            numbers=verdict.numbers,
-            pictures={self.picture_title: beside(folder, self.picture)},
-        )
 
 
 class SectionScansStage(BrainStage):
@@ -183,7 +67,7 @@ class SectionScansStage(BrainStage):
         block = settings.experiments.dataset
         bounds, default = block.plausible_pixel_um, type(block).model_fields["plausible_pixel_um"].default
         return {
-            "brain": _brain(settings, partition).fingerprint(),
+            "brain": brain_of(settings, partition).fingerprint(),
             "stain": block.stain,
             "window": block.window_of(partition),
             **({} if block.invert_of(partition) is None else {"invert": block.invert_of(partition)}),
@@ -206,7 +90,7 @@ class SectionScansStage(BrainStage):
         mark = self.folder(settings, partition) / _READ_AS_NOW
         if mark.exists():
             return True
-        if histology.sections_read_otherwise(_brain(settings, partition), settings.experiments.dataset):
+        if histology.sections_read_otherwise(brain_of(settings, partition), settings.experiments.dataset):
             return False
         # Of a store that must not be written to the headers are read again.
         with contextlib.suppress(OSError):
@@ -267,7 +151,7 @@ class Colin27TransformsStage(BrainStage):
 
     def inputs(self, settings: Settings, partition: str) -> dict[str, Any]:
         """See `Stage.inputs`; and the transform files that are read otherwise since 0.2.1, where there are any."""
-        brain = _brain(settings, partition)
+        brain = brain_of(settings, partition)
         inputs = {
             "brain": brain.fingerprint(),
             "reference": digest_left_in(REFERENCE_SPACE.folder(settings)),
@@ -285,7 +169,7 @@ class Colin27TransformsStage(BrainStage):
         from cytonet_pipeline.registration import ReferenceSpace, measure_chain, resolve_chain
         from cytonet_pipeline.reporting.transform_figure import transform_figure
 
-        _require_usable(REFERENCE_SPACE.folder(settings), "reference space")
+        require_usable_result(REFERENCE_SPACE.folder(settings), "reference space")
         sections = _read_sections(settings, brain)
         reference = ReferenceSpace.load(settings.reference)
         chain = resolve_chain(brain)
@@ -363,12 +247,6 @@ COLIN27_TRANSFORMS = Colin27TransformsStage()
 PATCH_INDEX = PatchIndexStage()
 
 
-def _brain(settings: Settings, name: str) -> "Brain":
-    from cytonet_pipeline.dataset import Dataset
-
-    return Dataset(settings.data, settings.experiments.dataset).brain(name)
-
-
 def _read_otherwise(brain: "Brain") -> list[str]:
     warps = {section.warp for section in brain.sections}
     named = [path for path in (brain.to_reference, brain.from_reference, *warps) if path is not None]
@@ -384,16 +262,6 @@ def _read_otherwise(brain: "Brain") -> list[str]:
 def _read_sections(settings: Settings, brain: "Brain") -> "pd.DataFrame":
     folder = SECTION_SCANS.require(settings, brain.name, "section scans")
     return read_table(folder / "sections.parquet", "section_scans")
-
-
-def _require_usable(folder: Path, what: str) -> None:
-    verdict = Verdict.read(folder)
-    if not verdict.ok:
-        raise DataFault(
-            f"not computed: the {what} cannot be used.",
-            looked_for=str(beside(folder, "status.json")),
-            to_fix="; ".join(reason.splitlines()[0] for reason in verdict.reasons),
-        )
 
 
 def _faults_of_sections(sections: "pd.DataFrame") -> list[str]:
