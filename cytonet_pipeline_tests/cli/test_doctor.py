@@ -65,10 +65,10 @@ def spoiled(tmp_path) -> Settings:
 
 
 def test_every_file_that_is_not_used_is_mentioned(tmp_path):
-    told = {each.text: each.level for each in examine(spoiled(tmp_path))}
+    levels = {each.text: each.level for each in examine(spoiled(tmp_path))}
 
     def level_of(*words):
-        return next(level for text, level in told.items() if all(word in text for word in words))
+        return next(level for text, level in levels.items() if all(word in text for word in words))
 
     assert level_of("sub-B01", "2 of 3 sections usable") == "ok"
     assert level_of("section 0020: rejected", "_BF.czi", "no format that is read") == "bad"

@@ -22,15 +22,15 @@ def test_every_brain_that_the_settings_name_must_be_one(world):
     world.experiments["encoders"]["small"] |= {"held_out": "B99", "retired": True}
     world.experiments["evaluation"] = {"map_brains": ["sub-B20", "P20"]}
 
-    said = findings(world)
+    found = findings(world)
 
-    assert [level for level, _ in said] == ["bad"] * 3
-    assert [text.partition(" is not")[0] for _, text in said] == [
+    assert [level for level, _ in found] == ["bad"] * 3
+    assert [text.partition(" is not")[0] for _, text in found] == [
         "dataset.window: B22",
         "encoders.one.held_out: b01",
         "evaluation.map_brains: P20",
     ]
-    assert "near it: B01" in said[1][1]
+    assert "near it: B01" in found[1][1]
 
 
 def test_a_renamed_brain_is_left_out_with_its_new_name_and_the_remedy(world):

@@ -64,20 +64,20 @@ def test_a_brain_that_is_not_released_any_more_is_said_of_each_of_its_sections(s
     path = moved.data / "participants.tsv"
     path.write_text(path.read_text().replace("ready", "withdrawn"))
 
-    said = since()
+    changes = since()
 
-    assert {section.split("/")[0] for section in said} == {"B01", "B02", "B20"}
-    assert all("brain left out: not released" in text for text in said.values())
+    assert {section.split("/")[0] for section in changes} == {"B01", "B02", "B20"}
+    assert all("brain left out: not released" in text for text in changes.values())
 
 
 def test_a_brain_that_left_the_data_set_is_said_to_have_left(since, moved):
     shutil.rmtree(moved.data / "sub-B02")
     (moved.data / "participants.tsv").unlink()
 
-    said = since()
+    changes = since()
 
-    assert {section.split("/")[0] for section in said} == {"B02"}
-    assert all("the data set does not have it" in text for text in said.values())
+    assert {section.split("/")[0] for section in changes} == {"B02"}
+    assert all("the data set does not have it" in text for text in changes.values())
 
 
 def test_the_command_says_what_was_learned_and_what_happened(moved, monkeypatch):

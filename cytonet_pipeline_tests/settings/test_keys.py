@@ -84,7 +84,7 @@ def test_a_later_key_is_recorded_only_where_it_says_something():
     plain = {"density_per_mm3": 1.0, "held_out": "B20"}
 
     assert not {"invert", "mask_value"} & DatasetBlock(**plain).model_dump(mode="json").keys()
-    said = DatasetBlock(**plain, invert={"B01": False}, mask_value=2)
-    assert said.model_dump(mode="json")["invert"] == {"B01": False}
-    assert DatasetBlock.model_validate(said.model_dump(mode="json")) == said
-    assert content_for_version(said) == content_for_version(DatasetBlock(**plain))
+    block = DatasetBlock(**plain, invert={"B01": False}, mask_value=2)
+    assert block.model_dump(mode="json")["invert"] == {"B01": False}
+    assert DatasetBlock.model_validate(block.model_dump(mode="json")) == block
+    assert content_for_version(block) == content_for_version(DatasetBlock(**plain))

@@ -1,4 +1,4 @@
-"""A brain that would shrink by more than a tenth, or has vanished, waits for a person; what was said does not wait."""
+"""A brain that would shrink by more than a tenth, or has vanished, waits; what people decided before does not."""
 
 import shutil
 

@@ -34,8 +34,8 @@ def test_a_store_refuses_another_dataset_block_and_names_the_key(tmp_path):
 @pytest.mark.parametrize("more", ["window: {B07: [0, 4095]}", "invert: {B07: true}", "mask_value: {B07: 2}"])
 def test_what_is_said_of_single_brains_may_be_said_later_and_taken_back(more, tmp_path):
     """Otherwise one brain from another microscope would need a store of its own."""
-    for said in ("", f", {more}", ""):
-        assert open_store(settings_with(tmp_path, 1.0, more=said)).root == tmp_path / "store"
+    for extra in ("", f", {more}", ""):
+        assert open_store(settings_with(tmp_path, 1.0, more=extra)).root == tmp_path / "store"
 
 
 def test_a_store_refuses_another_data_set(tmp_path):
