@@ -71,12 +71,12 @@ def test_where_itk_took_the_sform_too_nothing_is_made_again(tmp_path):
 
 @pytest.mark.parametrize("mark", [False, True])
 def test_the_transforms_of_a_brain_become_stale_only_with_such_a_file(small_brains, tmp_path, monkeypatch, mark):
-    stage, whole = histology.COLIN27_TRANSFORMS, histology._brain
+    stage, whole = histology.COLIN27_TRANSFORMS, histology.brain_of
     settings = settings_for(small_brains, tmp_path / "store")
     chain = tmp_path / "chain.json"
     named = {"transforms": [{"path": str(whole(settings, "B01").to_reference)}]}
     chain.write_text(json.dumps(named), encoding="utf-8-sig" if mark else "utf-8")
-    monkeypatch.setattr(histology, "_brain", lambda *which: dataclasses.replace(whole(*which), to_reference=chain))
+    monkeypatch.setattr(histology, "brain_of", lambda *which: dataclasses.replace(whole(*which), to_reference=chain))
 
     inputs = stage.inputs(settings, "B01")
 
