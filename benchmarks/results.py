@@ -6,12 +6,14 @@ Nothing is measured here: the numbers are those that the pipeline wrote to the s
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import pandas as pd
 
+from cytonet_pipeline.errors import CytonetError, StoreError
 from cytonet_pipeline.scores import SCORES
-from cytonet_pipeline.store import Store, read_record, read_table
+from cytonet_pipeline.store import Store, digest_of_result, read_record, read_stamp, read_table
 
 _SPLITS = {"seen_brains": "seen brains", "unseen_brain": "unseen brain"}
 
@@ -22,7 +24,10 @@ def main() -> None:
     arguments.add_argument("--curves", type=Path, help="PNG of the learning curves of the first store, to be written")
     options = arguments.parse_args()
     for root in options.store:
-        metrics = metrics_of(Store(root))
+        try:
+            metrics = metrics_of(Store(root))
+        except CytonetError as error:
+            sys.exit(str(error))
         print(f"\n## {metrics['dataset'].iloc[0]}\n\n{scored(metrics)}\n")
         print(markdown(every_protocol(metrics)), end="\n\n")
         print(markdown(over_seeds(metrics)), end="\n\n")
@@ -32,11 +37,27 @@ def main() -> None:
 
 
 def metrics_of(store: Store) -> pd.DataFrame:
-    """Return the rows of all encoders in the store, of every experiments file."""
-    folders = (store.linear_probes(name, store.current_version(name) or "") for name in store.encoders())
-    return pd.concat(
-        [read_table(f / "metrics.parquet", "metrics") for f in folders if (f / "metrics.parquet").exists()]
-    )
+    """Return the table of results of a store: the pipeline lets only scores into it that are current and comparable.
+
+    Raises
+    ------
+    StoreError
+        There is no table, or an encoder was evaluated since it was made.
+    """
+    rows = read_table(store.metrics() / "metrics.parquet", "metrics")
+    made_from = read_stamp(store.metrics()) or {}
+    left_out = made_from.get("left_out", {})
+    scores = {name: store.linear_probes(name, store.current_version(name) or "") for name in store.encoders()}
+    scores = {name: folder / "metrics.parquet" for name, folder in scores.items() if name not in left_out}
+    now = {name: digest_of_result(path) for name, path in scores.items() if path.exists()}
+    if now != made_from.get("probes"):
+        raise StoreError(
+            f"{store.metrics()}: encoders were evaluated since this table was made, or it is incomplete.",
+            to_fix=f"CYTONET_STORE={store.root} cytonet run, with the data set and experiments of that store",
+        )
+    for name, reason in left_out.items():
+        print(f"{store.root}: {name} is left out: {reason}", file=sys.stderr)
+    return rows
 
 
 def scored(metrics: pd.DataFrame) -> str:

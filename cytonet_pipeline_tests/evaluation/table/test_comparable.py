@@ -1,5 +1,6 @@
 """Which scores may stand side by side: those that are current by the probes' own rule, on the same patches."""
 
+import runpy
 import shutil
 
 import pytest
@@ -8,6 +9,7 @@ import yaml
 from cytonet_pipeline.errors import StoreError
 from cytonet_pipeline.stages import LINEAR_PROBE, METRICS_TABLE
 from cytonet_pipeline.store import Store, read_table, write_stamp, write_table
+from cytonet_pipeline_tests.conftest import PROJECT
 from cytonet_pipeline_tests.evaluation.conftest import ENCODER, VERSION, add_encoder, settings_in
 
 OTHER = "not_yet"
@@ -149,3 +151,18 @@ def test_scores_that_change_while_the_table_is_made_stop_it(probed):
 
     with pytest.raises(StoreError, match="computed again while the table was made"):
         METRICS_TABLE.compute(probed.settings, None, probed.store.metrics(), inputs, recompute=False)
+
+
+def test_the_page_of_results_shows_the_table_and_not_whatever_was_evaluated(probed):
+    """Scores of other settings stand in the store beside those of the table."""
+    metrics_of = runpy.run_path(str(PROJECT / "benchmarks" / "results.py"))["metrics_of"]
+    METRICS_TABLE.run(probed.settings, None)
+    assert set(metrics_of(probed.store)["encoder"]) == {ENCODER}
+
+    score_like_the_first(probed, OTHER)
+    with pytest.raises(StoreError, match="evaluated since"):
+        metrics_of(probed.store)
+
+    write_stamp(probed.store.linear_probes(OTHER, VERSION), {"of": "other settings"})
+    METRICS_TABLE.run(probed.settings, None)
+    assert set(metrics_of(probed.store)["encoder"]) == {ENCODER}
