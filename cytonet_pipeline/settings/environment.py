@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo
 
 from cytonet_pipeline.errors import ConfigurationError
 from cytonet_pipeline.names import describe_known
-from cytonet_pipeline.settings.experiments import EncoderBlock, Experiments
+from cytonet_pipeline.settings.encoder_block import EncoderBlock
+from cytonet_pipeline.settings.experiments import Experiments
 from cytonet_pipeline.settings.project import project_file, project_folder
 from cytonet_pipeline.settings.reading import read_experiments
 from cytonet_pipeline.settings.strict import Strict

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from cytonet_pipeline.errors import ConfigurationError
-from cytonet_pipeline.settings.experiments import EncoderBlock, Experiments
+from cytonet_pipeline.settings.encoder_block import EncoderBlock
+from cytonet_pipeline.settings.experiments import Experiments
 from cytonet_pipeline.settings.strict import read_strictly
 
 # Files with these suffixes in one folder are read together: names of encoders are unique among them.

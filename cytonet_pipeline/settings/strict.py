@@ -7,10 +7,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from cytonet_pipeline.errors import ConfigurationError
+from cytonet_pipeline.names import describe_known
 
 Model = TypeVar("Model", bound=BaseModel)
 # Kinds of faults that YAML causes by reading text as something else: 01 as 1, `no` as false, 2024-01-01 as a date.
 _NOT_TEXT = frozenset({"string_type", "string_unicode"})
+# Of entries that share a fault, these many are named beside the first.
+_MOST_NAMED = 2
 
 
 class Strict(BaseModel):
@@ -66,7 +69,7 @@ def read_strictly(
     try:
         return model.model_validate({} if content is None else content)
     except ValidationError as error:
-        faults = [f"{'.'.join(map(str, e['loc'])) or 'file'}: {_message_of(e)}" for e in error.errors()]
+        faults = _faults_of(error, model)
         raise ConfigurationError(
             f"{path}: {len(faults)} {'fault' if len(faults) == 1 else 'faults'}: {'; '.join(faults)}.",
             to_fix=if_faulty,
@@ -91,15 +94,46 @@ def _load(text: str, loader: type[yaml.SafeLoader]) -> Any:
     return yaml.load(text, Loader)
 
 
-def _message_of(error: Any) -> str:
+def _faults_of(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """Return a line per fault; one that several entries of a block share has one line, as one mistake made them all."""
+    places: dict[tuple[Any, ...], list[tuple[str | int, ...]]] = {}
+    for each in error.errors():
+        place = each["loc"]
+        shared = (*place[:1], len(place), *place[2:], _message_of(each, model))
+        places.setdefault(shared, []).append(place)
+    faults = []
+    for shared, (first, *others) in places.items():
+        also = ", ".join(str(place[1]) for place in others[:_MOST_NAMED] if len(place) > 1)
+        more = f" and {len(others) - _MOST_NAMED} more" if len(others) > _MOST_NAMED else ""
+        fault = f"{'.'.join(map(str, first)) or 'file'}: {shared[-1]}"
+        faults.append(f"{fault} (also {also}{more})" if also else fault)
+    return faults
+
+
+def _message_of(error: Any, model: type[BaseModel]) -> str:
     if error["type"] == "extra_forbidden":
-        return "misspelt, no such key"
+        *place, key = error["loc"]
+        known = _keys_at(model, tuple(place))
+        return f"misspelt, no such key; {describe_known(str(key), known)}" if known else "misspelt, no such key"
     message = str(error["msg"]).removeprefix("Value error, ")
     value = error.get("input")
     if error["type"] in _NOT_TEXT and value is not None and not isinstance(value, list | dict):
         kind = type(value).__name__
         return f"{message}; YAML reads {value} as {_KINDS.get(kind, kind)}: write it in quotes"
     return message
+
+
+def _keys_at(model: type[BaseModel], place: tuple[str | int, ...]) -> list[str]:
+    """Return the keys of the block at a place in a file; none if that is not clear."""
+    block: Any = model
+    for part in place:
+        if isinstance(block, type) and issubclass(block, BaseModel):
+            field = block.model_fields.get(str(part))
+            block = field.annotation if field is not None else None
+        else:
+            # A mapping by name: what stands at its values.
+            block = (get_args(block) or (None,))[-1]
+    return list(block.model_fields) if isinstance(block, type) and issubclass(block, BaseModel) else []
 
 
 _KINDS = {"int": "a number", "float": "a number", "bool": "true or false", "date": "a date", "datetime": "a date"}
