@@ -33,7 +33,7 @@ def commands():
 def test_a_command_of_the_documents_works_as_written(words, ran):
     """On the small brains: their encoders and sections have other names than those of the demo."""
     seen = read_table(Store(ran.settings.store).section_scans("B01") / "sections.parquet", "section_scans")
-    names = {"demo_cytonet": "tiny_cytonet", "demo_supcon": "tiny_scratch", "B01/1046": f"B01/{seen['sample'].iloc[0]}"}
+    names = {"demo_cytonet": "tiny_cytonet", "demo_supcon": "tiny_scratch", "B01/2315": f"B01/{seen['sample'].iloc[0]}"}
 
     done = cytonet(*(names.get(word, word) for word in words), settings=ran.settings, home=ran.home)
 

@@ -1,6 +1,6 @@
 """What the command line shows: progress with estimates, tables, and errors as they are meant to be read."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pandas as pd
@@ -94,18 +94,40 @@ class _Plain:
         err.print(f"{self._description}: {done:g}{of} {note}".rstrip(), soft_wrap=True)
 
 
-def show(frame: pd.DataFrame, title: str = "") -> None:
-    """Print a data frame as a table; on a terminal too narrow for it, as one paragraph per row."""
+def show(frame: pd.DataFrame, title: str = "", *, droppable: Sequence[str] = ()) -> None:
+    """Print a data frame as a table; on a terminal too narrow for it, as one paragraph per row.
+
+    Parameters
+    ----------
+    droppable : sequence of str
+        Columns that `--json` has as well: on a narrow terminal they are left out, the first ones first, and named.
+    """
+    left_out = []
+    for column in (name for name in droppable if name in frame.columns):
+        if sum(_longest_words(frame)) + 3 * len(frame.columns) + 1 > out.width:
+            frame = frame.drop(columns=column)
+            left_out.append(column)
+    if _fits(frame, whole_words=bool(droppable)):
+        # Words may wrap; a table of many columns would become one of single letters.
+        out.print(_grid(frame, title, whole_words=bool(droppable)))
+    else:
+        _show_paragraphs(frame, title)
+    if left_out:
+        out.print(f"left out, too narrow: {', '.join(left_out)} (see --json)", soft_wrap=True)
+
+
+def _grid(frame: pd.DataFrame, title: str, *, whole_words: bool) -> Table:
     grid = Table(title=title or None, title_justify="left")
-    for column in frame.columns:
+    widths = _shared_width(frame) if whole_words else [None] * len(frame.columns)
+    for column, width in zip(frame.columns, widths, strict=True):
         numeric = pd.api.types.is_numeric_dtype(frame[column])
-        grid.add_column(str(column), justify="right" if numeric else "left", overflow="fold")
+        grid.add_column(str(column), justify="right" if numeric else "left", overflow="fold", width=width)
     for row in frame.itertuples(index=False):
         grid.add_row(*(_cell(value) for value in row))
-    # Words may wrap, in the longest column; a table of many columns would become one of single letters.
-    if _least_width(frame) <= out.width:
-        out.print(grid)
-        return
+    return grid
+
+
+def _show_paragraphs(frame: pd.DataFrame, title: str) -> None:
     out.print(title, style="italic")
     for row in frame.itertuples(index=False):
         first, *others = (_cell(value) for value in row)
@@ -113,11 +135,37 @@ def show(frame: pd.DataFrame, title: str = "") -> None:
         out.print(f"{first}: {', '.join(cells)}")
 
 
-def _least_width(frame: pd.DataFrame) -> int:
-    """Return the width of the table if its widest column were wrapped to a third (characters)."""
-    cells = [[str(name), *(_cell(value) for value in frame[name])] for name in frame.columns]
-    widths = sorted(max(map(len, column)) for column in cells)
-    return sum(widths[:-1]) + min(widths[-1], max(12, widths[-1] // 3)) + 3 * len(widths) + 1
+def _fits(frame: pd.DataFrame, *, whole_words: bool) -> bool:
+    """Whether a table fits the terminal: if its words may wrap, or else if only its widest column does, to a third."""
+    if whole_words:
+        return sum(_longest_words(frame)) + 3 * len(frame.columns) + 1 <= out.width
+    widths = sorted(max(map(len, column)) for column in _columns_of_cells(frame))
+    return sum(widths[:-1]) + min(widths[-1], max(12, widths[-1] // 3)) + 3 * len(widths) + 1 <= out.width
+
+
+def _shared_width(frame: pd.DataFrame) -> list[int | None]:
+    """Return the width of each column if no word is broken: what the terminal has left goes to the narrow ones first.
+
+    Rich narrows the widest columns, whatever is in them: names and digests would be folded.
+    """
+    words = _longest_words(frame)
+    whole = [max(map(len, column)) for column in _columns_of_cells(frame)]
+    spare = out.width - sum(words) - 3 * len(words) - 1
+    widths: list[int | None] = list(words)
+    for column in sorted(range(len(words)), key=lambda index: whole[index] - words[index]):
+        more = min(spare, whole[column] - words[column])
+        widths[column] = words[column] + more
+        spare -= more
+    return widths
+
+
+def _longest_words(frame: pd.DataFrame) -> list[int]:
+    """Return the length of the longest word in each column, its name included (characters)."""
+    return [max(len(word) for cell in cells for word in cell.split() or [""]) for cells in _columns_of_cells(frame)]
+
+
+def _columns_of_cells(frame: pd.DataFrame) -> list[list[str]]:
+    return [[str(name), *(_cell(value) for value in frame[name])] for name in frame.columns]
 
 
 def _cell(value: object) -> str:

@@ -42,7 +42,8 @@ def lineage_encoder(
         return
     columns = ["brain", "sample", "role", "n_patches", "n_training_patches", "digest", "transform_digest"]
     changed = sections["since"] != ""
-    show(sections[[*columns, "since"] if changed.any() else columns], title=name)
+    shown = sections[[*columns, "since"] if changed.any() else columns]
+    show(shown, title=name, droppable=("transform_digest", "digest", "n_patches"))
     out.print(learning_of(encoder, store, version or None), soft_wrap=True, markup=False)
     _say_what_happened(sections[changed])
     for ancestor in ancestors_of(encoder, store, version or None):
@@ -74,7 +75,44 @@ def lineage_section(
     elif frame.empty:
         out.print(f"no trained encoder knows {brain}/{sample}", markup=False)
     else:
-        show(frame, title=f"{brain}/{sample}")
+        show(frame, title=f"{brain}/{sample}", droppable=("version",))
+
+
+@lineage_app.command("affected")
+def lineage_affected(
+    what: Annotated[str, typer.Argument(help="BRAIN/SAMPLE or BRAIN, for example B01/2315 or B01.")],
+    as_json: AsJson = False,
+) -> None:
+    """Every model, probe, UMAP, map and table that used a section or a brain, and how.
+
+    Ask it when a section has vanished, was withdrawn, replaced or changed, or before you withdraw one: a sound section
+    is answered the same way. Nothing is changed.
+    """
+    import pandas as pd
+
+    from cytonet_pipeline.lineage import affected_by, find_brain, find_section
+    from cytonet_pipeline.lineage.affected import as_json as in_json
+    from cytonet_pipeline.store import Store
+
+    settings = Settings.from_environment()
+    store, dataset = Store(settings.store), _data_set(settings)
+    if "/" in what:
+        brain, sample = find_section(what, store, dataset)
+        samples: list[str] | None = [sample]
+    else:
+        brain, samples = find_brain(what, store, dataset), None
+    results = affected_by(store, brain, samples)
+    if as_json:
+        typer.echo(in_json(results))
+        return
+    title = brain if samples is None else f"{brain}/{samples[0]}"
+    if not results:
+        out.print(f"nothing in the store used {title}")
+        return
+    of = [each.encoder if each.current else f"{each.encoder}@{each.version}" for each in results]
+    frame = pd.DataFrame({"what": [each.what for each in results], "of": of, "how": [each.how for each in results]})
+    show(frame, title=title)
+    _say_state(brain, samples, settings, store)
 
 
 @lineage_app.command("diff")
@@ -118,3 +156,15 @@ def _say_what_happened(changed: "pd.DataFrame") -> None:
         names = [f"{brain}/{sample}" for brain, sample in zip(rows["brain"], rows["sample"], strict=True)]
         more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
         out.print(f"since then, {', '.join(names[:_MOST_NAMED])}{more}: {text}", soft_wrap=True, markup=False)
+
+
+def _say_state(brain: str, samples: "list[str] | None", settings: Settings, store: "Store") -> None:
+    """Print what has happened to a section or to the sections of a brain since encoders learned from them."""
+    from cytonet_pipeline.lineage import recorded_sections
+
+    rows = recorded_sections(brain, store)
+    rows = rows if samples is None else rows[rows["sample"].isin(samples)]
+    changed = rows.assign(since=_since(rows, settings, store)).query("since != ''")
+    if changed.empty:
+        out.print("as recorded until now; the list is what would be affected if it changed or went", soft_wrap=True)
+    _say_what_happened(changed)

@@ -1,5 +1,6 @@
 """Lineage: which sections, transforms and patches an encoder may see, has seen, and would see now."""
 
+from cytonet_pipeline.lineage.affected import Affected, affected_by, sections_changed_under
 from cytonet_pipeline.lineage.ancestry import ancestors_of
 from cytonet_pipeline.lineage.compare import compare, would_change
 from cytonet_pipeline.lineage.examination import examine_members
@@ -7,11 +8,14 @@ from cytonet_pipeline.lineage.members import brains_left_out, stored_brains_left
 from cytonet_pipeline.lineage.queries import (
     Use,
     encoders_of,
+    find_brain,
     find_section,
     find_training_set,
     folder_of,
     learning_of,
+    recorded_sections,
     sections_of,
+    trained_versions,
 )
 from cytonet_pipeline.lineage.section_changes import happened_since
 from cytonet_pipeline.lineage.training_set import (
@@ -22,22 +26,28 @@ from cytonet_pipeline.lineage.training_set import (
 )
 
 __all__ = [
+    "Affected",
     "TrainingSet",
     "Use",
+    "affected_by",
     "ancestors_of",
     "brains_left_out",
     "compare",
     "encoders_of",
     "examine_members",
+    "find_brain",
     "find_section",
     "find_training_set",
     "folder_of",
     "happened_since",
     "learning_of",
     "read_training_set",
+    "recorded_sections",
     "resolve_training_set",
+    "sections_changed_under",
     "sections_of",
     "stored_brains_left_out",
+    "trained_versions",
     "would_change",
     "write_training_set",
 ]

@@ -13,7 +13,7 @@ from cytonet_pipeline.lineage.learned import describe_learning, learned_from_sec
 from cytonet_pipeline.lineage.members import brains_in
 from cytonet_pipeline.lineage.training_set import TrainingSet, read_training_set
 from cytonet_pipeline.names import bare, bare_brain, describe_known, split_section
-from cytonet_pipeline.store import Store, read_record, read_table
+from cytonet_pipeline.store import Store, read_record, read_table, table
 
 
 class Use(NamedTuple):
@@ -110,13 +110,7 @@ def find_section(text: str, store: Store, dataset: Dataset | None = None) -> tup
     if pair is None:
         raise ConfigurationError(f"{text!r}: not a section.", to_fix="name it BRAIN/SAMPLE, for example B01/4332")
     brain, sample = pair
-    known = [brains_recorded(store), *([dataset.brains()] if dataset else [])]
-    brains = {name for names in known for name in names}
-    if brain not in brains:
-        raise ConfigurationError(
-            f"{text}: no brain {brain} in the store or the data set; {describe_known(brain, brains)}.",
-            to_fix="correct the name",
-        )
+    find_brain(brain, store, dataset, asked=text)
     samples = _samples_of(brain, store)
     if dataset is not None and brain in dataset.brains():
         samples |= {section.sample for section in dataset.brain(brain).sections}
@@ -128,9 +122,55 @@ def find_section(text: str, store: Store, dataset: Dataset | None = None) -> tup
     return brain, sample
 
 
+def find_brain(name: str, store: Store, dataset: Dataset | None = None, *, asked: str = "") -> str:
+    """Find a brain by either of its spellings: `B02`, `sub-B02`.
+
+    Parameters
+    ----------
+    asked : str
+        What the person wrote, for the message; default: `name`.
+
+    Raises
+    ------
+    ConfigurationError
+        Neither the store nor the data set has it; near names are listed.
+    """
+    brain = bare_brain(name)
+    known = {*brains_recorded(store), *(dataset.brains() if dataset else [])}
+    if brain not in known:
+        raise ConfigurationError(
+            f"{asked or name}: no brain {brain} in the store or the data set; {describe_known(brain, known)}.",
+            to_fix="correct the name",
+        )
+    return brain
+
+
 def brains_recorded(store: Store) -> set[str]:
     """Return all brains that the store has or that an encoder knows of, those that were taken out since among them."""
     return {*brains_in(store), *(str(b) for rows in _all_sections(store, ["brain"]) for b in rows["brain"].unique())}
+
+
+def recorded_sections(brain: str, store: Store) -> pd.DataFrame:
+    """Return the sections of a brain as trained encoders know them: a row for each state of a section's files.
+
+    Returns
+    -------
+    DataFrame
+        Table `training_sections`; roles and numbers of patches are those of one of the encoders.
+    """
+    frames = _all_sections(store, None, pyarrow.dataset.field("brain") == brain)
+    if not frames:
+        return table("training_sections").empty()
+    states = ["sample", "digest", "mask_digest", "annotation_digest", "transform_digest"]
+    return pd.concat(frames, ignore_index=True).drop_duplicates(states, ignore_index=True)
+
+
+def trained_versions(store: Store) -> list[tuple[str, str, Path]]:
+    """Return encoder, version and folder of every training run that has finished, in the order of their names."""
+    versions = [(name, version) for name in store.encoders() for version in store.encoder_versions(name)]
+    found = [(name, version, store.encoder(name, version)) for name, version in versions]
+    # Written at the end of training: a folder without it was only prepared.
+    return [each for each in found if (each[2] / "encoder.json").exists()]
 
 
 def _samples_of(brain: str, store: Store) -> set[str]:
@@ -142,9 +182,8 @@ def _samples_of(brain: str, store: Store) -> set[str]:
     return {str(sample) for rows in frames for sample in rows["sample"]}
 
 
-def _all_sections(store: Store, columns: list[str], where: Any = None) -> list[pd.DataFrame]:
-    folders = (store.encoder(name, version) for name in store.encoders() for version in store.encoder_versions(name))
-    paths = [folder / "sections.parquet" for folder in folders if (folder / "encoder.json").exists()]
+def _all_sections(store: Store, columns: list[str] | None, where: Any = None) -> list[pd.DataFrame]:
+    paths = [folder / "sections.parquet" for _, _, folder in trained_versions(store)]
     return [read_table(path, "training_sections", columns=columns, where=where) for path in paths]
 
 
@@ -161,22 +200,17 @@ def encoders_of(brain: str, sample: str, store: Store) -> list[Use]:
     brain, sample = bare_brain(brain), bare(sample, "sample")
     this = (pyarrow.dataset.field("brain") == brain) & (pyarrow.dataset.field("sample") == sample)
     uses = []
-    for encoder in store.encoders():
-        current = store.current_version(encoder)
-        for version in store.encoder_versions(encoder):
-            folder = store.encoder(encoder, version)
-            # Written at the end of training: a folder without it was only prepared.
-            if not (folder / "encoder.json").exists():
-                continue
-            columns, record = ["role", "n_training_patches"], _record_of(folder)
-            found = read_table(folder / "sections.parquet", "training_sections", columns=columns, where=this)
-            known = list(zip(found["role"], found["n_training_patches"], strict=True))
-            if "train" not in list(found["role"]) and seen_before(record, brain, sample):
-                known = [("inherited", 0)]
-            uses += [
-                Use(encoder, version, role, version == current, learned_from_section(record, role, int(patches)))
-                for role, patches in known
-            ]
+    for encoder, version, folder in trained_versions(store):
+        columns, record = ["role", "n_training_patches"], _record_of(folder)
+        found = read_table(folder / "sections.parquet", "training_sections", columns=columns, where=this)
+        known = list(zip(found["role"], found["n_training_patches"], strict=True))
+        if "train" not in list(found["role"]) and seen_before(record, brain, sample):
+            known = [("inherited", 0)]
+        current = version == store.current_version(encoder)
+        uses += [
+            Use(encoder, version, role, current, learned_from_section(record, role, int(patches)))
+            for role, patches in known
+        ]
     return uses
 
 
