@@ -5,6 +5,10 @@ before anything of `defs` is imported.
 """
 
 import os
+
+# Before numpy and torch are imported: workers side by side whose threads wait for one another spin on the same cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import shutil
 import subprocess
 import sys

@@ -107,7 +107,7 @@ class LocalLauncher:
     processes : int
         Ranks of a training run.
     threads : int, optional
-        CPU threads per rank; default: the cores, shared out.
+        CPU threads per rank; default: `OMP_NUM_THREADS`, as for torch itself, else the cores, shared out.
     python : str
         Interpreter of the child processes; default: this one.
     """
@@ -117,7 +117,7 @@ class LocalLauncher:
     ) -> None:
         self.data = data
         self.processes = processes
-        self.threads = threads or max(1, (os.cpu_count() or 1) // processes)
+        self.threads = threads or threads_wanted() or max(1, (os.cpu_count() or 1) // processes)
         self.python = python
 
     def running(self, folder: Path) -> LocalAttempt | None:
@@ -205,6 +205,12 @@ class LocalLauncher:
             looked_for=str(attempt.log),
             to_fix=attempt.remedy(),
         )
+
+
+def threads_wanted() -> int | None:
+    """Return the number of threads that `OMP_NUM_THREADS` asks for on the outermost level; None if it does not."""
+    outermost = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(outermost) if outermost.isdecimal() and int(outermost) > 0 else None
 
 
 def _wait(attempt: Attempt, on_progress: Callable[[dict[str, Any]], None] | None, every_s: float) -> int:

@@ -230,3 +230,16 @@ def test_the_room_needs_neither_torch_nor_dagster():
     script = "import sys, cytonet_pipeline.cluster.launchers; print({'torch', 'dagster'} & set(sys.modules))"
 
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "processes", "threads"),
+    [("3", 1, 3), ("2,1", 4, 2), ("", 2, 4), ("many", 8, 1), ("0", 16, 1)],
+)
+def test_threads_are_those_that_the_environment_asks_for_or_the_cores_are_shared_out(
+    tmp_path, monkeypatch, wanted, processes, threads
+):
+    monkeypatch.setenv("OMP_NUM_THREADS", wanted)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+
+    assert LocalLauncher(tmp_path, processes=processes).threads == threads
