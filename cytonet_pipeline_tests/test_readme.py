@@ -53,6 +53,7 @@ def test_every_command_has_a_help_that_says_what_it_does(ran):
         "plan",
         "export",
         "gc",
+        "use",
         "bench",
         "ui",
     ):

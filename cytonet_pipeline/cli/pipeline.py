@@ -71,6 +71,7 @@ def _materialise(settings: Settings, brains: list[str], encoders: list[str]) -> 
     from cytonet_pipeline.dataset import Dataset
     from cytonet_pipeline.lineage import stored_brains_left_out
     from cytonet_pipeline.store import open_store
+    from cytonet_pipeline.store.pins import pins
 
     require_backend(settings)
     for name in encoders:
@@ -108,6 +109,7 @@ def _materialise(settings: Settings, brains: list[str], encoders: list[str]) -> 
     outcome.faults.update(_vanished(settings))
     left_out = {f"sub-{name}": reason for name, reason in stored_brains_left_out(settings, store).items()}
     outcome.remarks.update({name: reason for name, reason in left_out.items() if name not in outcome.faults})
+    outcome.remarks.update({name: pin.text for name, pin in pins(store).items() if name in chosen})
     for name, message in outcome.remarks.items():
         err.print(f"note on {name}\n{message}", soft_wrap=True)
     for name, message in outcome.faults.items():

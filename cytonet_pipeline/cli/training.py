@@ -35,6 +35,8 @@ def plan(
     """Say what training runs will need: memory per GPU, hours, reading, disk, and what to switch on."""
     from cytonet_pipeline.cluster.launchers import backend_of
     from cytonet_pipeline.learning.planning.resource_plan import plan_training, remarks, table
+    from cytonet_pipeline.store import Store
+    from cytonet_pipeline.store.pins import pins
 
     settings = Settings.from_environment()
     gpus = gpus or backend_of(settings).training_gpus()
@@ -45,6 +47,9 @@ def plan(
         show(table(plans), title=f"{settings.experiments_file.name} on {gpu}")
         for line in remarks(plans):
             out.print(line, soft_wrap=True)
+        for name, pinned in pins(Store(settings.store)).items():
+            if not encoders or name in names_in(encoders):
+                out.print(pinned.text, soft_wrap=True)
     raise typer.Exit(0 if all(each.fits for each in plans) else 1)
 
 

@@ -8,6 +8,7 @@ from cytonet_pipeline.lineage.members import brains_in, scans_in, stored_brains_
 from cytonet_pipeline.names import describe_known
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.store import Store, read_table
+from cytonet_pipeline.store.pins import pins
 
 _MOST_NAMED = 5
 Finding = tuple[str, str]
@@ -35,6 +36,7 @@ def examine_members(settings: Settings, store: Store) -> Iterator[Finding]:
     scans = scans_in(store, [brain for brain in brains_in(store) if brain not in left_out])
     yield from (("bad", f"{line} Nothing is trained: {remedy_for_copies()}") for line in describe_copies(scans))
     yield from _leaks(settings, store)
+    yield from (("note", pinned.text) for pinned in pins(store).values())
 
 
 def _named_brains(settings: Settings) -> Iterator[Finding]:

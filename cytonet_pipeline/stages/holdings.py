@@ -15,6 +15,7 @@ from cytonet_pipeline.errors import CytonetError, StoreError
 from cytonet_pipeline.settings import WITHOUT_WEIGHTS
 from cytonet_pipeline.store import Store, read_record, read_table
 from cytonet_pipeline.store.atomic import TEMPORARY_PREFIX
+from cytonet_pipeline.store.pins import pin_of
 from cytonet_pipeline.store.stamps import stamp_path
 
 if TYPE_CHECKING:
@@ -191,6 +192,9 @@ def _encoders(store: Store, brain: str, *, with_weights: bool) -> Iterator[Holdi
         elif how and with_weights:
             if version == store.current_version(encoder):
                 yield Holding(store.root / "encoders" / encoder / "current.json", f"points to {label}")
+            pinned = pin_of(store, encoder)
+            if pinned is not None and pinned.pinned == version:
+                yield Holding(store.root / "encoders" / encoder / "use.json", f"pins {label}")
             yield Holding(folder, f"weights of {label}, which saw the brain: {how}")
         else:
             if _has_rows(folder / "patches.parquet", brain):

@@ -24,6 +24,7 @@ from cytonet_pipeline.store import (
     verdict_on_encoder,
     write_stamp,
 )
+from cytonet_pipeline.store.pins import pin_of, put_into_use
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +65,10 @@ class TrainingSetStage(Stage[str]):
         return current_inputs(folder)
 
     def is_current(self, settings: Settings, partition: str) -> bool:
-        """See `Stage.is_current`; what was decided also stays while a brain that it lists waits for confirmation."""
+        """See `Stage.is_current`.
+
+        What was decided also stays while a brain that it lists waits for confirmation, or a version is pinned.
+        """
         return self._waits(settings, partition) or super().is_current(settings, partition)
 
     def _waits(self, settings: Settings, encoder: str) -> bool:
@@ -110,9 +114,15 @@ class TrainingSetStage(Stage[str]):
 
     def run(self, settings: Settings, partition: str, *, recompute: bool = False) -> None:
         """Decide what the encoder may see and write it down; deciding again is cheap and gives the same."""
-        from cytonet_pipeline.lineage import resolve_training_set, write_training_set
+        from cytonet_pipeline.lineage import read_training_set, resolve_training_set, write_training_set
 
         store = open_store(settings)
+        pinned = pin_of(store, partition)
+        if pinned is not None:
+            _log.warning("%s", pinned.text)
+            write_training_set(store, read_training_set(store, pinned.pinned))
+            store.point_wanted(partition, pinned.pinned)
+            return
         if self._waits(settings, partition):
             _log.warning("%s", reason_not_to_train(settings, partition))
             return
@@ -141,7 +151,13 @@ class TrainingSetStage(Stage[str]):
             text = "first training of this encoder"
         else:
             text = "\n".join(f"* {line}" for line in changes) or "nothing: the current encoder saw exactly this"
-        return Summary(folder, training_set.version, numbers=numbers, texts={"what changed": text})
+        return Summary(
+            folder,
+            training_set.version,
+            reasons=_pin_text(settings, partition),
+            numbers=numbers,
+            texts={"what changed": text},
+        )
 
 
 class EncoderStage(Stage[str]):
@@ -262,6 +278,7 @@ class EncoderStage(Stage[str]):
         folder = self.folder(settings, encoder)
         if recompute and folder.exists():
             _require_no_training_run(settings, encoder, folder)
+            _require_decided_now(settings, encoder, folder)
         TRAINING_SET.require_usable(settings, encoder)
         if recompute and folder.exists():
             shutil.rmtree(folder)
@@ -281,7 +298,9 @@ class EncoderStage(Stage[str]):
         # A stamp of its files; what makes an encoder current is its version.
         write_stamp(folder, {"version": folder.name})
         if self.verdict(settings, encoder).ok:
-            store_of(settings).point_current(encoder, folder.name)
+            kept = put_into_use(store_of(settings), encoder, folder.name)
+            if kept is not None:
+                _log.warning("%s; version %s is trained and not put into use", kept.text, folder.name)
 
     def summary(self, settings: Settings, partition: str) -> Summary:
         """See `Stage.summary`; with what its job on a cluster took."""
@@ -299,7 +318,7 @@ class EncoderStage(Stage[str]):
             folder,
             folder.name,
             status=verdict.status,
-            reasons=verdict.reasons,
+            reasons=(*verdict.reasons, *_pin_text(settings, partition)),
             numbers=numbers,
             pictures={"training curves": folder / "curves.png"},
         )
@@ -312,6 +331,23 @@ ENCODER = EncoderStage()
 def is_trained(folder: Path) -> bool:
     """Whether the training run of an encoder's folder has finished: `encoder.json` is written last."""
     return (folder / "encoder.json").exists()
+
+
+def _pin_text(settings: Settings, encoder: str) -> tuple[str, ...]:
+    pinned = pin_of(store_of(settings), encoder)
+    return () if pinned is None else (pinned.text,)
+
+
+def _require_decided_now(settings: Settings, encoder: str, folder: Path) -> None:
+    """Refuse to train a version again in its place if today's brains and settings give another one."""
+    inputs = TRAINING_SET.inputs(settings, encoder)
+    if inputs["version"] != folder.name:
+        raise TrainingError(
+            f"encoder {encoder}: version {folder.name} cannot be trained again in its place, brains and settings of "
+            f"today give {inputs['version']}.",
+            looked_for=str(folder),
+            to_fix=f"compare it in a folder of its own: cytonet reproduce {encoder}@{folder.name}",
+        )
 
 
 def _require_no_job(settings: Settings, encoder: str, folder: Path) -> None:

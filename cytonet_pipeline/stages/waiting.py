@@ -13,6 +13,7 @@ from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.stages.stage import store_of
 from cytonet_pipeline.store import Store, read_table
 from cytonet_pipeline.store.decisions import Loss, forgotten_brains, now, read_loss, remove_loss, write_loss
+from cytonet_pipeline.store.pins import pin_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -170,9 +171,12 @@ def fault_of(settings: Settings, loss: Loss) -> StoreError:
 def reason_not_to_train(settings: Settings, encoder: str) -> str:
     """Return why an encoder that is trained is not trained again for now; empty if nothing speaks against it.
 
-    It waits while a brain that the version in use knows waits for confirmation.
+    It waits while a brain that the version in use knows waits for confirmation, and while a version is pinned.
     """
     store = store_of(settings)
+    pinned = pin_of(store, encoder)
+    if pinned is not None:
+        return pinned.text
     version = store.current_version(encoder)
     if version is None:
         return ""

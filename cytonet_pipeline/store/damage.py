@@ -75,6 +75,8 @@ def remedy_of(path: Path) -> str:
     command = command_for(path)
     if path.name == "store.json":
         return "restore it from a copy, or delete it: the next run writes it again from the settings"
+    if path.name == "use.json":
+        return "restore it from a copy, or delete it: no version is pinned then"
     if "encoders" in path.parts and path.suffix == ".safetensors":
         return f"restore it from a copy, or train it again with: {command}"
     return f"make it again with: {command}"
@@ -95,7 +97,7 @@ def command_for(path: Path) -> str:
 
 def is_pointer(path: Path) -> bool:
     """Return whether a file is a record beside no result: what belongs to the store, or which version is wanted."""
-    return path.name in ("store.json", "current.json") or path.parent.name == "training_sets"
+    return path.name in ("store.json", "current.json", "use.json") or path.parent.name == "training_sets"
 
 
 def root_of(path: Path) -> Path | None:

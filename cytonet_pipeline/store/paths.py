@@ -137,7 +137,8 @@ def result_folders(store: Store) -> list[Path]:
 
 def pointers(store: Store) -> list[Path]:
     """Return the records that lie beside no result: which versions are wanted and in use, and what the store is of."""
-    found = (*store.root.glob("training_sets/*.json"), *store.root.glob("encoders/*/current.json"))
+    patterns = ("training_sets/*.json", "encoders/*/current.json", "encoders/*/use.json")
+    found = [path for pattern in patterns for path in store.root.glob(pattern)]
     return [*sorted(found), store.root / "store.json"]
 
 
