@@ -54,6 +54,7 @@ def test_every_command_has_a_help_that_says_what_it_does(ran):
         "export",
         "gc",
         "use",
+        "reproduce",
         "bench",
         "ui",
     ):

@@ -1,12 +1,14 @@
 """Commands around training: what it will need, and weights for other programs."""
 
 import json
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from cytonet_pipeline import progress
 from cytonet_pipeline.cli.app import AsJson, app, names_in
 from cytonet_pipeline.cli.console import out, show
 from cytonet_pipeline.settings import Settings
@@ -68,3 +70,47 @@ def export(
     name, _, version = encoder.partition("@")
     folder = folder_of(name, store, version or None)
     out.print(str(export_encoder(folder, to, form.value)), soft_wrap=True)
+
+
+@app.command()
+def reproduce(
+    encoder: Annotated[str, typer.Argument(help="Encoder (the version in use), or encoder@version.")],
+    to: Annotated[
+        Path | None, typer.Option(help="New folder that keeps what is trained; default: a temporary one.")
+    ] = None,
+    only_compare: Annotated[bool, typer.Option("--no-training", help="Only say what differs or is missing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a stored version again from its record alone, and say whether the weights agree.
+
+    The record is the version's folder: configuration, sections, patches and initial weights. The experiments file of
+    today and the patch index are not asked; of the data set only the scans are read. First it says what of code,
+    packages and data differs, and what is missing. Then it trains on this machine, which takes as long as it did then,
+    in a folder of its own: the stored version is never touched.
+
+    On the CPU, with the same packages and as many threads (it takes those of the record), weights agree bit for bit.
+    Otherwise rounding grows with every step: read how far apart they are, and compare the scores instead.
+    Exit code 0: they agree bit for bit.
+    """
+    import tempfile
+
+    from cytonet_pipeline.cli.console import Terminal
+    from cytonet_pipeline.stages.reproduce import read_stored, train_again
+
+    settings = Settings.from_environment()
+    with progress.shown_on(Terminal()), tempfile.TemporaryDirectory(prefix="cytonet-reproduce-") as temporary:
+        stored = read_stored(settings, encoder)
+        if not as_json:
+            for line in (*(f"missing: {text}" for text in stored.missing), *stored.differing):
+                out.print(line, soft_wrap=True)
+            if not (stored.missing or stored.differing):
+                out.print("code, packages, machine and scans are as they were")
+        compared = [] if only_compare else train_again(settings, stored, to or Path(temporary))
+    if as_json:
+        weights = [{**asdict(each), "agrees": each.agrees} for each in compared]
+        found = {"missing": stored.missing, "differing": stored.differing, "weights": weights}
+        typer.echo(json.dumps({"version": str(stored.folder.name), **found}, indent=2))
+    else:
+        for each in compared:
+            out.print(each.text, soft_wrap=True)
+    raise typer.Exit(0 if all(each.agrees for each in compared) and not stored.missing else 1)
