@@ -24,12 +24,8 @@ $(READY): pyproject.toml constraints.txt
 
 setup: $(READY)
 
-# Freed memory stays with the process, as launchers set it for training (learning.MALLOC_ENVIRONMENT): features of patches
-# are computed in this process.
-MALLOC := MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_MMAP_THRESHOLD_=33554432
-
 demo: $(READY)
-	@$(MALLOC) $(BIN)/cytonet demo
+	@$(BIN)/cytonet demo
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -13,10 +13,16 @@ from cytonet_pipeline.cli.console import Terminal, err, out, show
 from cytonet_pipeline.errors import ConfigurationError
 from cytonet_pipeline.names import bare_brain, describe_known
 from cytonet_pipeline.settings import Settings, project_file, project_folder
+from cytonet_pipeline.store.processes import usable_cores
+
+_DEMO_JOBS = min(2, usable_cores())
+_Jobs = Annotated[
+    int, typer.Option("--jobs", "-j", min=1, help="Brains and encoders to work on side by side, sharing the cores.")
+]
 
 
 @app.command()
-def demo() -> None:
+def demo(jobs: _Jobs = _DEMO_JOBS) -> None:
     """Write synthetic brains to demo/, materialise every asset from them, show the table and where the plots lie."""
     from cytonet_pipeline.phantom import write_phantom
 
@@ -26,7 +32,8 @@ def demo() -> None:
     os.environ.update(settings.environment())
     with progress.shown_on(Terminal()):
         write_phantom(settings.data.parent)
-    ok = _materialise(settings, [], [])
+    # One thread each: the figures are then the same on any number of cores of the same kind.
+    ok = _materialise(settings, [], [], jobs=jobs, threads=1)
     _show_results(settings)
     raise typer.Exit(0 if ok else 1)
 
@@ -37,10 +44,11 @@ def run(
     encoders: Annotated[
         str | None, typer.Option(help="Only these; default: all of CYTONET_EXPERIMENTS that are not retired.")
     ] = None,
+    jobs: _Jobs = 1,
 ) -> None:
     """Materialise the pipeline for CYTONET_DATA. What is current is kept; after a failure, run it again to go on."""
     settings = Settings.from_environment()
-    ok = _materialise(settings, names_in(brains or ""), names_in(encoders or ""))
+    ok = _materialise(settings, names_in(brains or ""), names_in(encoders or ""), jobs=jobs)
     _show_results(settings)
     raise typer.Exit(0 if ok else 1)
 
@@ -66,7 +74,9 @@ def ui(
     os.execv(sys.executable, [*command, "-h", host, "-p", str(port)])
 
 
-def _materialise(settings: Settings, brains: list[str], encoders: list[str]) -> bool:
+def _materialise(
+    settings: Settings, brains: list[str], encoders: list[str], *, jobs: int, threads: int | None = None
+) -> bool:
     from cytonet_pipeline.cluster.launchers import require_backend
     from cytonet_pipeline.dataset import Dataset
     from cytonet_pipeline.lineage import stored_brains_left_out
@@ -98,11 +108,16 @@ def _materialise(settings: Settings, brains: list[str], encoders: list[str]) -> 
     from cytonet_pipeline.definitions import build_defs
     from cytonet_pipeline.defs.instance import open_instance
     from cytonet_pipeline.defs.walk import walk
+    from cytonet_pipeline.defs.workers import Workers
 
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
     with open_instance() as instance, progress.shown_on(Terminal()):
         try:
-            outcome = walk(build_defs(), instance, settings, brain_names=wanted, encoder_names=chosen)
+            workers = None
+            if jobs > 1 or threads is not None:
+                share = threads or max(1, usable_cores() // jobs)
+                workers = Workers(build_defs, settings, instance, count=jobs, threads=share)
+            outcome = walk(build_defs(), instance, settings, brain_names=wanted, encoder_names=chosen, workers=workers)
         except KeyboardInterrupt:
             err.print("interrupted; what was finished is kept, run the same command to go on", style="red")
             raise typer.Exit(130) from None

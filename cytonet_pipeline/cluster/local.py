@@ -23,7 +23,7 @@ from cytonet_pipeline.errors import TrainingError
 from cytonet_pipeline.learning import training_command, training_environment
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.store import write_json
-from cytonet_pipeline.store.processes import birth_of, is_alive
+from cytonet_pipeline.store.processes import birth_of, is_alive, usable_cores
 
 # The value of CYTONET_CLUSTER for this back-end.
 LOCAL = "local"
@@ -117,7 +117,7 @@ class LocalLauncher:
     ) -> None:
         self.data = data
         self.processes = processes
-        self.threads = threads or threads_wanted() or max(1, (os.cpu_count() or 1) // processes)
+        self.threads = threads or threads_wanted() or max(1, usable_cores() // processes)
         self.python = python
 
     def running(self, folder: Path) -> LocalAttempt | None:

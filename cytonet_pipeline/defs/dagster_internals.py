@@ -25,6 +25,8 @@ _GRAPH = "dagster._core.definitions.assets.graph.base_asset_graph"
 UNDOCUMENTED = {
     "dagster.DagsterInstance.event_log_storage": "limits of single pools",
     f"{_STORAGE}.set_concurrency_slots": "limits of single pools; dagster.yaml has one default for all of them",
+    f"{_STORAGE}.get_concurrency_info": "limits of single pools",
+    f"{_STORAGE}.delete_concurrency_limit": "limits of single pools",
     f"{_STORAGE}.free_concurrency_slots_for_run": "places in a pool that a killed run holds",
     "dagster.DagsterInstance.get_runs": "runs whose process has gone; runs of a forgotten brain",
     "dagster.DagsterInstance.compute_log_manager": "logs of the runs of a forgotten brain",
@@ -58,9 +60,17 @@ def absent_names() -> list[str]:
     return [f"{name}: {need}" for name, need in UNDOCUMENTED.items() if locate(name) is None]
 
 
-def set_pool_limit(instance: dg.DagsterInstance, pool: str, limit: int) -> None:
-    """Set how many ops of a pool may run at a time."""
-    instance.event_log_storage.set_concurrency_slots(pool, limit)
+def set_pool_limit(instance: dg.DagsterInstance, pool: str, limit: int | None) -> None:
+    """Set how many ops of a pool may run at a time; None: the default of all pools."""
+    if limit is None:
+        instance.event_log_storage.delete_concurrency_limit(pool)
+    else:
+        instance.event_log_storage.set_concurrency_slots(pool, limit)
+
+
+def pool_limit(instance: dg.DagsterInstance, pool: str) -> int | None:
+    """Return how many ops of a pool may run at a time; None if the default of all pools holds."""
+    return instance.event_log_storage.get_concurrency_info(pool).slot_count or None
 
 
 def fail_run(instance: dg.DagsterInstance, run: dg.DagsterRun, reason: str) -> None:

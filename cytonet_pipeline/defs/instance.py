@@ -7,12 +7,15 @@ has set it.
 
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
 
 from cytonet_pipeline.cluster.launchers import pool_limits
-from cytonet_pipeline.defs.dagster_internals import fail_run, set_pool_limit
+from cytonet_pipeline.defs.dagster_internals import fail_run, pool_limit, set_pool_limit
+from cytonet_pipeline.defs.partitions import LOCAL_POOLS
 from cytonet_pipeline.errors import ConfigurationError
 from cytonet_pipeline.settings import project_file, project_folder
 from cytonet_pipeline.store.processes import birth_of, is_alive
@@ -58,6 +61,19 @@ def open_instance() -> dg.DagsterInstance:
     for pool, limit in pool_limits().items():
         set_pool_limit(instance, pool, limit)
     return instance
+
+
+@contextmanager
+def local_pools(instance: dg.DagsterInstance, limit: int) -> Iterator[None]:
+    """Let so many steps that compute on this machine run at a time while the block runs."""
+    before = {pool: pool_limit(instance, pool) for pool in LOCAL_POOLS}
+    for pool in LOCAL_POOLS:
+        set_pool_limit(instance, pool, limit)
+    try:
+        yield
+    finally:
+        for pool, former in before.items():
+            set_pool_limit(instance, pool, former)
 
 
 def tags_of_this_process() -> dict[str, str]:

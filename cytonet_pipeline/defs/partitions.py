@@ -35,6 +35,10 @@ PARTITION_SETS: dict[PartitionSet | None, dg.PartitionsDefinition | None] = {
 every_brain = dg.AllPartitionMapping()
 
 
+# Pools of the steps that compute on this machine, training and evaluation.
+LOCAL_POOLS = ("local_training", "local_heavy")
+
+
 def pool_of(step: str, local: str) -> str:
     """Return the pool in which a step waits for its turn; it has to be known when definitions load.
 

@@ -4,69 +4,45 @@ No Dagster job spans two partition sets, so the jobs are walked in the order of 
 partition. The stages say what is current. A failure of one brain or encoder does not stop the others.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 
 import dagster as dg
 
 from cytonet_pipeline import progress
-from cytonet_pipeline.defs.dagster_internals import (
-    assets_in_order,
-    assets_of,
-    failed_checks,
-    named_jobs,
-    step_failures,
-)
-from cytonet_pipeline.defs.instance import fail_orphaned_runs, tags_of_this_process
+from cytonet_pipeline.defs.dagster_internals import assets_in_order, assets_of, named_jobs
+from cytonet_pipeline.defs.instance import fail_orphaned_runs, local_pools
+from cytonet_pipeline.defs.job_run import RunSummary, WalkedJob, bring_up_to_date
 from cytonet_pipeline.defs.partitions import brains
-from cytonet_pipeline.errors import ConfigurationError, CytonetError, StoreError, TrainingError
+from cytonet_pipeline.defs.workers import Workers
+from cytonet_pipeline.errors import ConfigurationError
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.stages import stage_of
 from cytonet_pipeline.stages.stage import PartitionSet
-from cytonet_pipeline.store import Verdict
-
-# Progress and faults are shown by the caller; the log of events is in the instance.
-_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 @dataclass(frozen=True)
-class WalkedJob:
-    """A job with its assets in order, for the partitions of one set."""
-
-    name: str
-    assets: tuple[str, ...]
-    partition_set: PartitionSet | None
-
-    def label(self, partition: str | None) -> str:
-        """Return the name of the job's run for one partition."""
-        return f"{self.name} {partition}" if partition else self.name
-
-
-@dataclass
-class RunSummary:
-    """What a walk did, by label of job and partition.
+class PlannedRun:
+    """A run of a job for one partition.
 
     Attributes
     ----------
-    done, current : list of str
-        Runs that succeeded, and those that were not needed.
-    failed : dict
-        Runs that failed, or were not started because what they need has failed, with their messages.
-    faults : dict
-        Checks that failed, and brains that cannot be used, also those found by an earlier run.
-    remarks : dict
-        Sections and the like that were left out of something that is sound.
+    after : frozenset of str
+        Labels of the runs that it has to wait for.
+    long : bool
+        It trains an encoder, which takes longer than all else.
     """
 
-    done: list[str] = field(default_factory=list)
-    current: list[str] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-    faults: dict[str, str] = field(default_factory=dict)
-    remarks: dict[str, str] = field(default_factory=dict)
+    job: WalkedJob
+    partition: str | None
+    after: frozenset[str]
+    long: bool = False
 
-    def has_failed(self, partition: str | None) -> bool:
-        """Whether an earlier job of the same partition has failed in this walk."""
-        return any(partition is not None and label.endswith(f" {partition}") for label in self.failed)
+    @property
+    def label(self) -> str:
+        """Name for people."""
+        return self.job.label(self.partition)
 
 
 def jobs_in_order(defs: dg.Definitions) -> list[WalkedJob]:
@@ -86,6 +62,7 @@ def walk(
     *,
     brain_names: Sequence[str],
     encoder_names: Sequence[str],
+    workers: Workers | None = None,
 ) -> RunSummary:
     """Materialise whatever is not current.
 
@@ -93,32 +70,106 @@ def walk(
     ----------
     brain_names, encoder_names : sequences of str
         Partitions to bring up to date. Brains are added to the dynamic set.
+    workers : Workers, optional
+        Processes that work on brains, and then on encoders, side by side; default: one after the other, in this one.
 
     Returns
     -------
     RunSummary
         Failures are in it, not raised.
     """
-    summary = RunSummary()
     fail_orphaned_runs(instance)
     encoder_names = ancestors_first(settings, encoder_names)
     instance.add_dynamic_partitions(str(brains.name), list(brain_names))
-    partitions: dict[PartitionSet | None, Sequence[str | None]] = {
-        "brain": list(brain_names),
-        "encoder": list(encoder_names),
+    planned = plan_runs(jobs_in_order(defs), settings, brain_names, encoder_names)
+    with ExitStack() as stack:
+        line = stack.enter_context(progress.task("pipeline", total=len(planned)))
+        if workers is None:
+            return _one_by_one(defs, instance, settings, planned, line)
+        stack.enter_context(local_pools(instance, workers.count))
+        return _side_by_side(planned, stack.enter_context(workers), line)
+
+
+def _one_by_one(
+    defs: dg.Definitions,
+    instance: dg.DagsterInstance,
+    settings: Settings,
+    planned: Sequence[PlannedRun],
+    line: progress.Task,
+) -> RunSummary:
+    summary = RunSummary()
+    for count, run in enumerate(planned):
+        line.to(count, run.label)
+        blocked = summary.has_failed(run.partition)
+        summary.add(bring_up_to_date(defs, instance, settings, run.job, run.partition, blocked=blocked))
+        if run.job.name == "reference" and summary.failed:
+            return summary
+    line.to(len(planned), "done")
+    return summary
+
+
+def _side_by_side(planned: Sequence[PlannedRun], workers: Workers, line: progress.Task) -> RunSummary:
+    summary, ended = RunSummary(), set[str]()
+    waiting, running = list(planned), dict[str, PlannedRun]()
+    while waiting or running:
+        while len(running) < workers.count and (run := next_run(waiting, ended, workers.count)):
+            waiting.remove(run)
+            running[run.label] = run
+            workers.start(run.job, run.partition, blocked=summary.has_failed(run.partition))
+        line.to(len(ended), ", ".join(running))
+        for label, part in workers.wait():
+            del running[label]
+            ended.add(label)
+            summary.add(part)
+        if summary.failed and "reference" in ended and len(ended) == 1:
+            return summary
+    line.to(len(planned), "done")
+    return summary
+
+
+def plan_runs(
+    jobs: Sequence[WalkedJob], settings: Settings, brain_names: Sequence[str], encoder_names: Sequence[str]
+) -> list[PlannedRun]:
+    """Return the runs in the order in which one process does them, each with those that it needs.
+
+    First the reference, then brain by brain, then encoder by encoder, then what has no partitions. An encoder is
+    evaluated before the next one is trained: results show early.
+    """
+    partitions: Mapping[PartitionSet | None, Sequence[str | None]] = {
+        "brain": brain_names,
+        "encoder": encoder_names,
         None: [None],
     }
-    planned = [(job, partition) for job in jobs_in_order(defs) for partition in partitions[job.partition_set]]
-    with progress.task("pipeline", total=len(planned)) as line:
-        for count, (job, partition) in enumerate(_encoder_by_encoder(planned)):
-            line.to(count, job.label(partition))
-            _bring_up_to_date(defs, instance, settings, job, partition, summary)
-            if job.partition_set == "brain" and partition is not None:
-                _collect_verdicts(settings, job, partition, summary)
-            if job.name == "reference" and summary.failed:
-                return summary
-        line.to(len(planned), "done")
-    return summary
+    place: dict[str | None, int] = {name: place for place, name in enumerate([*brain_names, *encoder_names])}
+    ordered = sorted(
+        ((job, partition) for job in jobs for partition in partitions[job.partition_set]),
+        key=lambda run: -1 if run[0].name == "reference" else place.get(run[1], len(place)),
+    )
+    planned: list[PlannedRun] = []
+    for job, partition in ordered:
+        trains = "encoder" in job.assets and partition is not None and settings.encoder(partition).steps > 0
+        needed = {run.label for run in planned if _needs(job, partition, run, settings)}
+        planned.append(PlannedRun(job, partition, frozenset(needed), trains))
+    return planned
+
+
+def _needs(job: WalkedJob, partition: str | None, earlier: PlannedRun, settings: Settings) -> bool:
+    """Whether a run has to wait for an earlier one of the plan."""
+    if job.partition_set is None or earlier.job.partition_set != job.partition_set:
+        return True
+    return earlier.partition in (partition, _ancestor(settings, partition) if job.partition_set == "encoder" else None)
+
+
+def next_run(waiting: Sequence[PlannedRun], ended: set[str], count: int) -> PlannedRun | None:
+    """Return the run that one of `count` workers begins with next; None if all have to wait.
+
+    It is the first in order. The last long ones go before the others: one that is begun at the end leaves the other
+    workers idle.
+    """
+    ready = [run for run in waiting if run.after <= ended]
+    long = [run for run in waiting if run.long]
+    last = [run for run in ready if run.long] if len(long) < count else []
+    return next(iter(last or ready), None)
 
 
 def ancestors_first(settings: Settings, encoder_names: Sequence[str]) -> list[str]:
@@ -143,104 +194,5 @@ def ancestors_first(settings: Settings, encoder_names: Sequence[str]) -> list[st
     return ordered
 
 
-def _ancestor(settings: Settings, encoder: str) -> str:
-    return (settings.encoder(encoder).init_from or "").partition("@")[0]
-
-
-def _bring_up_to_date(
-    defs: dg.Definitions,
-    instance: dg.DagsterInstance,
-    settings: Settings,
-    job: WalkedJob,
-    partition: str | None,
-    summary: RunSummary,
-) -> None:
-    label = job.label(partition)
-    try:
-        assets = _assets_to_run(job, settings, partition)
-    except CytonetError as error:
-        summary.failed[label] = str(error)
-        return
-    if not assets:
-        if failed := _failed_check(job, settings, partition):
-            summary.failed[label] = failed
-        else:
-            summary.current.append(label)
-        return
-    if summary.has_failed(partition):
-        summary.failed[label] = "not run: what it needs has failed"
-        return
-    result = defs.resolve_job_def(job.name).execute_in_process(
-        instance=instance,
-        partition_key=partition,
-        asset_selection=[dg.AssetKey(asset) for asset in assets],
-        raise_on_error=False,
-        run_config=_QUIET,
-        tags=tags_of_this_process(),
-    )
-    failures = list(step_failures(result.all_events))
-    if any(failure.exception == "DagsterExecutionInterruptedError" for failure in failures):
-        # Dagster turns Ctrl-C into a failed run; the person who pressed it does not want the next partition.
-        raise KeyboardInterrupt
-    if result.success:
-        summary.done.append(label)
-    else:
-        messages = "\n".join(failure.message for failure in failures) or f"run {result.run_id} failed"
-        summary.failed[label] = _failed_check(job, settings, partition) or messages
-    if job.partition_set != "brain":
-        checks = failed_checks(result)
-        summary.faults.update({f"{label}: {c.asset_check_key.name}": c.description or "failed" for c in checks})
-
-
-def _failed_check(job: WalkedJob, settings: Settings, partition: str | None) -> str:
-    """Say what later stages must not use of an encoder, whether this walk or an earlier one has computed it."""
-    if job.partition_set == "brain":
-        return ""  # A brain that cannot be used is a fault of its data, and no failure: the others go on.
-    for asset in job.assets:
-        try:
-            stage_of(asset).require_usable(settings, partition)
-        except TrainingError as error:
-            return str(error)
-        except CytonetError:
-            continue  # Not computed: the failure is in the summary already.
-    return ""
-
-
-def _collect_verdicts(settings: Settings, job: WalkedJob, brain: str, summary: RunSummary) -> None:
-    """Note what is wrong with a brain, whether this walk or an earlier one has found it."""
-    for asset in job.assets:
-        try:
-            verdict = Verdict.read(stage_of(asset).folder(settings, brain))
-        except StoreError:
-            continue  # Not computed: the failure is in the summary already.
-        if verdict.reasons:
-            notes = summary.remarks if verdict.ok else summary.faults
-            notes[f"sub-{brain}, {asset}"] = "\n".join(verdict.reasons)
-
-
-def _assets_to_run(job: WalkedJob, settings: Settings, partition: str | None) -> list[str]:
-    """Return the first asset that is not current or drawn and all after it; they skip what turns out to be current."""
-    requested = [asset for asset in job.assets if stage_of(asset).is_requested(settings, partition)]
-    for index, asset in enumerate(requested):
-        stage = stage_of(asset)
-        if not (stage.is_current(settings, partition) and stage.is_drawn(settings, partition)):
-            return requested[index:]
-    return []
-
-
-def _encoder_by_encoder(planned: list[tuple[WalkedJob, str | None]]) -> list[tuple[WalkedJob, str | None]]:
-    """Sort so that an encoder is trained and evaluated before the next one is trained: results show early.
-
-    Reference first, then brains, then encoders one by one, then what has no partitions.
-    """
-    position: dict[tuple[str | None, str | None], int] = {}
-    for job, partition in planned:
-        position.setdefault((job.partition_set, partition), len(position))
-
-    def place(item: tuple[WalkedJob, str | None]) -> int:
-        job, partition = item
-        if partition is not None:
-            return position[(job.partition_set, partition)]
-        return -1 if job.name == "reference" else len(position)
-
-    return sorted(planned, key=place)
+def _ancestor(settings: Settings, encoder: str | None) -> str:
+    return (settings.encoder(encoder).init_from or "").partition("@")[0] if encoder else ""

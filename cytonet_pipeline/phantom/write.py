@@ -1,7 +1,6 @@
 """Writing a phantom: the reference space, then brain after brain, all or nothing."""
 
 import json
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +14,7 @@ from cytonet_pipeline.phantom.poster import write_poster_brains
 from cytonet_pipeline.phantom.reference import SPACE, Reference, write_reference
 from cytonet_pipeline.phantom.sections import Painter, SectionPlan
 from cytonet_pipeline.store import atomic_folder, write_json
+from cytonet_pipeline.store.processes import usable_cores
 
 # Incremented by every change that gives other bytes for the same parameters.
 VERSION = 1
@@ -150,6 +150,6 @@ def _write_brains(folder: Path, space: Reference, parameters: dict) -> None:
         dataset.write_section(folder, painter, plan, painter.paint(plan))
 
     # Threads suffice: nearly all time is spent in NumPy, SciPy and the compressor, which release the GIL.
-    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(max_workers=min(4, usable_cores())) as pool:
         for _ in progress.track(pool.map(write, sections), "Sections", total=len(sections)):
             pass

@@ -41,3 +41,8 @@ def _status(pid: int) -> tuple[str, str | None]:
     except OSError:
         return "", None
     return fields[0], fields[19]
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

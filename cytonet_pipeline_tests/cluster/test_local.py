@@ -240,6 +240,6 @@ def test_threads_are_those_that_the_environment_asks_for_or_the_cores_are_shared
     tmp_path, monkeypatch, wanted, processes, threads
 ):
     monkeypatch.setenv("OMP_NUM_THREADS", wanted)
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(local, "usable_cores", lambda: 8)
 
     assert LocalLauncher(tmp_path, processes=processes).threads == threads

@@ -24,6 +24,7 @@ from cytonet_pipeline.learning.data.sources import SectionPatches
 from cytonet_pipeline.learning.folder import EncoderFolder
 from cytonet_pipeline.progress import task
 from cytonet_pipeline.store import digest_array, digest_of, lock, write_record
+from cytonet_pipeline.store.processes import usable_cores
 
 Report = Callable[[int, int], None]
 # Increased when the format of shards changes: it is part of a pack's digest.
@@ -84,7 +85,7 @@ class PackedPatches:
         rows = self._rows[self.shards.span(shard)]
         images = np.empty((len(rows), self.edge_px, self.edge_px), dtype=np.uint8)
         # Nothing else runs meanwhile. Large patches of a shard may all lie on one section.
-        threads = _usable_cores()
+        threads = usable_cores()
         parts = self._source.parts(rows, at_most=-(-len(rows) // threads))
         with ThreadPoolExecutor(threads) as pool:
             readings = [pool.submit(self._source.read_part, part, images) for part in parts]
@@ -193,11 +194,6 @@ def _locked_if_free(path: Path, purpose: str) -> Iterator[bool]:
             yield False
         else:
             yield True
-
-
-def _usable_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _lock_of(opened: PackedPatches, shard: int) -> Path:

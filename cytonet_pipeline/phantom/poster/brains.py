@@ -4,7 +4,6 @@ Full-sized is all that a pipeline has to cope with: the number of sections and t
 tables. What a tile shows is simple: one texture per tissue. Use the small phantom to see whether training learns.
 """
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -20,6 +19,7 @@ from cytonet_pipeline.phantom.poster.shared_tiles import TiledLevel, write_share
 from cytonet_pipeline.phantom.poster.tile_bank import DEEP, FACTORS, GLASS, TILE_PX, WHITE, TileBank, compressed
 from cytonet_pipeline.phantom.reference import Reference
 from cytonet_pipeline.phantom.sections import SECTION_MM, Painter, SectionPlan, scan_matrix
+from cytonet_pipeline.store.processes import usable_cores
 
 BRAINS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B20")
 SECTIONS = 4128
@@ -72,7 +72,7 @@ def write_poster_brains(folder: Path, reference: Reference, brains: Sequence[str
         dataset.write_registration(folder, brain.painter, plans[name], with_inverse=name == brains[-1])
         dataset.scan_path(folder, name, plans[name][0]).parent.mkdir(parents=True, exist_ok=True)
     sections = [(made[name], plan) for name in brains for plan in plans[name]]
-    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(max_workers=min(4, usable_cores())) as pool:
         written = pool.map(lambda section: section[0].write(folder, section[1]), sections)
         for _ in progress.track(written, "Sections", total=len(sections)):
             pass
