@@ -1,6 +1,7 @@
 """Commands on lineage: which sections made this model, and which models saw this section."""
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cytonet_pipeline.dataset import Dataset
+    from cytonet_pipeline.evaluation.maps.map_origin import MapOfAreas, VoxelOrigin
     from cytonet_pipeline.store import Store
 
 _MOST_NAMED = 8
@@ -115,6 +117,56 @@ def lineage_affected(
     _say_state(brain, samples, settings, store)
 
 
+@lineage_app.command("voxel", context_settings={"ignore_unknown_options": True})
+def lineage_voxel(
+    of: Annotated[str, typer.Argument(metavar="MAP", help="A map of areas (…_dseg.nii.gz) or a copy, or ENCODER.")],
+    x: Annotated[float, typer.Argument(help="Right in Colin-27 (mm); with --index, voxel index i.")],
+    y: Annotated[float, typer.Argument(help="Anterior (mm); with --index, j.")],
+    z: Annotated[float, typer.Argument(help="Superior (mm); with --index, k.")],
+    index: Annotated[bool, typer.Option("--index", help="x, y and z are indices of a voxel of the map.")] = False,
+    most: Annotated[int, typer.Option("--most", help="Training sections to list.", min=1)] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """From a voxel of a map, or a point in Colin-27, back to probe, encoder and the nearest training sections.
+
+    With ENCODER or ENCODER@VERSION, the map is that encoder's. If it has none, the point alone is answered. Distances
+    are those to the nearest training patch of a section, in Colin-27.
+    """
+    import numpy as np
+
+    from cytonet_pipeline.errors import StoreError
+    from cytonet_pipeline.evaluation.maps.map_origin import find_map, origin_of_voxel
+    from cytonet_pipeline.lineage import folder_of, learning_of, nearest_training_sections
+    from cytonet_pipeline.store import Store
+
+    store = Store(Settings.from_environment().store)
+    point, origin = np.array([x, y, z]), None
+    try:
+        made = find_map(of, store)
+        encoder, version = made.encoder, made.version
+        origin = origin_of_voxel(made, point, in_voxels=index, store=store)
+        point = point if not index else origin.centre_mm
+    except StoreError as error:
+        encoder, _, version = of.partition("@")
+        version = folder_of(encoder, store, version or None).name
+        if index:
+            raise
+        err.print(f"the point alone is answered: {error.what}", soft_wrap=True)
+    sections = nearest_training_sections(encoder, store, point, version, most=most)
+    if as_json:
+        found = {"encoder": encoder, "version": version, "point_mm": point.tolist(), "origin": None}
+        if origin is not None:
+            found["origin"] = {**asdict(origin), "centre_mm": origin.centre_mm.tolist(), "probe": str(origin.probe)}
+        typer.echo(json.dumps({**found, "training_sections": sections.to_dict("records")}, indent=2))
+        return
+    if origin is not None:
+        _print_origin(made, origin)
+    current = "in use" if version == store.current_version(encoder) else "not in use"
+    out.print(f"encoder   {encoder}@{version} ({current}): {learning_of(encoder, store, version)}", soft_wrap=True)
+    place = ", ".join(f"{value:g}" for value in point)
+    show(sections, title=f"training sections nearest to {place} mm", droppable=("n_patches", "y_px", "x_px"))
+
+
 @lineage_app.command("diff")
 def lineage_diff(
     a: Annotated[str, typer.Argument(help="Encoder, or encoder@version.")],
@@ -128,6 +180,23 @@ def lineage_diff(
     store = Store(Settings.from_environment().store)
     lines = compare(find_training_set(a, store), find_training_set(b, store))
     typer.echo(json.dumps(lines, indent=2) if as_json else "\n".join(lines) or "no difference")
+
+
+def _print_origin(made: "MapOfAreas", origin: "VoxelOrigin") -> None:
+    """Print what a voxel says, and where it comes from, a line each."""
+    centre = ", ".join(f"{value:g}" for value in origin.centre_mm)
+    says = (
+        f"label {origin.label}, {origin.area}, probability {origin.probability:.2f}"
+        if origin.label
+        else ("no prediction: outside the cortex, or too far from any section")
+    )
+    grid = origin.grid
+    section = f"{grid['brain']}/{grid['sample']} at pixel {grid['x_px']}, {grid['y_px']}"
+    word = "taken from" if origin.label else "the nearest grid point is in"
+    out.print(f"map       {made.path}", soft_wrap=True)
+    out.print(f"voxel     {', '.join(map(str, origin.voxel))}, centre at {centre} mm: {says}", soft_wrap=True)
+    out.print(f"section   {word} {section}, {grid['distance_mm']:.2f} mm from the centre", soft_wrap=True)
+    out.print(f"probe     {origin.probe}", soft_wrap=True)
 
 
 def _data_set(settings: Settings) -> "Dataset | None":

@@ -5,6 +5,7 @@ from cytonet_pipeline.lineage.ancestry import ancestors_of
 from cytonet_pipeline.lineage.compare import compare, would_change
 from cytonet_pipeline.lineage.examination import examine_members
 from cytonet_pipeline.lineage.members import brains_left_out, stored_brains_left_out
+from cytonet_pipeline.lineage.nearby import nearest_training_sections
 from cytonet_pipeline.lineage.queries import (
     Use,
     encoders_of,
@@ -41,6 +42,7 @@ __all__ = [
     "folder_of",
     "happened_since",
     "learning_of",
+    "nearest_training_sections",
     "read_training_set",
     "recorded_sections",
     "resolve_training_set",
