@@ -1,7 +1,8 @@
 """The two partition sets, and how one maps to the other. They are named here and nowhere else.
 
 Brains come and go while the pipeline runs: a dynamic set, filled by the sensor `new_brains` and by `cytonet run`.
-Encoders are decided by people and reviewed in git: a static set, read once from the experiments files.
+Encoders are decided by people and reviewed in git: a static set, read once from the experiments file that is acted on.
+Those of other files would be partitions that cannot be run.
 """
 
 import dagster as dg
@@ -17,12 +18,15 @@ brains = dg.DynamicPartitionsDefinition(name="brain")
 
 # The only place that reads the environment at import: a static set has to be known when definitions load.
 _settings = Settings.from_environment()
+# Of all files in the folder: a name that is used twice would mix two encoders in the store.
 _experiments = read_all_experiments(_settings.experiments_file)
 
 # Cron expressions are read in it, so it has to be known when definitions load, too.
 schedule_timezone = _settings.known_timezone()
 
-encoders = dg.StaticPartitionsDefinition(sorted(_experiments))
+encoders = dg.StaticPartitionsDefinition(
+    sorted(name for name, (file, _) in _experiments.items() if file == _settings.experiments_file)
+)
 
 # By the name that stages give a partition set.
 PARTITION_SETS: dict[PartitionSet | None, dg.PartitionsDefinition | None] = {
