@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from cytonet_pipeline.store import Store
 
 _MOST_NAMED = 8
+_PROV_KINDS = {"entity": "entities", "activity": "activities", "agent": "agents"}
 
 lineage_app = typer.Typer(
     help="Which sections made this model, and which models saw this section.", rich_markup_mode=None
@@ -165,6 +167,28 @@ def lineage_voxel(
     out.print(f"encoder   {encoder}@{version} ({current}): {learning_of(encoder, store, version)}", soft_wrap=True)
     place = ", ".join(f"{value:g}" for value in point)
     show(sections, title=f"training sections nearest to {place} mm", droppable=("n_patches", "y_px", "x_px"))
+
+
+@lineage_app.command("export")
+def lineage_export(
+    name: Annotated[str, typer.Argument(help="Encoder, or encoder@version.")],
+    prov: Annotated[Path, typer.Option("--prov", help="File to write, W3C PROV-JSON; it must not exist.")],
+) -> None:
+    """Write a model's lineage for other programs and for later: sections, training set, weights, evaluations.
+
+    PROV-JSON is a W3C format: any program that reads it can answer which scans, by their digests, made a model, long
+    after this one is gone.
+    """
+    from cytonet_pipeline.lineage import as_prov
+    from cytonet_pipeline.store import Store, write_text
+
+    encoder, _, version = name.partition("@")
+    if prov.exists():
+        raise ConfigurationError(f"{prov}: exists already.", to_fix="name a new file")
+    document = as_prov(encoder, Store(Settings.from_environment().store), version or None)
+    write_text(prov, json.dumps(document, indent=1) + "\n")
+    counts = ", ".join(f"{len(document.get(kind, {}))} {words}" for kind, words in _PROV_KINDS.items())
+    out.print(f"{prov}: {counts}", soft_wrap=True)
 
 
 @lineage_app.command("diff")

@@ -6,6 +6,7 @@ from cytonet_pipeline.lineage.compare import compare, would_change
 from cytonet_pipeline.lineage.examination import examine_members
 from cytonet_pipeline.lineage.members import brains_left_out, stored_brains_left_out
 from cytonet_pipeline.lineage.nearby import nearest_training_sections
+from cytonet_pipeline.lineage.prov import as_prov
 from cytonet_pipeline.lineage.queries import (
     Use,
     encoders_of,
@@ -32,6 +33,7 @@ __all__ = [
     "Use",
     "affected_by",
     "ancestors_of",
+    "as_prov",
     "brains_left_out",
     "compare",
     "encoders_of",
