@@ -9,9 +9,10 @@ in memory.
 import logging
 import shutil
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from cytonet_pipeline.errors import StoreError, TrainingError
+from cytonet_pipeline.markup import in_markdown
 from cytonet_pipeline.settings import TRAINING_CODE_VERSION, Settings
 from cytonet_pipeline.stages.stage import Stage, Summary, store_of
 from cytonet_pipeline.stages.waiting import reason_not_to_train
@@ -25,6 +26,9 @@ from cytonet_pipeline.store import (
     write_stamp,
 )
 from cytonet_pipeline.store.pins import pin_of, put_into_use
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _log = logging.getLogger(__name__)
 
@@ -156,7 +160,7 @@ class TrainingSetStage(Stage[str]):
             training_set.version,
             reasons=_pin_text(settings, partition),
             numbers=numbers,
-            texts={"what changed": text},
+            texts={"what changed": text, "sections": _sections_text(sections)},
         )
 
 
@@ -307,12 +311,17 @@ class EncoderStage(Stage[str]):
         from cytonet_pipeline.cluster.launchers import job_facts
 
         folder, verdict = self.folder(settings, partition), self.verdict(settings, partition)
-        record = read_record(folder / "encoder.json")
+        record, block = read_record(folder / "encoder.json"), settings.encoder(partition)
+        figures = dict(record.get("figures", {}))
         numbers = {
             "version": folder.name,
-            **record.get("figures", {}),
-            "problems": record.get("problems", []),
+            "method": block.method,
+            "backbone": record.get("backbone"),
+            "brain that it never saw": settings.held_out(partition),
+            **{name: figures.pop(key) for key, name in _HEADLINE.items() if key in figures},
             **job_facts(folder),
+            **figures,
+            "problems": record.get("problems", []),
         }
         return Summary(
             folder,
@@ -324,8 +333,27 @@ class EncoderStage(Stage[str]):
         )
 
 
+# Figures that a page shows first, by their name in `encoder.json`, with the limits of its check.
+_HEADLINE = {
+    "distinct patches": "training patches",
+    "steps": "steps",
+    "knn_accuracy": "k-NN accuracy on validation sections",
+    "effective_rank": "effective rank (an error below 5)",
+    "mean_cosine": "mean cosine (an error above 0.95)",
+    "seconds": "training time (s)",
+}
+
 TRAINING_SET = TrainingSetStage()
 ENCODER = EncoderStage()
+
+
+def _sections_text(sections: "pd.DataFrame") -> str:
+    """List the sections of a training set as Markdown: a row per brain and role."""
+    lines = ["| brain | role | sections |", "|---|---|---|"]
+    for (brain, role), rows in sections.groupby(["brain", "role"], sort=True):
+        samples = ", ".join(in_markdown(str(sample)) for sample in rows["sample"])
+        lines.append(f"| {in_markdown(str(brain))} | {role} | {samples} |")
+    return "\n".join(lines)
 
 
 def is_trained(folder: Path) -> bool:

@@ -62,7 +62,8 @@ def collect(context: dg.OpExecutionContext, settings: dg.ResourceParam[Settings]
     """Check the weights, put them into use, and describe the training."""
     with failures_explained():
         ENCODER.collect(settings, context.partition_key)
-        return described(ENCODER.summary(settings, context.partition_key))
+        # How long training took is among its figures: this run may only have found it done.
+        return described(ENCODER.summary(settings, context.partition_key), "trained, or found trained; put into use")
 
 
 @dg.graph_asset(
