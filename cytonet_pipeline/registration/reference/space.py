@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cytonet_pipeline.registration.reference.borders import border_points_mm, distance_to_borders_mm
 from cytonet_pipeline.registration.reference.cortex import HEMISPHERES, Cortex, CortexPlace
 from cytonet_pipeline.registration.reference.files import (
     SurfaceKind,
@@ -132,6 +133,13 @@ class ReferenceSpace:
             hemisphere[unlabelled] = np.where(known, np.where(is_left, "L", "R"), "")
         return hemisphere
 
+    def border_distance_mm(self, points_mm: np.ndarray, hemispheres: np.ndarray) -> np.ndarray:
+        """Return the distance from points (N, 3) to the nearest border of areas in their hemisphere, (N,); `borders`.
+
+        Infinite where the hemisphere (`L` or `R`, (N,)) has no border.
+        """
+        return distance_to_borders_mm(points_mm, hemispheres, self._borders_mm)
+
     def depth_at(self, points_mm: np.ndarray) -> np.ndarray:
         """Return the depth at points, (N,) float32: 0 at the pial, 1 at the white surface (`Cortex.locate`)."""
         return self.locate(points_mm).depth
@@ -194,6 +202,10 @@ class ReferenceSpace:
         total = np.where(measured, stacked, 0).sum(axis=0)
         mean = np.divide(total, measured.sum(axis=0), out=np.full(total.shape, np.nan), where=measured.any(axis=0))
         return pd.DataFrame(mean, index=requested, columns=requested)
+
+    @cached_property
+    def _borders_mm(self) -> dict[str, np.ndarray]:
+        return border_points_mm(*self.atlas(), self.atlas_labels)
 
     @cached_property
     def _graphs(self) -> dict[str, Any]:
