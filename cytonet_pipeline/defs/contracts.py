@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 # Names under which instances know the history of these checks.
 CHECK_NAMES = {"patch_index": "index_keeps_its_contract", "metrics": "metrics_keep_their_contract"}
 # Columns that name a row, where a table has no unique column.
-_IDENTITY = {"metrics": ("encoder", "version", "protocol", "labels_per_area", "draw", "split")}
+_IDENTITY = {
+    "metrics": ("encoder", "version", "protocol", "labels_per_area", "draw", "split"),
+    "comparisons": ("measure", "protocol", "split", "held_out", "labels_per_area", "draw", "encoder_a", "encoder_b"),
+    "retrieved": ("protocol", "split", "patch_id"),
+}
 
 
 def contract_check(stage: Stage[Any], name: str) -> dg.AssetChecksDefinition:

@@ -80,6 +80,19 @@ def metrics_markdown(table: pd.DataFrame, scores: tuple[str, ...] = ("macro_f1",
     return "\n".join(lines)
 
 
+def retrieval_markdown(rows: pd.DataFrame) -> str:
+    """Return the rows of retrieval of one or more encoders as Markdown: median mm, its bounds and the queries."""
+    lines = ["| encoder | retrieval | split | median mm | best mm | chance mm | queries |"]
+    lines.append("| --- | --- | --- | ---: | ---: | ---: | ---: |")
+    for row in rows.to_dict("records"):
+        sought = str(row["protocol"]).removeprefix("retrieval_").replace("_", " ")
+        values = [row[f"retrieval{name}_mm"] for name in ("", "_best", "_chance")]
+        cells = [in_markdown(str(row["encoder"])), sought, str(row["split"]).replace("_", " ")]
+        cells += ["–" if pd.isna(value) else f"{value:.1f}" for value in values]
+        lines.append("| " + " | ".join([*cells, str(row["n_patches"])]) + " |")
+    return "\n".join(lines)
+
+
 def _score(rows: pd.DataFrame, score: str) -> str:
     values = rows[score].dropna()
     if values.empty:

@@ -13,7 +13,15 @@ from cytonet_pipeline.settings import CONTROLS, Settings
 from cytonet_pipeline.stages.reference import REFERENCE_SPACE
 from cytonet_pipeline.stages.stage import Inputs, ResumableStage, StampedStage, Summary, store_of
 from cytonet_pipeline.stages.training import ENCODER
-from cytonet_pipeline.store import digest_left_in, digest_of, digest_of_result, read_record, read_table, stamp_digest
+from cytonet_pipeline.store import (
+    digest_left_in,
+    digest_of,
+    digest_of_result,
+    is_current,
+    read_record,
+    read_table,
+    stamp_digest,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,15 +99,25 @@ class PatchEmbeddingsStage(ResumableStage[str]):
 
 
 class LinearProbeStage(ResumableStage[str]):
-    """Brain areas from frozen features, by every protocol, on unseen sections and on the unseen brain."""
+    """Brain areas from frozen features, by every protocol, on unseen sections and on the unseen brain.
+
+    And `retrieval/`, which needs no label: a result of its own beside the probes. Where it is missing or stale, it is
+    made alone; scores do not depend on it, and stay in the table of results meanwhile.
+    """
 
     name = "linear_probe"
     group = "evaluation"
     partition_set = "encoder"
     code_version = "1"
     draws = True
-    tables: ClassVar = {"predictions": "*/predictions.parquet", "metrics": "metrics.parquet"}
+    tables: ClassVar = {
+        "predictions": "*/predictions.parquet",
+        "metrics": "metrics.parquet",
+        "retrieved": "retrieval/retrieved.parquet",
+    }
     later_inputs = frozenset({"areas", "reference"})
+    # Of `retrieval/` alone, as `code_version` is of the probes.
+    retrieval_code_version: ClassVar = "1"
 
     def folder(self, settings: Settings, partition: str) -> Path:
         """See `Stage.folder`."""
@@ -135,6 +153,42 @@ class LinearProbeStage(ResumableStage[str]):
                 return False
         return super().is_made_from(inputs, settings, partition)
 
+    def is_current(self, settings: Settings, partition: str) -> bool:
+        """See `Stage.is_current`; retrieval counts."""
+        return super().is_current(settings, partition) and self.has_retrieval(settings, partition)
+
+    def retrieval_folder(self, settings: Settings, partition: str) -> Path:
+        """Return the folder of what was retrieved, and of its rows of the table of results."""
+        return self.folder(settings, partition) / "retrieval"
+
+    def retrieval_inputs(self, settings: Settings, partition: str) -> Inputs:
+        """Return what current rows of retrieval are made from."""
+        block, dataset = settings.experiments.evaluation, settings.experiments.dataset
+        return {
+            "embeddings": PATCH_EMBEDDINGS.inputs(settings, partition),
+            "method": settings.encoder(partition).method,
+            "patch_um": dataset.patch_um,
+            "gap_mm": dataset.gap_mm,
+            "bootstrap": block.bootstrap,
+            "seed": block.seed,
+            "retrieval_code_version": int(self.retrieval_code_version),
+        }
+
+    def has_retrieval(self, settings: Settings, partition: str) -> bool:
+        """Whether the rows of retrieval are there and current."""
+        inputs = self.retrieval_inputs(settings, partition)
+        return is_current(self.retrieval_folder(settings, partition), inputs)
+
+    def run(self, settings: Settings, partition: str, *, recompute: bool = False) -> None:
+        """See `Stage.run`; a result from before there was retrieval gets it, and is otherwise kept."""
+        from cytonet_pipeline.evaluation.retrieval.retrieval import write_retrieval
+
+        super().run(settings, partition, recompute=recompute)
+        if not self.has_retrieval(settings, partition):
+            folder, version = self.retrieval_folder(settings, partition), _version_in_use(settings, partition)
+            inputs = self.retrieval_inputs(settings, partition)
+            write_retrieval(folder, partition, version, settings, store_of(settings), inputs)
+
     def compute(self, settings: Settings, partition: str, folder: Path, inputs: Inputs, *, recompute: bool) -> None:
         """Run protocol by protocol."""
         from cytonet_pipeline.evaluation.probes.runner import run_probes
@@ -149,7 +203,7 @@ class LinearProbeStage(ResumableStage[str]):
 
     def summary(self, settings: Settings, partition: str) -> Summary:
         """See `Stage.summary`; scores with all labels."""
-        from cytonet_pipeline.reporting.markdown import metrics_markdown
+        from cytonet_pipeline.reporting.markdown import metrics_markdown, retrieval_markdown
 
         folder = self.folder(settings, partition)
         rows = read_table(folder / "metrics.parquet", "metrics")
@@ -159,6 +213,10 @@ class LinearProbeStage(ResumableStage[str]):
         }
         pictures = self.draw(settings, partition)
         texts = {"scores": metrics_markdown(all_labels)}
+        if self.has_retrieval(settings, partition):
+            retrieved = read_table(self.retrieval_folder(settings, partition) / "metrics.parquet", "metrics")
+            numbers |= retrieval_numbers(retrieved)
+            texts["retrieval without labels"] = retrieval_markdown(retrieved)
         return Summary(folder, stamp_digest(folder), numbers=numbers, pictures=pictures, texts=texts)
 
 
@@ -298,6 +356,12 @@ PATCH_EMBEDDINGS = PatchEmbeddingsStage()
 LINEAR_PROBE = LinearProbeStage()
 UMAP_PLOTS = UmapPlotsStage()
 AREA_MAPS = AreaMapsStage()
+
+
+def retrieval_numbers(rows: "pd.DataFrame") -> dict[str, float]:
+    """Return the medians of retrieval by the name that people read; those without a query are left out."""
+    measured = rows[rows["retrieval_mm"].notna()].to_dict("records")
+    return {f"{r['protocol']} {r['split']}".replace("_", " ") + " (mm)": float(r["retrieval_mm"]) for r in measured}
 
 
 def area_digest(settings: Settings, *columns: str) -> str:

@@ -1,6 +1,7 @@
 """The store: where results lie, how they are written, and what form they have."""
 
 from cytonet_pipeline.store.atomic import TEMPORARY_PREFIX, atomic_file, atomic_folder, beside, write_json, write_text
+from cytonet_pipeline.store.contract import Column, Table
 from cytonet_pipeline.store.damage import command_for, damaged, mark, remedy_of, unreadable
 from cytonet_pipeline.store.digest import as_json, canonical_json, digest_array, digest_bytes, digest_file, digest_of
 from cytonet_pipeline.store.integrity import (
@@ -17,7 +18,7 @@ from cytonet_pipeline.store.integrity import (
 from cytonet_pipeline.store.locks import lock
 from cytonet_pipeline.store.opening import open_store, require_claim
 from cytonet_pipeline.store.paths import Store
-from cytonet_pipeline.store.schemas import REFERENCE_MM, ROLES, TABLES, Column, Table, table
+from cytonet_pipeline.store.schemas import REFERENCE_MM, ROLES, TABLES, table
 from cytonet_pipeline.store.stamps import (
     read_stamp,
     record_drawings,

@@ -1,121 +1,10 @@
 """The registry of tables: every column that the store holds, its type, unit and meaning.
 
-One pandera schema per table generates the checks, the Parquet schema and the column metadata that Dagster shows. A
-column is added here first; its table's `version` goes up when a reader of the previous schema misreads the new one.
+A column is added here first; its table's `version` goes up when a reader of the previous schema misreads the new one.
 """
 
-from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING
-
-from cytonet_pipeline.errors import StoreError
 from cytonet_pipeline.scores import SCORES
-
-if TYPE_CHECKING:
-    # Imported where they are used: Dagster's definitions read this registry and load without pandas.
-    import pandas as pd
-    import pandera.pandas as pa
-    import pyarrow
-
-_PANDAS_TYPES = {
-    "string": "str",
-    "bool": "bool",
-    "int32": "int32",
-    "int64": "int64",
-    "uint64": "uint64",
-    "float16": "float16",
-    "float32": "float32",
-    "float64": "float64",
-}
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column: its Arrow type, what it means (with its unit), and what is allowed in it."""
-
-    name: str
-    type: str
-    meaning: str
-    nullable: bool = False
-    unique: bool = False
-    allowed: tuple[str, ...] = ()
-    low: float | None = None
-    high: float | None = None
-
-    def checks(self) -> "list[pa.Check]":
-        """Return the pandera checks on the values."""
-        import pandera.pandas as pa
-
-        checks = []
-        if self.allowed:
-            checks.append(pa.Check.isin(list(self.allowed)))
-        if self.low is not None:
-            checks.append(pa.Check.ge(self.low))
-        if self.high is not None:
-            checks.append(pa.Check.le(self.high))
-        return checks
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table's columns, and the version of its schema."""
-
-    name: str
-    version: int
-    columns: tuple[Column, ...]
-    rebuilt_by: str
-
-    def pandera(self) -> "pa.DataFrameSchema":
-        """Return a schema that coerces the types, refuses other columns and puts them in order."""
-        return _pandera(self.name)
-
-    def arrow(self) -> "pyarrow.Schema":
-        """Return the Arrow schema; each field's metadata carries its meaning."""
-        import pyarrow
-
-        fields = [
-            pyarrow.field(
-                c.name, pyarrow.type_for_alias(c.type), nullable=c.nullable, metadata={"description": c.meaning}
-            )
-            for c in self.columns
-        ]
-        return pyarrow.schema(fields)
-
-    def validate(self, frame: "pd.DataFrame") -> "pd.DataFrame":
-        """Return `frame` with the contract's types and order of columns.
-
-        Raises
-        ------
-        StoreError
-            A column is missing, unknown, of another type or out of its range.
-        """
-        import pandera.pandas as pa
-
-        try:
-            return self.pandera().validate(frame, lazy=True)
-        except pa.errors.SchemaErrors as error:
-            cases = error.failure_cases.head(5)[["column", "check", "failure_case"]].to_dict("records")
-            raise StoreError(f"table {self.name!r} does not keep its contract: {cases}") from error
-
-    def empty(self) -> "pd.DataFrame":
-        """Return the table without rows."""
-        import pandas as pd
-
-        return pd.DataFrame({c.name: pd.Series(dtype=_PANDAS_TYPES[c.type]) for c in self.columns})
-
-
-@cache
-def _pandera(name: str) -> "pa.DataFrameSchema":
-    import pandera.pandas as pa
-
-    table = TABLES[name]
-    columns = {
-        c.name: pa.Column(
-            _PANDAS_TYPES[c.type], c.checks(), nullable=c.nullable, unique=c.unique, description=c.meaning
-        )
-        for c in table.columns
-    }
-    return pa.DataFrameSchema(columns, strict=True, coerce=True, ordered=False, name=name)
+from cytonet_pipeline.store.contract import Column, Table
 
 
 def table(name: str) -> Table:
@@ -139,6 +28,13 @@ def _reference_columns(what: str) -> tuple[Column, ...]:
         Column(name, "float32", f"{what} in Colin-27, RAS {axis} (mm)")
         for name, axis in zip(REFERENCE_MM, "xyz", strict=True)
     )
+
+
+def _with_interval(name: str, meaning: str, high: float | None = None) -> tuple[Column, ...]:
+    """Columns of a measure that may be missing and of its interval."""
+    ends = (Column(f"{name}_{e}", "float64", f"95 % interval over blocks of sections, {e} end", nullable=True)
+            for e in ("low", "high"))  # fmt: skip
+    return Column(name, "float64", meaning, nullable=True, low=0, high=high), *ends
 
 
 _SECTION_SCANS = Table(
@@ -309,6 +205,75 @@ _METRICS = Table(
             for name in SCORES
             for end in ("low", "high")
         ),
+        Column(
+            "n_border_patches", "int64", "patches scored within 3 mm of a border of the atlas", nullable=True, low=0
+        ),
+        *_with_interval("border_macro_f1", "macro F1 over patches within 3 mm of a border of the atlas", high=1),
+        Column(
+            "n_position_errors", "int64", "patches scored that the position control gets wrong", nullable=True, low=0
+        ),
+        *_with_interval("position_errors_corrected", "share of these patches that the method gets right", high=1),
+        *_with_interval("retrieval_mm", "median distance in Colin-27 from the place sought to the patch found (mm)"),
+        Column("retrieval_chance_mm", "float64", "the same for candidates taken at random (mm)", nullable=True, low=0),
+        Column("retrieval_best_mm", "float64", "the same for the nearest candidates (mm)", nullable=True, low=0),
+    ),
+    "cytonet run",
+)
+
+_BORDER_DISTANCES = Table(
+    "border_distances",
+    1,
+    (
+        _PATCH_ID,
+        _BRAIN,
+        _SAMPLE,
+        Column("border_mm", "float32", "distance in Colin-27 to the nearest border of the atlas (mm)", nullable=True),
+    ),
+    "cytonet run",
+)
+
+_COMPARISONS = Table(
+    "comparisons",
+    1,
+    (
+        Column("measure", "string", "column of the table of results that is compared"),
+        Column("protocol", "string", "how labels were predicted, or what was retrieved"),
+        Column("split", "string", "seen_brains or unseen_brain", allowed=("seen_brains", "unseen_brain")),
+        Column("held_out", "string", "the unseen brain of both encoders"),
+        Column("labels_per_area", "int64", "labelled samples per area at the most; 0: all", low=0),
+        Column("draw", "int64", "number of the draw of labelled samples", low=0),
+        Column("encoder_a", "string", "the first encoder"),
+        Column("encoder_b", "string", "the second encoder"),
+        Column("n_patches", "int64", "patches that both were measured on", low=0),
+        Column("n_blocks", "int64", "blocks of sections that are resampled", low=0),
+        Column("value_a", "float64", "measure of the first encoder on these patches", nullable=True),
+        Column("value_b", "float64", "measure of the second encoder on these patches", nullable=True),
+        Column("difference", "float64", "value_a - value_b", nullable=True),
+        Column("difference_low", "float64", "95 % interval of the difference, low end", nullable=True),
+        Column("difference_high", "float64", "95 % interval of the difference, high end", nullable=True),
+        Column("p", "float64", "two-sided p value over resampled blocks", nullable=True, low=0, high=1),
+        Column("p_holm", "float64", "p corrected for its family by Holm's method", nullable=True, low=0, high=1),
+        Column(
+            "n_family",
+            "int64",
+            "tests in its family: one measure, protocol, split, held-out brain, labels and draw",
+            low=0,
+        ),
+        Column("left_out", "string", "why the two are not compared; empty if they are"),
+    ),
+    "cytonet run",
+)
+
+_RETRIEVED = Table(
+    "retrieved",
+    1,
+    (
+        Column("protocol", "string", "what was retrieved"),
+        Column("split", "string", "seen_brains or unseen_brain", allowed=("seen_brains", "unseen_brain")),
+        Column("patch_id", "uint64", "patch whose place is sought"),
+        Column("found_id", "uint64", "patch with the nearest features among the candidates"),
+        Column("distance_mm", "float32", "from the place sought to the patch found, in Colin-27 (mm)", low=0),
+        Column("n_candidates", "int64", "patches to choose from", low=1),
     ),
     "cytonet run",
 )
@@ -394,6 +359,9 @@ TABLES = {
         _PREDICTIONS,
         _AREA_SCORES,
         _METRICS,
+        _BORDER_DISTANCES,
+        _COMPARISONS,
+        _RETRIEVED,
         _UMAP,
         _MAP_GRID,
     )

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from cytonet_pipeline.errors import StoreError
 from cytonet_pipeline.store.atomic import atomic_file, write_json
+from cytonet_pipeline.store.contract import Table
 from cytonet_pipeline.store.damage import damaged, is_pointer, remedy_of, root_of, unreadable
 from cytonet_pipeline.store.digest import as_json, digest_of
 from cytonet_pipeline.store.integrity import verified, verified_parts
-from cytonet_pipeline.store.schemas import Table, table
+from cytonet_pipeline.store.schemas import table
 
 if TYPE_CHECKING:
     # Imported where they are used: Dagster's definitions import this module, and load without pandas.

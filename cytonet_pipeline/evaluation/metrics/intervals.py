@@ -90,6 +90,49 @@ def draw_blocks(brain_of_block: np.ndarray, n: int, seed: int) -> np.ndarray:
     return times
 
 
+def resampled_medians(values: np.ndarray, block: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Return the median of values over resampled blocks.
+
+    Parameters
+    ----------
+    values : (N,) array
+    block : (N,) int array
+        Block of each value.
+    times : (R, B) int array
+        How often each block occurs in each resampling.
+
+    Returns
+    -------
+    (R,) float64 array
+        Medians of the values repeated as often as their block occurs; NaN without any.
+    """
+    order = np.argsort(values, kind="stable")
+    ordered, block_of = np.asarray(values, dtype=np.float64)[order], block[order]
+    medians = np.full(len(times), np.nan)
+    for number, of_draw in enumerate(times):
+        reached = np.cumsum(of_draw[block_of])
+        if len(reached) and (total := int(reached[-1])):
+            middle = np.searchsorted(reached, [(total - 1) // 2, total // 2], side="right")
+            medians[number] = ordered[middle].mean()
+    return medians
+
+
+def median_interval(rows: pd.DataFrame, gap_mm: float, n: int, seed: int) -> tuple[float, float]:
+    """Return the 95 % interval of the median of `distance_mm`; NaN with fewer than ten blocks.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        `brain`, `sample`, `position_mm`, `distance_mm`.
+    """
+    block, brain_of_block = blocks_of(rows, gap_mm)
+    if len(brain_of_block) < MIN_BLOCKS or n == 0:
+        return np.nan, np.nan
+    medians = resampled_medians(rows["distance_mm"].to_numpy(), block, draw_blocks(brain_of_block, n, seed))
+    low, high = np.quantile(medians, [_LOW, _HIGH])
+    return float(low), float(high)
+
+
 def intervals(predictions: pd.DataFrame, gap_mm: float, n: int, seed: int) -> dict[str, tuple[float, float]]:
     """Return the 95 % interval of each score: percentiles over resampled blocks.
 

@@ -12,7 +12,7 @@ from cytonet_pipeline.evaluation.metrics.scoring import scores
 from cytonet_pipeline.evaluation.probes.protocols import Protocol
 from cytonet_pipeline.scores import SCORES
 from cytonet_pipeline.settings import TRAINED, WITHOUT_WEIGHTS, Settings
-from cytonet_pipeline.store import Store
+from cytonet_pipeline.store import Store, table
 
 
 @dataclass(frozen=True)
@@ -85,4 +85,5 @@ def metric_rows(
                    for i, end in enumerate(("low", "high"))},
             }
         )  # fmt: skip
-    return pd.DataFrame(rows)
+    # What is measured across encoders has no values yet: the table of results adds it.
+    return pd.DataFrame(rows).reindex(columns=[column.name for column in table("metrics").columns])
