@@ -15,6 +15,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     # Imported where it is used: Dagster's definitions read the contracts of tables, and load without numpy.
     import numpy as np
+    import pandas as pd
+
+# Protocols that need no label, and have no scores but a distance.
+RETRIEVAL = "retrieval_"
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,3 +126,13 @@ SCORES: Mapping[str, Score] = {
         Score("top5_accuracy", "top-5 accuracy", _top5_accuracy, short="top 5"),
     )
 }
+
+
+def without_retrieval(metrics: "pd.DataFrame") -> "pd.DataFrame":
+    """Return the rows of the table of results that come from predictions of areas."""
+    return metrics[~metrics["protocol"].str.startswith(RETRIEVAL)]
+
+
+def retrieval_only(metrics: "pd.DataFrame") -> "pd.DataFrame":
+    """Return the rows of the table of results that need no label."""
+    return metrics[metrics["protocol"].str.startswith(RETRIEVAL)]

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cytonet_pipeline.reporting.style import ROLE_COLORS, ROLE_NAMES, legend, new_figure, panels, save
-from cytonet_pipeline.scores import SCORES
+from cytonet_pipeline.scores import SCORES, without_retrieval
 
 _BARS = "bars: 95 % interval over blocks of sections, or standard deviation over draws of labels"
 _MARKERS = {"seen_brains": "o", "unseen_brain": "D"}
@@ -33,6 +33,7 @@ def draw_metrics(metrics: pd.DataFrame, marks: Mapping[str, str] | None = None, 
     marks : mapping, optional
         What stands behind the name of an encoder, where there is something to know.
     """
+    metrics = without_retrieval(metrics)
     protocols = _protocols(metrics)
     encoders = list(dict.fromkeys(metrics["encoder"]))[::-1]
     columns = min(3, max(1, len(protocols)))
@@ -44,7 +45,8 @@ def draw_metrics(metrics: pd.DataFrame, marks: Mapping[str, str] | None = None, 
     axes = panels(figure, rows, columns, sharey=True, sharex=True)
     for place, (protocol, labels) in zip(axes, protocols, strict=False):
         of_protocol = metrics[(metrics["protocol"] == protocol) & (metrics["labels_per_area"] == labels)]
-        _draw_protocol(place, of_protocol, encoders, score)
+        draw_rows(place, of_protocol, encoders, score)
+        place.set(xlim=(-0.03, 1.03), xticks=np.linspace(0, 1, 6))
         place.set_yticks(np.arange(len(encoders)), [f"{name}{(marks or {}).get(name, '')}" for name in encoders])
         place.set_title(f"{protocol}, {labels} labels per area" if labels else protocol)
     for place in axes[len(protocols) :]:
@@ -57,7 +59,8 @@ def draw_metrics(metrics: pd.DataFrame, marks: Mapping[str, str] | None = None, 
     return figure
 
 
-def _draw_protocol(axes: Axes, rows: pd.DataFrame, encoders: list[str], score: str) -> None:
+def draw_rows(axes: Axes, rows: pd.DataFrame, encoders: list[str], score: str) -> None:
+    """Draw a line per encoder with a dot for seen and one for unseen brains; `score` has columns `_low` and `_high`."""
     for offset, split in ((0.13, "seen_brains"), (-0.13, "unseen_brain")):
         dots = [_dot(rows[(rows["encoder"] == e) & (rows["split"] == split)], score) for e in encoders]
         middle, low, high = np.array(dots, dtype=float).reshape(-1, 3).T
@@ -71,7 +74,7 @@ def _draw_protocol(axes: Axes, rows: pd.DataFrame, encoders: list[str], score: s
             elinewidth=1.2,
             label=ROLE_NAMES[split],
         )
-    axes.set(xlim=(-0.03, 1.03), xticks=np.linspace(0, 1, 6), ylim=(-0.6, len(encoders) - 0.4))
+    axes.set(ylim=(-0.6, len(encoders) - 0.4))
     axes.grid(axis="x", color="#E5E5E5", linewidth=0.8)
     axes.set_axisbelow(True)
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from cytonet_pipeline.errors import ConfigurationError, StoreError, TrainingError
 from cytonet_pipeline.settings import Settings, read_all_experiments
-from cytonet_pipeline.stages.evaluation import LINEAR_PROBE, area_digest
+from cytonet_pipeline.stages.evaluation import LINEAR_PROBE, area_digest, retrieval_numbers
+from cytonet_pipeline.stages.reference import REFERENCE_SPACE
 from cytonet_pipeline.stages.stage import Inputs, StampedStage, Summary, store_of
-from cytonet_pipeline.store import digest_of_result, read_table, stamp_digest, verified
+from cytonet_pipeline.store import Store, digest_left_in, digest_of_result, read_table, stamp_digest, verified
 
 if TYPE_CHECKING:
     from cytonet_pipeline.evaluation.table.metrics_table import Entries
@@ -27,9 +28,13 @@ class MetricsTableStage(StampedStage[None]):
     name = "metrics_table"
     group = "evaluation"
     partition_set = None
-    code_version = "1"
-    tables: ClassVar = {"metrics": "metrics.parquet"}
-    later_inputs = frozenset({"areas", "synthetic"})
+    # 2: borders, errors of position, retrieval; comparisons are a table with a contract. Made from stored results.
+    code_version = "2"
+    tables: ClassVar = {
+        "metrics": "metrics.parquet",
+        "comparisons": "comparisons.parquet",
+        "border_distances": "border_distances.parquet",
+    }
 
     def folder(self, settings: Settings, partition: None = None) -> Path:
         """See `Stage.folder`."""
@@ -44,9 +49,15 @@ class MetricsTableStage(StampedStage[None]):
             encoder: digest_of_result(store.linear_probes(encoder, version) / "metrics.parquet")
             for encoder, version in entries.versions.items()
         }
+        retrieval = {
+            encoder: _retrieval_digest(store_of(settings), encoder, entries.versions[encoder])
+            for encoder in entries.retrieved
+        }
         marked = {"left_out": dict(entries.left_out), "retired": list(entries.retired)}
         return {
             "probes": probes,
+            "retrieval": retrieval,
+            "reference": digest_left_in(REFERENCE_SPACE.folder(settings)),
             "missing": list(entries.missing),
             **{key: value for key, value in marked.items() if value},
             "gap_mm": settings.experiments.dataset.gap_mm,
@@ -57,17 +68,6 @@ class MetricsTableStage(StampedStage[None]):
             "code_version": int(self.code_version),
         }
 
-    def is_made_from(self, inputs: Mapping[str, Any], settings: Settings, partition: None = None) -> bool:
-        """See `Stage.is_made_from`; version 0.2.1 recorded no area table, but the page lists the names."""
-        from cytonet_pipeline.evaluation.table.metrics_table import lists_areas_of
-
-        recorded = self.recorded_inputs(settings, partition)
-        if recorded is not None and "areas" not in recorded:
-            versions = {encoder: store_of(settings).current_version(encoder) or "" for encoder in inputs["probes"]}
-            if not lists_areas_of(self.folder(settings), versions, store_of(settings)):
-                return False
-        return super().is_made_from(inputs, settings, partition)
-
     def compute(self, settings: Settings, partition: None, folder: Path, inputs: Inputs, *, recompute: bool) -> None:
         """Write the table in all its forms, and its picture.
 
@@ -77,11 +77,15 @@ class MetricsTableStage(StampedStage[None]):
             A probe was computed again in the meantime.
         """
         from cytonet_pipeline.evaluation.table.metrics_table import write_metrics
+        from cytonet_pipeline.reporting.border_figure import border_figure
         from cytonet_pipeline.reporting.metrics_figure import metrics_figure
+        from cytonet_pipeline.reporting.retrieval_figure import retrieval_figure
 
         rows, marks = write_metrics(folder, self._entries(settings, inputs), settings, store_of(settings))
         if not rows.empty:
             metrics_figure(rows, folder / "metrics.png", marks)
+            border_figure(rows, folder / "borders.png", marks)
+            retrieval_figure(rows, folder / "retrieval.png", marks)
 
     def summary(self, settings: Settings, partition: None = None) -> Summary:
         """See `Stage.summary`; scores on the unseen brain with all labels."""
@@ -96,7 +100,11 @@ class MetricsTableStage(StampedStage[None]):
             "encoders": int(rows["encoder"].nunique()),
             **{f"{r['encoder']} {r['protocol']} unseen brain macro F1": r["macro_f1"] for r in scored},
         }
-        pictures = {"macro F1": folder / "metrics.png"}
+        unseen = rows[rows["split"] == "unseen_brain"]
+        for encoder, of_encoder in unseen.groupby("encoder", sort=False):
+            numbers |= {f"{encoder} {name}": value for name, value in retrieval_numbers(of_encoder).items()}
+        named = {"macro F1": "metrics.png", "borders and position": "borders.png", "retrieval": "retrieval.png"}
+        pictures = {title: folder / name for title, name in named.items() if (folder / name).exists()}
         page = verified(folder / "metrics.md").read_text(encoding="utf-8")
         digest = stamp_digest(folder)
         return Summary(
@@ -112,14 +120,31 @@ class MetricsTableStage(StampedStage[None]):
         for encoder, digest in inputs["probes"].items():
             versions[encoder] = store.current_encoder(encoder).name
             if digest_of_result(store.linear_probes(encoder, versions[encoder]) / "metrics.parquet") != digest:
-                raise StoreError(
-                    f"table of results: the scores of {encoder} were computed again while the table was made.",
-                    to_fix="cytonet run",
-                )
-        return Entries(versions, tuple(inputs["missing"]), inputs.get("left_out", {}), tuple(inputs.get("retired", ())))
+                raise _made_again(encoder)
+        for encoder, digest in inputs["retrieval"].items():
+            if _retrieval_digest(store, encoder, versions[encoder]) != digest:
+                raise _made_again(encoder)
+        return Entries(
+            versions,
+            tuple(inputs["missing"]),
+            inputs.get("left_out", {}),
+            tuple(inputs.get("retired", ())),
+            tuple(inputs["retrieval"]),
+        )
 
 
 METRICS_TABLE = MetricsTableStage()
+
+
+def _made_again(encoder: str) -> StoreError:
+    return StoreError(
+        f"table of results: the scores of {encoder} were computed again while the table was made.",
+        to_fix="cytonet run",
+    )
+
+
+def _retrieval_digest(store: Store, encoder: str, version: str) -> str:
+    return digest_of_result(store.linear_probes(encoder, version, "retrieval") / "metrics.parquet")
 
 
 def table_entries(settings: Settings) -> "Entries":
@@ -129,7 +154,7 @@ def table_entries(settings: Settings) -> "Entries":
     own, store = settings.experiments.encoders, store_of(settings)
     versions: dict[str, str] = {}
     left_out: dict[str, str] = {}
-    retired = []
+    retired, retrieved = [], []
     files = _files_of(store.encoders(), settings)
     for encoder in store.encoders():
         version = store.current_version(encoder)
@@ -146,11 +171,13 @@ def table_entries(settings: Settings) -> "Entries":
             left_out[encoder] = reason
             continue
         versions[encoder] = version
+        if LINEAR_PROBE.has_retrieval(of_file, encoder):
+            retrieved.append(encoder)
         if of_file.encoder(encoder).retired:
             retired.append(encoder)
     wanted = [name for name, block in own.items() if not block.retired]
     missing = tuple(name for name in wanted if name not in versions and name not in left_out)
-    return Entries(versions, missing, left_out, tuple(retired))
+    return Entries(versions, missing, left_out, tuple(retired), tuple(retrieved))
 
 
 def _files_of(encoders: Sequence[str], settings: Settings) -> dict[str, Path]:

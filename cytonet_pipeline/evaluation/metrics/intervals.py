@@ -133,6 +133,26 @@ def median_interval(rows: pd.DataFrame, gap_mm: float, n: int, seed: int) -> tup
     return float(low), float(high)
 
 
+def share_interval(rows: pd.DataFrame, hits: np.ndarray, gap_mm: float, n: int, seed: int) -> tuple[float, float]:
+    """Return the 95 % interval of the share of rows that are hits, (N,) bool; NaN with fewer than ten blocks.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        `brain`, `sample`, `position_mm`.
+    """
+    if rows.empty or n == 0:
+        return np.nan, np.nan
+    block, brain_of_block = blocks_of(rows, gap_mm)
+    if len(brain_of_block) < MIN_BLOCKS:
+        return np.nan, np.nan
+    times = draw_blocks(brain_of_block, n, seed)
+    counted = [np.bincount(block, weights, minlength=len(brain_of_block)) for weights in (hits, np.ones(len(hits)))]
+    # Every block holds rows, so no resampling is empty.
+    low, high = np.quantile(times @ counted[0] / (times @ counted[1]), [_LOW, _HIGH])
+    return float(low), float(high)
+
+
 def intervals(predictions: pd.DataFrame, gap_mm: float, n: int, seed: int) -> dict[str, tuple[float, float]]:
     """Return the 95 % interval of each score: percentiles over resampled blocks.
 

@@ -1,7 +1,7 @@
 """What is searched for where: the three retrieval protocols as sets of queries and of candidates.
 
 retrieval_next_section     the place itself, in the sections before and after it, held out together with it
-retrieval_mirrored_place   the mirrored place (Colin-27, x → −x), in the other hemisphere of the brain's held-out sections
+retrieval_mirrored_place   the mirrored place (Colin-27, x → −x), in the brain's other hemisphere
 retrieval_other_brain      the place itself, in all other brains
 
 The first and the third look in the hemisphere of the query: cells do not tell left from right, and the median of a
@@ -62,9 +62,7 @@ def searches(rows: pd.DataFrame, runs: Mapping[tuple[str, str], int]) -> list[Se
     found = [search for split in TEST_ROLES for of_protocol in (_next_section(rows, split, runs),
              _mirrored_place(rows, split), _other_brain(rows, split)) for search in of_protocol]  # fmt: skip
     kept = _kept_queries(found, rows["order"].to_numpy(np.uint64))
-    fewer = (
-        Search(s.protocol, s.split, s.queries[kept[s.protocol, s.split][s.queries]], s.candidates) for s in found
-    )
+    fewer = (Search(s.protocol, s.split, s.queries[kept[s.protocol, s.split][s.queries]], s.candidates) for s in found)
     return [search for search in fewer if len(search.queries)]
 
 

@@ -6,7 +6,7 @@ claims to reproduce a published figure.
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,17 @@ import numpy as np
 import pandas as pd
 
 from cytonet_pipeline.dataset import Dataset
-from cytonet_pipeline.errors import StoreError
 from cytonet_pipeline.evaluation.features.evaluation_set import TEST_ROLES, section_positions_mm
+from cytonet_pipeline.evaluation.table.border_scores import border_distances, with_border_columns
 from cytonet_pipeline.evaluation.table.comparisons import compare_all
+from cytonet_pipeline.evaluation.table.entry import Entry, Resampling
 from cytonet_pipeline.evaluation.table.patch_sets import patch_sets
-from cytonet_pipeline.evaluation.table.table_text import Provenance, latex_table, markdown_table
+from cytonet_pipeline.evaluation.table.table_text import Page, Provenance, latex_table, markdown_page
 from cytonet_pipeline.patches import read_index
+from cytonet_pipeline.scores import without_retrieval
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.store import (
+    REFERENCE_MM,
     Store,
     read_record,
     read_table,
@@ -48,18 +51,23 @@ class Entries:
         By encoder, why its scores cannot stand beside the others.
     retired : tuple of str
         Those in the table that are not trained any more.
+    retrieved : tuple of str
+        Those in the table whose rows of retrieval are current.
     """
 
     versions: Mapping[str, str]
     missing: tuple[str, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
     retired: tuple[str, ...] = ()
+    retrieved: tuple[str, ...] = ()
 
 
 def write_metrics(
     folder: Path, entries: Entries, settings: Settings, store: Store
 ) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Write the table of results as `metrics.parquet`, `.csv`, `.md`, `.tex`, and `comparisons.csv` beside it.
+    """Write the table of results as `metrics.parquet`, `.csv`, `.md`, `.tex`, and what was measured across encoders.
+
+    Beside it, `comparisons.parquet` and `.csv` and `border_distances.parquet`.
 
     Returns
     -------
@@ -72,39 +80,46 @@ def write_metrics(
         _log.warning("table of results: encoder %s has no results yet; the table goes on without it", name)
     for name, reason in entries.left_out.items():
         _log.warning("table of results: encoder %s is left out: %s", name, reason)
-    tables = [
-        read_table(store.linear_probes(encoder, version) / "metrics.parquet", "metrics")
-        for encoder, version in entries.versions.items()
-    ]
-    # Validated, as results from before a score was added have no values in its columns.
-    metrics = table("metrics").validate(pd.concat(tables, ignore_index=True)) if tables else table("metrics").empty()
+    metrics = _stored_rows(entries, store)
+    evaluation = settings.experiments.evaluation
+    resampling = Resampling(settings.experiments.dataset.gap_mm, evaluation.bootstrap, evaluation.seed)
     predictions = _predictions(entries, metrics, store)
-    comparisons = _comparisons(predictions, settings, store)
+    retrieved = _retrieved(entries, store)
+    places = _places(store, [*predictions.values(), *retrieved.values()])
+    distances = border_distances(_of_ids(places, predictions.values()), settings)
+    of_predictions = _compared(predictions, metrics, entries, store, places, distances.patches)
+    metrics, remarks = with_border_columns(metrics, of_predictions, resampling)
+    metrics = table("metrics").validate(metrics)
+    of_retrieval = _compared(retrieved, metrics, entries, store, places)
+    comparisons = compare_all([*of_predictions, *of_retrieval], resampling)
     errors = _errors(entries, metrics, store)
     held_out = dict(zip(metrics["encoder"], metrics["held_out"], strict=True))
-    sets = patch_sets(predictions, held_out)
-    provenance = _provenance(entries, metrics, sets, settings, store)
+    provenance = _provenance(entries, metrics, patch_sets(predictions, held_out), settings, store)
     write_table(folder / "metrics.parquet", metrics, "metrics")
     metrics.to_csv(folder / "metrics.csv", index=False)
+    write_table(folder / "comparisons.parquet", comparisons, "comparisons")
     comparisons.to_csv(folder / "comparisons.csv", index=False)
-    write_text(folder / "metrics.md", markdown_table(metrics, errors, comparisons, provenance))
+    write_table(folder / "border_distances.parquet", distances.patches, "border_distances")
+    page = Page(metrics, errors, comparisons, provenance, [distances.remark, *remarks], evaluation.bootstrap)
+    write_text(folder / "metrics.md", markdown_page(page))
     write_text(folder / "metrics.tex", latex_table(metrics, provenance))
     return metrics, provenance.marks()
 
 
-def lists_areas_of(folder: Path, versions: Mapping[str, str], store: Store) -> bool:
-    """Return whether the page in a folder lists the areas of these probes by the names that the probes have now."""
-    try:
-        page = (folder / "metrics.md").read_text(encoding="utf-8")
-        classes = _classes(read_table(folder / "metrics.parquet", "metrics"), versions, store)
-    except (OSError, StoreError, KeyError):
-        return False
-    return all(line in page for lines in classes.values() for line in lines)
+def _stored_rows(entries: Entries, store: Store) -> pd.DataFrame:
+    """Read the rows of all encoders (table `metrics`), those of retrieval last."""
+    probes = [store.linear_probes(encoder, version) for encoder, version in entries.versions.items()]
+    retrieval = [store.linear_probes(encoder, entries.versions[encoder], "retrieval") for encoder in entries.retrieved]
+    tables = [read_table(folder / "metrics.parquet", "metrics") for folder in (*probes, *retrieval)]
+    # Validated, as results from before a score was added have no values in its columns.
+    whole = [table("metrics").validate(rows) for rows in tables]
+    return pd.concat(whole, ignore_index=True) if whole else table("metrics").empty()
 
 
 def _entries(metrics: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return encoder and protocol of all rows with all labels."""
-    pairs = metrics.loc[metrics["labels_per_area"] == 0, ["encoder", "protocol"]].drop_duplicates()
+    """Return encoder and protocol of all predictions with all labels."""
+    predicted = without_retrieval(metrics)
+    pairs = predicted.loc[predicted["labels_per_area"] == 0, ["encoder", "protocol"]].drop_duplicates()
     return list(pairs.itertuples(index=False, name=None))
 
 
@@ -133,24 +148,58 @@ def _predictions(entries: Entries, metrics: pd.DataFrame, store: Store) -> dict[
     }
 
 
-def _comparisons(predictions: dict[tuple[str, str], pd.DataFrame], settings: Settings, store: Store) -> pd.DataFrame:
-    """Compare pairs of encoders on the patches that both predicted, for every protocol with all labels."""
-    places = _places(store, predictions)
-    placed = {key: rows.merge(places, on="patch_id").assign(in_top=False) for key, rows in predictions.items()}
-    evaluation, gap_mm = settings.experiments.evaluation, settings.experiments.dataset.gap_mm
-    return compare_all(placed, gap_mm, evaluation.bootstrap, evaluation.seed)
+def _retrieved(entries: Entries, store: Store) -> dict[tuple[str, str], pd.DataFrame]:
+    """Read what every encoder retrieved, by encoder and protocol."""
+    found = {}
+    for encoder in entries.retrieved:
+        path = store.linear_probes(encoder, entries.versions[encoder], "retrieval") / "retrieved.parquet"
+        rows = read_table(path, "retrieved", columns=["protocol", "split", "patch_id", "distance_mm"])
+        found |= {(encoder, str(protocol)): part for protocol, part in rows.groupby("protocol", sort=False)}
+    return found
 
 
-def _places(store: Store, predictions: dict[tuple[str, str], pd.DataFrame]) -> pd.DataFrame:
-    """Return `patch_id`, `brain`, `sample`, `position_mm` of every patch that was predicted."""
-    predicted = np.unique(np.concatenate([np.empty(0, np.uint64), *(p["patch_id"] for p in predictions.values())]))
-    parts = [pd.DataFrame({"patch_id": predicted[:0], "brain": "", "sample": "", "position_mm": 0.0})]
+def _compared(
+    measured: Mapping[tuple[str, str], pd.DataFrame],
+    metrics: pd.DataFrame,
+    entries: Entries,
+    store: Store,
+    places: pd.DataFrame,
+    distances: pd.DataFrame | None = None,
+) -> list[Entry]:
+    """Put measured patches in their place, with what two encoders must share to be compared."""
+    columns = ["patch_id", "brain", "sample", "position_mm"]
+    identities = metrics.drop_duplicates(["encoder", "protocol"]).set_index(["encoder", "protocol"])
+    found = []
+    for (encoder, protocol), rows in measured.items():
+        placed = rows.merge(places[columns], on="patch_id")
+        classes: tuple[int, ...] = ()
+        if distances is not None:
+            placed = placed.merge(distances[["patch_id", "border_mm"]], on="patch_id").assign(in_top=False)
+            record = read_record(store.linear_probes(encoder, entries.versions[encoder], protocol) / "probe.json")
+            classes = tuple(sorted(int(area) for area in record["areas"]))
+        row = identities.loc[(encoder, protocol)]
+        identity = (encoder, row["method"], protocol, row["dataset"], row["held_out"])
+        found.append(Entry(*identity, labels_per_area=0, draw=0, classes=classes, rows=placed))
+    return found
+
+
+def _places(store: Store, measured: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return where every measured patch lies: brain, section, `position_mm`, hemisphere and place in Colin-27."""
+    wanted = np.unique(np.concatenate([np.empty(0, np.uint64), *(rows["patch_id"] for rows in measured)]))
+    columns = ["patch_id", "brain", "sample", "hemisphere", *REFERENCE_MM]
+    nothing = dict.fromkeys(("brain", "sample", "hemisphere"), "") | dict.fromkeys(("position_mm", *REFERENCE_MM), 0.0)
+    parts = [pd.DataFrame({"patch_id": wanted[:0], **nothing})]
     for brain in store.indexed_brains():
-        index = read_index(store, brain, columns=["patch_id", "brain", "sample"])
+        index = read_index(store, brain, columns=columns)
         index.attrs = {}
         index["position_mm"] = index["sample"].map(section_positions_mm(store, brain)).astype(np.float64)
-        parts.append(index[index["patch_id"].isin(predicted)])
+        parts.append(index[index["patch_id"].isin(wanted)])
     return pd.concat(parts, ignore_index=True)
+
+
+def _of_ids(places: pd.DataFrame, measured: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    ids = np.unique(np.concatenate([np.empty(0, np.uint64), *(rows["patch_id"] for rows in measured)]))
+    return places[places["patch_id"].isin(ids)]
 
 
 def _provenance(
@@ -165,6 +214,7 @@ def _provenance(
         retired=entries.retired,
         classes=_classes(metrics, entries.versions, store),
         sets=sets,
+        without_retrieval=tuple(name for name in entries.versions if name not in entries.retrieved),
     )
 
 

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cytonet_pipeline.evaluation.table.comparisons import smallest_corrected_p
 from cytonet_pipeline.evaluation.table.patch_sets import patch_sets, remarks_on
+from cytonet_pipeline.evaluation.table.text_cells import SPLITS, markdown_rows, with_interval
+from cytonet_pipeline.evaluation.table.text_sections import border_section, retrieval_section
 from cytonet_pipeline.markup import from_markdown, in_markdown
-from cytonet_pipeline.scores import SCORES
+from cytonet_pipeline.scores import RETRIEVAL, SCORES, without_retrieval
 
 _KEYS = ["encoder", "method", "backbone", "held_out", "seed", "protocol"]
-_SPLITS = {"seen_brains": "seen", "unseen_brain": "unseen"}
 # These first, the other scores after them.
 _FIRST = ("macro_f1", "balanced_accuracy")
 _HEADINGS = {name: SCORES[name].heading for name in dict.fromkeys((*_FIRST, *SCORES))}
@@ -45,6 +47,8 @@ class Provenance:
         By held-out brain, the areas that each split was scored on: one line per list.
     sets : DataFrame
         As `patch_sets` returns them.
+    without_retrieval : sequence of str
+        Encoders in the table whose rows of retrieval are missing or stale.
     """
 
     datasets: Sequence[str]
@@ -54,6 +58,7 @@ class Provenance:
     retired: Sequence[str] = ()
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     sets: pd.DataFrame = field(default_factory=lambda: patch_sets({}, {}))
+    without_retrieval: Sequence[str] = ()
 
     def sentence(self) -> str:
         """Return the first line of every table."""
@@ -78,23 +83,49 @@ class Provenance:
         return {name: f" ({', '.join(of_name)})" for name, of_name in words.items()}
 
 
-def markdown_table(
-    metrics: pd.DataFrame, errors: pd.DataFrame, comparisons: pd.DataFrame, provenance: Provenance
-) -> str:
-    """Return the whole page: provenance, the table, label efficiency, errors, class lists, comparisons."""
+@dataclass(frozen=True)
+class Page:
+    """What the page of results shows.
+
+    Attributes
+    ----------
+    metrics, errors, comparisons : DataFrame
+        Table `metrics`; distances of errors and scores by obliquity; table `comparisons`.
+    border_remarks : sequence of str
+        Why values on borders or position are missing.
+    bootstrap : int
+        Resamplings behind the comparisons.
+    """
+
+    metrics: pd.DataFrame
+    errors: pd.DataFrame
+    comparisons: pd.DataFrame
+    provenance: Provenance
+    border_remarks: Sequence[str] = ()
+    bootstrap: int = 0
+
+
+def markdown_page(page: Page) -> str:
+    """Return the whole page: provenance, the table, what adds to it, errors, class lists, comparisons."""
+    metrics, provenance = page.metrics, page.provenance
     same, rows = without_constants(main_rows(metrics, provenance))
     remarks = "\n".join(f"{_BULLET}{in_markdown(remark)}" for remark in provenance.remarks())
     parts = [in_markdown(provenance.sentence()), _missing(provenance), remarks]
-    parts += [_BODY, _markdown(rows), in_markdown(_same(same)), _NOTES]
+    parts += [_BODY, markdown_rows(rows), in_markdown(_same(same)), _NOTES]
+    parts += border_section(metrics, page.border_remarks)
     few = label_rows(metrics)
     if len(few):
-        parts += ["## Few labels per area", "Mean ± standard deviation over draws of labels.", _markdown(few)]
-    if len(errors):
-        parts += ["## Errors", _ERRORS, _markdown(error_rows(errors))]
+        parts += ["## Few labels per area", "Mean ± standard deviation over draws of labels.", markdown_rows(few)]
+    parts += retrieval_section(metrics, provenance.without_retrieval)
+    if len(page.errors):
+        parts += ["## Errors", _ERRORS, markdown_rows(error_rows(page.errors))]
     if provenance.classes:
         parts += ["## Areas", *(_class_list(held_out, lines) for held_out, lines in provenance.classes.items())]
-    if len(comparisons):
-        parts += ["## Encoders compared", _COMPARED, _markdown(comparison_rows(comparisons))]
+    if len(page.comparisons):
+        parts += ["## Encoders compared", _COMPARED, _too_few_resamplings(page)]
+        parts += [markdown_rows(comparison_rows(page.comparisons.head(_PAIRS_SHOWN)))]
+        more = len(page.comparisons) - _PAIRS_SHOWN
+        parts += [f"{more:,} more pairs are in `comparisons.csv`."] if more > 0 else []
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -133,15 +164,16 @@ def main_rows(metrics: pd.DataFrame, provenance: Provenance) -> pd.DataFrame:
     marks, sets = provenance.marks(), provenance.sets
     number_of = {(r["encoder"], r["protocol"], r["split"]): int(r["set"]) for r in sets.to_dict("records")}
     differing = set(sets.loc[sets["set"] > 0, "split"])
-    for keys, of_entry in metrics[metrics["labels_per_area"] == 0].groupby(_KEYS, sort=False):
+    predicted = without_retrieval(metrics)
+    for keys, of_entry in predicted[predicted["labels_per_area"] == 0].groupby(_KEYS, sort=False):
         row = dict(zip(_KEYS, map(str, keys), strict=True))
         encoder, protocol = row["encoder"], row["protocol"]
         row["encoder"] += marks.get(encoder, "")
         row["samples"] = str(of_entry["pretrain_samples"].iloc[0])
         by_split = {str(record["split"]): record for record in of_entry.to_dict("records")}
-        for split, short in _SPLITS.items():
+        for split, short in SPLITS.items():
             for score, title in _HEADINGS.items():
-                row[f"{short} {title}"] = _with_interval(by_split[split], score, wide=score == "macro_f1")
+                row[f"{short} {title}"] = with_interval(by_split[split], score, wide=score == "macro_f1")
             row[f"{short} areas"] = str(by_split[split]["n_areas"])
             row[f"{short} patches"] = str(by_split[split]["n_patches"])
             if split in differing:
@@ -154,7 +186,7 @@ def without_constants(rows: pd.DataFrame) -> tuple[dict[str, str], pd.DataFrame]
     """Take out columns, other than scores, that are the same in every row, so that the table stays narrow."""
     if len(rows) < 2:
         return {}, rows
-    scores = {f"{short} {title}" for short in _SPLITS.values() for title in _HEADINGS.values()}
+    scores = {f"{short} {title}" for short in SPLITS.values() for title in _HEADINGS.values()}
     same = {str(name): str(rows[name].iloc[0]) for name in rows if name not in scores and rows[name].nunique() == 1}
     return same, rows.drop(columns=list(same))
 
@@ -167,14 +199,14 @@ def label_rows(metrics: pd.DataFrame) -> pd.DataFrame:
         ["encoder", "protocol"], sort=False
     ):
         row = {"encoder": str(encoder), "protocol": str(protocol)}
-        for split, short in _SPLITS.items():
+        for split, short in SPLITS.items():
             of_split = of_entry[of_entry["split"] == split]
             numbers = sorted({int(n) for n in of_split["labels_per_area"]}, key=lambda n: n or np.inf)
             for n in numbers:
                 f1 = of_split.loc[of_split["labels_per_area"] == n, "macro_f1"].to_numpy(np.float64)
                 row[f"{short} macro F1, {n or 'all'}"] = _spread(f1)
         rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).fillna("–")
 
 
 def error_rows(errors: pd.DataFrame) -> pd.DataFrame:
@@ -184,7 +216,7 @@ def error_rows(errors: pd.DataFrame) -> pd.DataFrame:
         "low": "F1 straight", "middle": "F1 middle", "high": "F1 oblique",
     }  # fmt: skip
     shown = pd.DataFrame({"encoder": errors["encoder"], "protocol": errors["protocol"]})
-    shown["split"] = errors["split"].map(_SPLITS)
+    shown["split"] = errors["split"].map(SPLITS)
     for name, title in columns.items():
         digits = 1 if name.endswith("_mm") else 3
         values = errors[name].astype(float) if name in errors else pd.Series(np.nan, index=errors.index)
@@ -193,23 +225,29 @@ def error_rows(errors: pd.DataFrame) -> pd.DataFrame:
 
 
 def comparison_rows(comparisons: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per pair of encoders, as text."""
+    """Return a row per pair of encoders and measure, as text; pairs that cannot be compared say why."""
+    records = comparisons.to_dict("records")
     return pd.DataFrame(
         {
-            "protocol": comparisons["protocol"],
-            "split": comparisons["split"].map(_SPLITS),
-            "A": comparisons["encoder_a"],
-            "B": comparisons["encoder_b"],
-            "macro F1 A − B": [_signed_interval(row) for row in comparisons.to_dict("records")],
+            "measure": [_MEASURES[str(row["measure"])] for row in records],
+            "protocol": [str(row["protocol"]).removeprefix(RETRIEVAL).replace("_", " ")
+                         if row["measure"] == "retrieval_mm" else str(row["protocol"]) for row in records],
+            "split": comparisons["split"].map(SPLITS).to_list(),
+            "A": comparisons["encoder_a"].to_list(),
+            "B": comparisons["encoder_b"].to_list(),
+            "A − B": [_signed_interval(row) for row in records],
             "p (Holm)": ["–" if np.isnan(p) else f"{p:.3f}" for p in comparisons["p_holm"].astype(float)],
-            "patches": comparisons["n_patches"].astype(str),
-            "blocks": comparisons["n_blocks"].astype(str),
+            "of tests": comparisons["n_family"].astype(str).to_list(),
+            "patches": comparisons["n_patches"].astype(str).to_list(),
+            "blocks": comparisons["n_blocks"].astype(str).to_list(),
         }
-    )
+    )  # fmt: skip
 
 
 _BODY = "## All labels"
 _BULLET = "* "
+# Pairs grow with the square of encoders; the table of comparisons has them all.
+_PAIRS_SHOWN = 400
 _NOTES = (
     "*seen*: test sections of brains whose other sections were trained on; *unseen*: a brain that was not trained on. "
     "Averages over areas run over the areas that occur in the scored sections and have training samples. Brackets: "
@@ -221,10 +259,12 @@ _ERRORS = (
     "(a correct prediction is 0), over errors, and for the same predictions assigned to patches at random. Macro F1 in "
     "thirds of the angle between section and surface normal: cut most nearly at right angles, middle, most oblique."
 )
+_MEASURES = {"macro_f1": "macro F1", "border_macro_f1": "macro F1 at borders", "retrieval_mm": "retrieval (mm)"}
 _COMPARED = (
-    "Difference in macro F1 on the patches that both predicted and the same resampled blocks, with its 95 % interval; "
-    "p values with Holm's correction within protocol and split. Two trained networks are compared, not two methods: "
-    "the spread over seeds is separate."
+    "Difference on the patches that both were measured on and the same resampled blocks, with its 95 % interval; no "
+    "interval and no p with fewer than ten blocks. Of retrieval the smaller median is the better one. p values with "
+    "Holm's correction over *tests*: all pairs of one measure, protocol, split, held-out brain and number of labels. "
+    "Two trained networks are compared, not two methods: the spread over seeds is separate."
 )
 
 
@@ -238,20 +278,29 @@ def _same(same: Mapping[str, str]) -> str:
     return f"The same in all rows: {', '.join(f'{name} {value}' for name, value in same.items())}." if same else ""
 
 
+def _too_few_resamplings(page: Page) -> str:
+    """Say which families cannot reach 0.05: p is no smaller than the number of resamplings allows."""
+    weak = smallest_corrected_p(page.comparisons, page.bootstrap)
+    if weak.empty:
+        return ""
+    largest = int(weak["n_family"].max())
+    return in_markdown(
+        f"With {page.bootstrap} resamplings no corrected p of {len(weak)} families of up to {largest} tests can fall "
+        f"below 0.05, however large a difference is; 'bootstrap: {40 * largest}' in the evaluation block is enough."
+    )
+
+
 def _class_list(held_out: str, lines: Sequence[str]) -> str:
     return "\n".join([f"Held-out brain {in_markdown(held_out)}:", "", *(f"* {in_markdown(line)}" for line in lines)])
 
 
-def _with_interval(row: Mapping[Hashable, Any], score: str, *, wide: bool) -> str:
-    value, low, high = (float(row[name]) for name in (score, f"{score}_low", f"{score}_high"))
-    if np.isnan(value):
-        return "–"
-    return f"{value:.3f} [{low:.3f}–{high:.3f}]" if wide and not np.isnan(low) else f"{value:.3f}"
-
-
 def _signed_interval(row: Mapping[Hashable, Any]) -> str:
+    if row["left_out"]:
+        return f"not compared: {row['left_out']}"
     value, low, high = (float(row[name]) for name in ("difference", "difference_low", "difference_high"))
-    return f"{value:+.3f}" if np.isnan(low) else f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+    digits = 1 if row["measure"] == "retrieval_mm" else 3
+    shown = f"{value:+.{digits}f}"
+    return shown if np.isnan(low) else f"{shown} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
 def _spread(values: np.ndarray) -> str:
@@ -259,13 +308,3 @@ def _spread(values: np.ndarray) -> str:
     if len(values) == 0:
         return "–"
     return f"{values[0]:.3f}" if len(values) == 1 else f"{values.mean():.3f} ± {values.std(ddof=1):.3f}"
-
-
-def _markdown(rows: pd.DataFrame) -> str:
-    if rows.empty:
-        return "(no rows yet)"
-    cells = [list(map(str, rows.columns)), *(list(map(str, row)) for row in rows.itertuples(index=False))]
-    cells = [[in_markdown(cell) for cell in line] for line in cells]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
-    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in cells]
-    return "\n".join([lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]])

@@ -1,8 +1,8 @@
 """Where the areas of an atlas meet, and how far a point is from there.
 
 A border is a face between two voxels of the atlas that belong to two different areas (`kind` is `area`) of the same
-hemisphere. What lies next to no other area is none: the outer rim of the cortex, to pial surface and white matter, the
-edge to cortex that is not mapped yet (`gap`) and to subcortical structures, and the midline, where the hemispheres meet.
+hemisphere. What lies next to no other area is none: the outer rim of the cortex, to pial surface and white matter,
+the edge to cortex that is not mapped yet (`gap`) and to subcortical structures, and the midline between hemispheres.
 Areas on opposite banks of a sulcus share a border where their voxels touch.
 
 Distances are straight, in mm of the reference, to the middle of the nearest such face. They are exact to about half a
