@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 
 from cytonet_pipeline.evaluation.features.embedding_store import write_embeddings
 from cytonet_pipeline.evaluation.probes import runner
 from cytonet_pipeline.patches import order_of, patch_ids, write_index
+from cytonet_pipeline.reporting import metrics_figure, retrieval_figure
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.stages import LINEAR_PROBE
 from cytonet_pipeline.store import Store, read_table, table, write_record, write_stamp, write_table
@@ -99,8 +101,10 @@ def made(_made_once, tmp_path):
 
 @pytest.fixture
 def probed(_probed_once, tmp_path, monkeypatch):
-    """The same after the probes of the made-up encoder have been run."""
+    """The same after the probes of the made-up encoder have been run; pictures of the table are blank."""
     monkeypatch.setattr(runner, "medoid_distances_mm", lambda folder, store: DISTANCES_MM)
+    for module, name in ((metrics_figure, "metrics_figure"), (retrieval_figure, "retrieval_figure")):
+        monkeypatch.setattr(module, name, lambda rows, path, marks=None: Image.new("L", (8, 8)).save(path))
     probed = copied(_probed_once, tmp_path)
     probed.folder = probed.store.linear_probes(ENCODER, VERSION)
     probed.metrics = read_table(probed.folder / "metrics.parquet", "metrics")
@@ -163,3 +167,19 @@ def add_encoder(store, encoder, indices, *, spread):
         part = store.patch_embeddings(encoder, VERSION, brain)
         write_embeddings(part / "part-0.parquet", index["patch_id"].to_numpy(), features, encoder, VERSION)
         write_stamp(part, {})
+
+
+@pytest.fixture
+def predictions():
+    """Two brains with 36 scored sections, in six runs."""
+    random = np.random.default_rng(1)
+    sections = [
+        (brain, f"{start + i}", start + 0.3 * i) for brain in ("B01", "B02") for start in (0, 20, 40) for i in range(12)
+    ]
+    rows = [sections[i] for i in random.integers(0, len(sections), 1500)]
+    frame = pd.DataFrame(rows, columns=["brain", "sample", "position_mm"])
+    area = random.integers(1, 6, len(frame))
+    frame["area"], frame["patch_id"], frame["split"] = area, np.arange(len(frame)).astype(np.uint64), "seen_brains"
+    frame["predicted_area"] = np.where(random.random(len(frame)) < 0.7, area, random.integers(1, 6, len(frame)))
+    frame["in_top"] = True
+    return frame

@@ -5,11 +5,12 @@ recorded, and added to the stamps of earlier results.
 """
 
 import logging
+import shutil
 
 import pytest
 
 from cytonet_pipeline.stages import AREA_MAPS, LINEAR_PROBE, METRICS_TABLE, PATCH_EMBEDDINGS, UMAP_PLOTS
-from cytonet_pipeline.store import read_stamp, write_stamp
+from cytonet_pipeline.store import read_stamp, read_table, write_stamp
 from cytonet_pipeline_tests.evaluation.conftest import ENCODER
 
 # Read from the store that `make demo` of 0.2.1 left: keys, the name of the code version and its value.
@@ -18,7 +19,6 @@ OF_0_2_1 = [
     (LINEAR_PROBE, "code_version embeddings evaluation gap_mm method protocols", "code_version"),
     (UMAP_PLOTS, "embeddings form held_out knn_k min_dist neighbors reference seed", "form"),
     (AREA_MAPS, "brains embeddings form probe protocol reference spacing_mm version", "form"),
-    (METRICS_TABLE, "bootstrap code_version gap_mm missing probes seed", "code_version"),
 ]
 # Keys of the evaluation block that the probes' inputs had: a key that came later must not be among them at its default.
 KEYS_OF_PROBES = {
@@ -77,21 +77,48 @@ def test_a_result_of_0_2_1_that_names_areas_otherwise_is_not_kept(probed):
     assert not LINEAR_PROBE.is_current(probed.settings, ENCODER)
 
 
-def test_a_table_of_0_2_1_is_kept_while_the_areas_have_the_names_that_it_lists(probed):
+def test_a_probe_of_0_2_1_gets_retrieval_alone(probed, monkeypatch):
+    """What its encoder scored stays as it was, and stays in the table of results meanwhile."""
+    monkeypatch.setattr(LINEAR_PROBE, "draw", lambda *_: {})
+    monkeypatch.setattr(LINEAR_PROBE, "compute", lambda *_, **__: pytest.fail("computed again"))
+    shutil.rmtree(probed.folder / "retrieval")
+    stamp_as_0_2_1(LINEAR_PROBE, probed.settings, ENCODER)
     METRICS_TABLE.run(probed.settings, None)
-    stamp_as_0_2_1(METRICS_TABLE, probed.settings, None)
-    current = METRICS_TABLE.is_current(probed.settings, None)
-    # As after the probes were run again, with the same scores.
-    record = probed.folder / "linear_E30/probe.json"
-    record.write_text(record.read_text().replace("hOc1", "V1"))
-    edit_areas(probed.settings, "hOc1", "V1")
-    write_stamp(record.parent, LINEAR_PROBE.inputs(probed.settings, ENCODER))
-    write_stamp(probed.folder, LINEAR_PROBE.inputs(probed.settings, ENCODER))
+    table = read_table(probed.store.metrics() / "metrics.parquet", "metrics")
+    page = (probed.store.metrics() / "metrics.md").read_text()
 
-    assert current
+    at_first = LINEAR_PROBE.is_current(probed.settings, ENCODER)
+    LINEAR_PROBE.run(probed.settings, ENCODER)
+
+    assert not at_first
+    assert LINEAR_PROBE.is_current(probed.settings, ENCODER)
+    assert len(table) == len(probed.metrics)
+    assert f"Without current rows of retrieval: {ENCODER}" in page
     assert not METRICS_TABLE.is_current(probed.settings, None)
     METRICS_TABLE.run(probed.settings, None)
-    assert "V1" in (probed.store.metrics() / "metrics.md").read_text()
+    rows = read_table(probed.store.metrics() / "metrics.parquet", "metrics")
+    assert rows["protocol"].str.startswith("retrieval_").sum() == 6
+
+
+def test_another_width_of_patches_makes_retrieval_stale_and_nothing_else(probed):
+    """What retrieval is made from stands in its own stamp: the probes know nothing of it."""
+    recorded = read_stamp(probed.folder / "retrieval")
+
+    write_stamp(probed.folder / "retrieval", recorded | {"patch_um": 1.0})
+
+    assert not LINEAR_PROBE.is_current(probed.settings, ENCODER)
+    inputs = LINEAR_PROBE.inputs(probed.settings, ENCODER)
+    assert LINEAR_PROBE.is_made_from(inputs, probed.settings, ENCODER)
+
+
+def test_a_table_from_before_borders_and_retrieval_is_made_again(probed):
+    METRICS_TABLE.run(probed.settings, None)
+    recorded = read_stamp(probed.store.metrics())
+
+    later = ("areas", "synthetic", "retrieval", "reference")
+    write_stamp(probed.store.metrics(), {k: v for k, v in recorded.items() if k not in later} | {"code_version": 1})
+
+    assert not METRICS_TABLE.is_current(probed.settings, None)
 
 
 def test_a_renamed_area_makes_stale_what_shows_it_and_nothing_else(probed):

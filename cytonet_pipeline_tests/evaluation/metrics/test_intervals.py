@@ -4,25 +4,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cytonet_pipeline.evaluation.metrics.intervals import blocks_of, blocks_of_brain, draw_blocks, intervals
+from cytonet_pipeline.evaluation.metrics.intervals import (
+    blocks_of,
+    blocks_of_brain,
+    draw_blocks,
+    intervals,
+    median_interval,
+    resampled_medians,
+    share_interval,
+)
 from cytonet_pipeline.evaluation.metrics.scoring import scores
-from cytonet_pipeline.evaluation.table.comparisons import compare_all, compare_pair, holm
-
-
-@pytest.fixture
-def predictions():
-    """Two brains with 36 scored sections, in six runs."""
-    random = np.random.default_rng(1)
-    sections = [
-        (brain, f"{start + i}", start + 0.3 * i) for brain in ("B01", "B02") for start in (0, 20, 40) for i in range(12)
-    ]
-    rows = [sections[i] for i in random.integers(0, len(sections), 1500)]
-    frame = pd.DataFrame(rows, columns=["brain", "sample", "position_mm"])
-    area = random.integers(1, 6, len(frame))
-    frame["area"], frame["patch_id"], frame["split"] = area, np.arange(len(frame)).astype(np.uint64), "seen_brains"
-    frame["predicted_area"] = np.where(random.random(len(frame)) < 0.7, area, random.integers(1, 6, len(frame)))
-    frame["in_top"] = True
-    return frame
 
 
 def test_blocks_are_at_least_as_long_as_the_gap():
@@ -84,47 +75,25 @@ def test_fewer_than_ten_blocks_give_no_interval(predictions):
     assert intervals(predictions, gap_mm=4.0, n=100, seed=0) == {}
 
 
-def test_an_encoder_equals_itself(predictions):
-    result = compare_pair(predictions, predictions.sample(frac=1, random_state=0), 1.0, 100, seed=0)
+def test_the_interval_of_a_median_equals_that_of_a_loop(predictions):
+    """Medians of patches repeated as often as their block was drawn, by numpy."""
+    rows = predictions.assign(distance_mm=np.random.default_rng(0).gamma(2, 5, len(predictions)))
+    block, brain_of_block = blocks_of(rows, gap_mm=1.0)
+    times = draw_blocks(brain_of_block, 60, seed=7)
+    expected = [np.median(np.repeat(rows["distance_mm"].to_numpy(), drawn[block])) for drawn in times]
 
-    assert result["difference"] == result["difference_low"] == result["difference_high"] == 0
-    assert result["p"] == 1.0
-
-
-def test_a_better_encoder_is_distinguished_from_a_worse_one(predictions):
-    better = predictions.assign(predicted_area=predictions["area"])
-
-    result = compare_pair(better, predictions, 1.0, 200, seed=0)
-
-    assert result["difference_low"] > 0
-    assert result["p"] == pytest.approx(2 / 201)
+    assert resampled_medians(rows["distance_mm"].to_numpy(), block, times) == pytest.approx(expected, rel=1e-12)
+    assert median_interval(rows, 1.0, 60, 7) == pytest.approx(np.quantile(expected, [0.025, 0.975]))
+    assert np.isnan(median_interval(rows, 4.0, 60, 7)).all()
+    assert np.isnan(resampled_medians(np.array([1.0]), np.array([0]), np.zeros((1, 1), int))).all()
 
 
-def test_too_few_blocks_give_a_difference_without_interval(predictions):
-    result = compare_pair(predictions, predictions, gap_mm=4.0, n=100, seed=0)
+def test_the_interval_of_a_share_equals_that_of_a_loop(predictions):
+    hits = (predictions["area"] == predictions["predicted_area"]).to_numpy()
+    block, brain_of_block = blocks_of(predictions, gap_mm=1.0)
+    drawn = draw_blocks(brain_of_block, 60, seed=7)
+    expected = [np.repeat(hits, times[block]).mean() for times in drawn]
 
-    assert result["difference"] == 0
-    assert np.isnan([result["difference_low"], result["difference_high"], result["p"]]).all()
-
-
-def test_only_patches_scored_for_both_are_compared(predictions):
-    result = compare_pair(predictions.iloc[:900], predictions.iloc[300:], 1.0, 20, seed=0)
-
-    assert result["n_patches"] == 600
-
-
-def test_every_pair_is_corrected_for_the_others(predictions):
-    worse = predictions.assign(predicted_area=predictions["predicted_area"].sample(frac=1, random_state=0).to_numpy())
-    named = {("a", "knn"): predictions, ("b", "knn"): predictions, ("c", "knn"): worse, ("a", "logistic"): predictions}
-
-    table = compare_all(named, 1.0, 100, seed=0)
-
-    assert table[["encoder_a", "encoder_b"]].values.tolist() == [["a", "b"], ["a", "c"], ["b", "c"]]
-    assert table["p_holm"].tolist() == pytest.approx([1.0, 6 / 101, 6 / 101])
-
-
-def test_holm_steps_down_as_in_the_textbook():
-    """Worked example: p = 0.01, 0.04, 0.03, 0.005 with four tests."""
-    assert holm(np.array([0.01, 0.04, 0.03, 0.005])) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert np.isnan(holm(np.array([np.nan, 0.5]))[0])
-    assert holm(np.array([np.nan, 0.5]))[1] == 0.5
+    assert share_interval(predictions, hits, 1.0, 60, 7) == pytest.approx(np.quantile(expected, [0.025, 0.975]))
+    assert np.isnan(share_interval(predictions, hits, 4.0, 60, 7)).all()
+    assert np.isnan(share_interval(predictions[:0], hits[:0], 1.0, 60, 7)).all()

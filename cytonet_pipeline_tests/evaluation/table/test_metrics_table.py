@@ -21,9 +21,11 @@ def test_the_table_is_made_while_an_encoder_is_missing_and_names_it(probed):
     text = (probed.store.metrics() / "metrics.md").read_text()
     assert "Encoders without results so far: not_yet." in text
     assert text.startswith("Data: Made up.")
-    assert len(metrics) == len(probed.metrics)
+    assert len(metrics) == len(probed.metrics) + 6
+    assert metrics["protocol"].str.startswith("retrieval_").tolist() == [False] * len(probed.metrics) + [True] * 6
     assert {p.name for p in probed.store.metrics().iterdir()} == {
-        "metrics.parquet", "metrics.csv", "metrics.md", "metrics.tex", "metrics.png", "comparisons.csv", "inputs.json",
+        "metrics.parquet", "metrics.csv", "metrics.md", "metrics.tex", "metrics.png", "retrieval.png",
+        "comparisons.parquet", "comparisons.csv", "border_distances.parquet", "inputs.json",
     }  # fmt: skip
 
 
@@ -70,7 +72,7 @@ def test_two_encoders_are_compared_on_the_same_patches(probed):
     METRICS_TABLE.run(probed.settings, None)
 
     compared = pd.read_csv(probed.store.metrics() / "comparisons.csv")
-    row = compared.query("protocol == 'logistic' and split == 'unseen_brain'").iloc[0]
+    row = compared.query("measure == 'macro_f1' and protocol == 'logistic' and split == 'unseen_brain'").iloc[0]
     assert (row["encoder_a"], row["encoder_b"]) == (ENCODER, "not_yet")
     assert row["difference_low"] > 0
     assert row["n_blocks"] >= 10
@@ -95,11 +97,19 @@ def test_a_comparison_without_interval_is_still_shown():
         "n_blocks": 4,
         "n_patches": 9,
     }
-    row |= {"difference": 0.25, "difference_low": np.nan, "difference_high": np.nan, "p_holm": np.nan}
+    row |= {
+        "measure": "macro_f1",
+        "left_out": "",
+        "n_family": 0,
+        "difference": 0.25,
+        "difference_low": np.nan,
+        "difference_high": np.nan,
+        "p_holm": np.nan,
+    }
 
     shown = comparison_rows(pd.DataFrame([row])).iloc[0]
 
-    assert shown["macro F1 A − B"] == "+0.250"
+    assert shown["A − B"] == "+0.250"
     assert shown["p (Holm)"] == "–"
 
 
