@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,10 @@ from cytonet_pipeline.reporting.style import ROLE_COLORS, legend, new_figure, pa
 from cytonet_pipeline.scores import RETRIEVAL, retrieval_only
 
 _BARS = "bars: 95 % interval over blocks of sections"
-_BOUNDS = {"retrieval_chance_mm": ("--", "chance"), "retrieval_best_mm": (":", "best candidates")}
+_BOUNDS: Mapping[str, tuple[Literal["--", ":"], str]] = {
+    "retrieval_chance_mm": ("--", "chance"),
+    "retrieval_best_mm": (":", "best candidates"),
+}
 
 
 def retrieval_figure(metrics: pd.DataFrame, path: Path, marks: Mapping[str, str] | None = None) -> Path | None:

@@ -97,7 +97,7 @@ def with_border_columns(
         return metrics, list(remarks)
     added = pd.DataFrame(list(found.values()), index=pd.MultiIndex.from_tuples(found, names=_KEYS))
     placed = added.reindex(pd.MultiIndex.from_frame(metrics[_KEYS]))
-    return metrics.assign(**{name: placed[name].to_numpy() for name in placed}), list(remarks)
+    return metrics.assign(**{str(name): placed[name].to_numpy() for name in placed}), list(remarks)
 
 
 def at_borders(rows: pd.DataFrame, resampling: Resampling) -> dict[str, float | int]:

@@ -150,7 +150,7 @@ def _predictions(entries: Entries, metrics: pd.DataFrame, store: Store) -> dict[
 
 def _retrieved(entries: Entries, store: Store) -> dict[tuple[str, str], pd.DataFrame]:
     """Read what every encoder retrieved, by encoder and protocol."""
-    found = {}
+    found: dict[tuple[str, str], pd.DataFrame] = {}
     for encoder in entries.retrieved:
         path = store.linear_probes(encoder, entries.versions[encoder], "retrieval") / "retrieved.parquet"
         rows = read_table(path, "retrieved", columns=["protocol", "split", "patch_id", "distance_mm"])
@@ -168,7 +168,8 @@ def _compared(
 ) -> list[Entry]:
     """Put measured patches in their place, with what two encoders must share to be compared."""
     columns = ["patch_id", "brain", "sample", "position_mm"]
-    identities = metrics.drop_duplicates(["encoder", "protocol"]).set_index(["encoder", "protocol"])
+    first = metrics.drop_duplicates(["encoder", "protocol"]).to_dict("records")
+    identities = {(row["encoder"], row["protocol"]): row for row in first}
     found = []
     for (encoder, protocol), rows in measured.items():
         placed = rows.merge(places[columns], on="patch_id")
@@ -177,7 +178,7 @@ def _compared(
             placed = placed.merge(distances[["patch_id", "border_mm"]], on="patch_id").assign(in_top=False)
             record = read_record(store.linear_probes(encoder, entries.versions[encoder], protocol) / "probe.json")
             classes = tuple(sorted(int(area) for area in record["areas"]))
-        row = identities.loc[(encoder, protocol)]
+        row = identities[encoder, protocol]
         identity = (encoder, row["method"], protocol, row["dataset"], row["held_out"])
         found.append(Entry(*identity, labels_per_area=0, draw=0, classes=classes, rows=placed))
     return found

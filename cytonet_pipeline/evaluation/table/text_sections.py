@@ -65,7 +65,9 @@ def retrieval_section(metrics: pd.DataFrame, without: Sequence[str]) -> list[str
     if rows.empty:
         return ["## Retrieval", missing] if missing else []
     rows = rows.assign(search=[_search(r["protocol"], r["split"]) for r in rows.to_dict("records")])
-    nothing = [name for name, of_search in rows.groupby("search", sort=False) if (of_search["n_patches"] == 0).all()]
+    nothing = [
+        str(name) for name, of_search in rows.groupby("search", sort=False) if (of_search["n_patches"] == 0).all()
+    ]
     absent = in_markdown(f"Without any query: {', '.join(nothing)}.") if nothing else ""
     rows = rows[~rows["search"].isin(nothing)]
     medians = []
