@@ -12,6 +12,7 @@ import numpy as np
 
 from cytonet_pipeline.dataset.areas import Areas
 from cytonet_pipeline.dataset.files import size_and_time
+from cytonet_pipeline.dataset.once import once
 from cytonet_pipeline.dataset.picks import UNPICKED, Pick
 from cytonet_pipeline.store import digest_file, digest_of
 
@@ -86,6 +87,9 @@ class Brain:
         Scans, masks and annotations enter by name, size and modification time, the small files by their bytes, and the
         settings through the status that they give each section.
         """
+        return once(("fingerprint", id(self)), self._fingerprint)
+
+    def _fingerprint(self) -> str:
         images = {p for s in self.sections for p in (s.scan, s.mask, s.annotation) if p is not None}
         return digest_of(
             {

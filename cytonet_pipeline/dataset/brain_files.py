@@ -53,6 +53,13 @@ def find_brain_files(root: Path, brain: str, roots: Sequence[Path]) -> BrainFile
     return files
 
 
+def transform_candidates(root: Path, brain: str) -> list[Path]:
+    """Return every path at which a transform of a brain is looked for, whether or not it exists."""
+    folder = root / f"derivatives/registration/sub-{brain}"
+    directions = (f"from-brain_to-{REFERENCE}", f"from-{REFERENCE}_to-brain")
+    return [folder / f"sub-{brain}_{way}_mode-points_xfm{ending}" for way in directions for ending in EXTENSIONS]
+
+
 def follow_warp(path: Path, roots: Sequence[Path]) -> BrainFiles:
     """Find the files that an in-plane warp consists of, itself included."""
     files = BrainFiles(sources=[path])

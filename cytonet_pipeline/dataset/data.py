@@ -10,8 +10,15 @@ from cytonet_pipeline.dataset.areas import read_area_table
 from cytonet_pipeline.dataset.brain import Brain
 from cytonet_pipeline.dataset.files import read_json
 from cytonet_pipeline.dataset.names import is_label
+from cytonet_pipeline.dataset.once import once
 from cytonet_pipeline.dataset.reading import read_brain
-from cytonet_pipeline.dataset.release import is_released, read_participants, reason_against
+from cytonet_pipeline.dataset.release import (
+    is_released,
+    read_participants,
+    reason_against,
+    reason_against_table,
+    releases_by_table,
+)
 from cytonet_pipeline.dataset.unused_files import names_passed_over, strays
 from cytonet_pipeline.errors import ConfigurationError, DataFault
 from cytonet_pipeline.names import bare_brain, describe_known
@@ -65,6 +72,15 @@ class Dataset:
         participants = read_participants(self.root)
         return [b for b in self.brains() if is_released(self.root, b, participants, self.block.quiet_minutes)]
 
+    def releases_by_table(self) -> bool:
+        """Tell whether `participants.tsv` decides which brains are released; else their quiet times do."""
+        return releases_by_table(read_participants(self.root))
+
+    def listed_as_ready(self) -> list[str]:
+        """List the brains that `participants.tsv` releases; all of them if it does not decide."""
+        participants = read_participants(self.root)
+        return [brain for brain in self.brains() if not reason_against_table(brain, participants)]
+
     def names_passed_over(self) -> list[str]:
         """Describe folders and rows of `participants.tsv` whose names cannot be those of brains."""
         participants = read_participants(self.root)
@@ -97,7 +113,7 @@ class Dataset:
                 f"{self.root}: no brain {brain}; {describe_known(brain, known)}.",
                 to_fix=f"correct the name, or add the folder sub-{brain}",
             )
-        return read_brain(self.root, brain, self.block)
+        return once(("brain", self.root, brain, id(self.block)), lambda: read_brain(self.root, brain, self.block))
 
     def area_names(self) -> pd.DataFrame:
         """Read what the annotations' numbers mean: `index`, `name`, `color`; no rows without the file.

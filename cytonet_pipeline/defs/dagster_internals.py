@@ -28,7 +28,7 @@ UNDOCUMENTED = {
     f"{_STORAGE}.get_concurrency_info": "limits of single pools",
     f"{_STORAGE}.delete_concurrency_limit": "limits of single pools",
     f"{_STORAGE}.free_concurrency_slots_for_run": "places in a pool that a killed run holds",
-    "dagster.DagsterInstance.get_runs": "runs whose process has gone; runs of a forgotten brain",
+    "dagster.DagsterInstance.get_runs": "runs whose process has gone; runs of a forgotten brain; runs in the queue",
     "dagster.DagsterInstance.compute_log_manager": "logs of the runs of a forgotten brain",
     "dagster._core.storage.compute_log_manager.ComputeLogManager.delete_logs": "logs of the runs of a forgotten brain",
     "dagster._core.execution.backfill.PartitionBackfill.asset_backfill_data": "partitions of a backfill",
@@ -119,6 +119,12 @@ def runs_of(
         for record in records
         if record.dagster_run.job_name == job or keys & set(record.dagster_run.asset_selection or ())
     ]
+
+
+def queued_runs(instance: dg.DagsterInstance, job: str) -> int:
+    """Return how many runs of a job have been requested and wait for a place."""
+    waiting = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED]
+    return len(instance.get_runs(dg.RunsFilter(job_name=job, statuses=waiting), limit=100))
 
 
 def partitions_in_backfills(

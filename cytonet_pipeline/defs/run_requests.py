@@ -6,13 +6,14 @@ failed is requested again, each time after twice the time, until its inputs chan
 run a person has cancelled waits for either. Whatever is held back is named on every tick, with its reason.
 """
 
+import math
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import dagster as dg
 
-from cytonet_pipeline.defs.dagster_internals import EarlierRun, partitions_in_backfills, runs_of
+from cytonet_pipeline.defs.dagster_internals import EarlierRun, partitions_in_backfills, queued_runs, runs_of
 from cytonet_pipeline.defs.instance import fail_orphaned_runs
 
 # What a run was requested or made from; the sensor, the schedule and the first asset of each job set it.
@@ -57,6 +58,7 @@ def decide_runs(
     pending: Mapping[str, str],
     *,
     run_keys: bool = False,
+    most: int | None = None,
 ) -> RunDecisions:
     """Decide for each partition whether a run of a job is requested now.
 
@@ -69,11 +71,18 @@ def decide_runs(
     run_keys : bool
         Give each request the partition's name as its run key. A schedule needs it, to tell the requests of one tick
         apart; there it holds for that tick only.
+    most : int, optional
+        How many are requested at a time; runs that wait in the queue count. The others have to wait for their turn, in
+        the order of `pending`.
     """
     fail_orphaned_runs(instance)
     backfills = partitions_in_backfills(instance, job, assets)
     decided = RunDecisions()
+    places = math.inf if most is None else most - queued_runs(instance, job)
     for partition, inputs in pending.items():
+        if len(decided.requests) >= places:
+            decided.held_back[partition] = f"waits for its turn: at most {most} runs of {job} are requested at a time"
+            continue
         earlier = runs_of(instance, job, assets, partition)
         reason = _unfinished(earlier)
         if reason is None and partition in backfills:

@@ -163,7 +163,13 @@ class EvaluationBlock(Strict):
 
 
 class IngestBlock(Strict):
-    """The `ingest:` block: when the ingestion of a brain waits for a person. No part of any version or stamp."""
+    """The `ingest:` block: how brains come in, and when that waits for a person. No part of any version or stamp."""
+
+    max_new_brains: PositiveInt = Field(
+        2,
+        description="brains that the sensor new_brains starts per tick; none while as many wait in Dagster's queue",
+        json_schema_extra=NOTHING,
+    )
 
     shrink_tolerance: float = Field(
         0.1,

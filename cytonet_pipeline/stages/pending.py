@@ -5,19 +5,15 @@ calls, or while a run was in progress, is not lost. The sensor `new_brains` and 
 around them.
 """
 
-import logging
+import math
 from dataclasses import dataclass, field
 
 from cytonet_pipeline.errors import CytonetError
 from cytonet_pipeline.settings import Settings
-from cytonet_pipeline.stages.histology import COLIN27_TRANSFORMS, PATCH_INDEX, SECTION_SCANS
-from cytonet_pipeline.stages.reference import REFERENCE_SPACE
 from cytonet_pipeline.stages.stage import store_of
 from cytonet_pipeline.stages.training import ENCODER
 from cytonet_pipeline.stages.waiting import fault_of, reason_not_to_train, vanished_brains
-from cytonet_pipeline.store import digest_left_in, digest_of
-
-_log = logging.getLogger(__name__)
+from cytonet_pipeline.stages.watching import Watch
 
 
 @dataclass(frozen=True)
@@ -34,59 +30,51 @@ class Pending:
     not_released : dict
         By brain that the store has and that the data set does not have or release now, why it takes no part in
         training.
+    writing : dict
+        By brain that has not been quiet for long enough, when it will be taken.
     """
 
     inputs: dict[str, str] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
     not_released: dict[str, str] = field(default_factory=dict)
+    writing: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """The reasons of all that is not to be computed now, by name."""
+        return self.not_released | self.writing | self.faults
 
 
-def brains_to_ingest(settings: Settings) -> Pending:
+def brains_to_ingest(settings: Settings, watch: Watch | None = None) -> Pending:
     """Find released brains of which a result is missing or was made from other inputs.
 
     A brain that cannot be examined is named with the reason and does not keep the others from being found; so is one
     that waits for confirmation, was forgotten, or has vanished.
+
+    Parameters
+    ----------
+    watch : Watch, optional
+        What earlier calls found, for a call that must not take long: it is brought up to date. Without it every file
+        of every brain is looked at.
 
     Raises
     ------
     ConfigurationError
         The data set cannot be read.
     """
-    from cytonet_pipeline.dataset import Dataset
-    from cytonet_pipeline.lineage import stored_brains_left_out
+    from cytonet_pipeline.lineage import brains_left_out
+    from cytonet_pipeline.lineage.members import brains_in
 
-    left_out = stored_brains_left_out(settings, store_of(settings))
+    found = Watch().look(settings, math.inf) if watch is None else watch.look(settings)
+    store = store_of(settings)
+    left_out = brains_left_out(settings, brains_in(store))
     pending = Pending(not_released={brain: text.removeprefix(f"{brain}: ") for brain, text in left_out.items()})
-    stages = (SECTION_SCANS, COLIN27_TRANSFORMS, PATCH_INDEX)
-    for brain in Dataset(settings.data, settings.experiments.dataset).released():
-        try:
-            if not all(stage.is_current(settings, brain) for stage in stages):
-                SECTION_SCANS.require_confirmation(settings, brain)
-                pending.inputs[brain] = inputs_of_brain(settings, brain)
-        except (CytonetError, OSError) as error:
-            pending.faults[brain] = str(error)
-        except Exception as error:  # A bug that one brain meets is no reason to leave out all others.
-            _log.exception("sub-%s cannot be examined", brain)
-            pending.faults[brain] = f"{type(error).__name__}: {error}"
+    places = {"pending": pending.inputs, "faulty": pending.faults, "writing": pending.writing}
+    for brain, finding in found.items():
+        if finding.answer in places:
+            places[finding.answer][brain] = finding.text
     pending.faults.update({brain: str(fault_of(settings, loss)) for brain, loss in vanished_brains(settings).items()})
     return pending
-
-
-def inputs_of_brain(settings: Settings, brain: str) -> str:
-    """Return a digest of the files, the settings and the reference that a brain is ingested from.
-
-    No result of the brain itself is part of it, unlike of what makes its stages current: it stays the same from the
-    moment in which a run is requested until the run has ended. The store is part of it: in another one, nothing has
-    been tried yet.
-    """
-    content = [
-        str(settings.store),
-        SECTION_SCANS.inputs(settings, brain),
-        digest_left_in(REFERENCE_SPACE.folder(settings)),
-        settings.experiments.dataset.model_dump(mode="json"),
-        *(stage.code_version for stage in (SECTION_SCANS, COLIN27_TRANSFORMS, PATCH_INDEX)),
-    ]
-    return digest_of(content)
 
 
 def encoders_to_train(settings: Settings) -> Pending:

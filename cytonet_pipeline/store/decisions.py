@@ -124,6 +124,11 @@ def remove_loss(store: Store, kind: str, brain: str) -> None:
     _loss_path(store, kind, brain).unlink(missing_ok=True)
 
 
+def paths_about(store: Store, brain: str) -> list[Path]:
+    """Return where decisions about a brain lie, whether or not there are any."""
+    return [_loss_path(store, kind, brain) for kind in ("forgotten", "waiting", "accepted")]
+
+
 def user_name() -> str:
     """Return the name of the user who runs this process, `unknown` where the system has none."""
     try:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from cytonet_pipeline.dataset.release import last_change
+from cytonet_pipeline.dataset.changes import walk_files
 from cytonet_pipeline.dataset.withdrawals import Withdrawal, add_withdrawals, read_withdrawals, withdrawals_path
 from cytonet_pipeline.errors import ConfigurationError, DataFault
 
@@ -134,7 +134,7 @@ def test_a_withdrawal_does_not_start_the_quiet_time_again(tiny, path):
         for name in ("", *names):
             os.utime(os.path.join(place, name), (then, then))
     add_withdrawals(path, [TORN])
-    assert last_change(tiny.root, "B01") == pytest.approx(then)
+    assert walk_files(tiny.root, "B01").last_change == pytest.approx(then)
 
     tiny.write_table(tiny.table_rows())
-    assert last_change(tiny.root, "B01") > then + 1000
+    assert walk_files(tiny.root, "B01").last_change > then + 1000

@@ -93,6 +93,28 @@ def test_an_unfinished_run_is_waited_for_whatever_it_is_made_from_and_however_lo
     assert status.value.lower().replace("_", " ") in brain.reason()
 
 
+def test_no_more_runs_are_requested_at_a_time_than_allowed_and_those_in_the_queue_count(brain):
+    """An old data set of a hundred brains must not become a hundred runs at once."""
+
+    def decide(most):
+        return decide_runs(
+            brain.instance, "ingest_brain", ASSETS, {"B03": "now", "B01": "now", "B02": "now"}, most=most
+        )
+
+    decided = decide(2)
+    assert [request.partition_key for request in decided.requests] == ["B03", "B01"]
+    assert decided.held_back == {"B02": "waits for its turn: at most 2 runs of ingest_brain are requested at a time"}
+
+    brain.has_run(Status.STARTED, partition="B03")
+    assert [request.partition_key for request in decide(2).requests] == ["B01", "B02"], "one that works is not in line"
+    brain.has_run(Status.QUEUED, partition="B01")
+    decided = decide(2)
+    assert [request.partition_key for request in decided.requests] == ["B02"]
+    assert set(decided.held_back) == {"B03", "B01"}
+    brain.has_run(Status.QUEUED, partition="B02")
+    assert decide(2).requests == []
+
+
 def test_an_unfinished_run_is_waited_for_also_behind_one_that_has_ended(brain):
     queued = brain.has_run(Status.QUEUED)
     brain.has_run(Status.FAILURE)

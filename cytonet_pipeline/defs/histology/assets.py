@@ -14,7 +14,7 @@ from cytonet_pipeline.defs.resources import RunOptions
 from cytonet_pipeline.defs.run_requests import record_inputs
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.stages import COLIN27_TRANSFORMS, PATCH_INDEX, SECTION_SCANS
-from cytonet_pipeline.stages.pending import inputs_of_brain
+from cytonet_pipeline.stages.watching import inputs_of_brain
 
 _OWNERS = ["team:histology"]
 
