@@ -92,7 +92,7 @@ class Watch:
             known: dict[str, Any] = json.loads(text or "{}")
             if known.pop("format", None) != _FORMAT:
                 return cls()
-            findings = {brain: Finding(*values[:5], tuple(values[5])) for brain, values in known.pop("brains").items()}
+            findings = {brain: _as_finding(*values) for brain, values in known.pop("brains").items()}
             return cls(**known, findings=findings)
         except (ValueError, TypeError, KeyError, AttributeError, IndexError):
             return cls()
@@ -196,6 +196,10 @@ class Watch:
         except Exception as error:  # A bug that one brain meets is no reason to leave out all others.
             _log.exception("sub-%s cannot be examined", brain)
             return Finding(glance, "", "faulty", f"{type(error).__name__}: {error}"[:_LONGEST_TEXT])
+
+
+def _as_finding(glance: str, files: str, answer: Answer, text: str, until: float, elsewhere: list[str]) -> Finding:
+    return Finding(glance, files, answer, text, until, tuple(elsewhere))
 
 
 def inputs_of_brain(settings: Settings, brain: str) -> str:
