@@ -9,8 +9,15 @@ Conditions are a convenience downstream: they lose updates that land in the tick
 
 import dagster as dg
 
+from cytonet_pipeline.defs.dagster_internals import updated_by_another_run
+
+# A materialisation that finds its result current reports the data version of before: nothing follows from it.
+_changed = (
+    updated_by_another_run() & dg.AutomationCondition.data_version_changed()
+) | dg.AutomationCondition.will_be_requested()
+
 # Not `eager()`: it forgets updates that land while its target runs, and ignores failed blocking checks on later ticks.
-_updated = dg.AutomationCondition.any_deps_updated().since(
+_updated = dg.AutomationCondition.any_deps_match(_changed).since(
     dg.AutomationCondition.newly_requested() | dg.AutomationCondition.initial_evaluation()
 )
 _quiet = ~dg.AutomationCondition.any_deps_in_progress() & ~dg.AutomationCondition.in_progress()
@@ -20,6 +27,15 @@ _complete = ~dg.AutomationCondition.any_deps_missing().ignore(dg.AssetSelection.
 
 after_upstream = (_updated & _complete & _quiet & dg.AutomationCondition.all_deps_blocking_checks_passed()).with_label(
     "after upstream"
+)
+
+# Without one of ours Dagster makes one, `default_automation_condition_sensor`, off and without a description.
+evaluate_after_training = dg.AutomationConditionSensorDefinition(
+    "evaluate_after_training",
+    target=dg.AssetSelection.groups("evaluation"),
+    default_status=dg.DefaultSensorStatus.STOPPED,
+    description="Evaluate an encoder once another version of it is in use, and write the table of results once scores "
+    "have changed. It looks at what the assets depend on; what is materialised without a change starts nothing.",
 )
 
 # For the table of results: it is written while some encoders are still missing.

@@ -23,6 +23,7 @@ _GRAPH = "dagster._core.definitions.assets.graph.base_asset_graph"
 
 # Where it lies in Dagster: what it is needed for.
 UNDOCUMENTED = {
+    "dagster.AutomationCondition.executed_with_root_target": "updates by the run that brings their target up to date",
     "dagster.DagsterInstance.event_log_storage": "limits of single pools",
     f"{_STORAGE}.set_concurrency_slots": "limits of single pools; dagster.yaml has one default for all of them",
     f"{_STORAGE}.get_concurrency_info": "limits of single pools",
@@ -149,6 +150,11 @@ def partitions_in_backfills(
             names = (part.partition_key for part in parts if part.asset_key in keys)
             found |= {name: backfill.backfill_id for name in names if name is not None}
     return found
+
+
+def updated_by_another_run() -> dg.AutomationCondition[dg.AssetKey | dg.AssetCheckKey]:
+    """Return the condition that an asset was updated by a run that does not bring what depends on it up to date too."""
+    return dg.AutomationCondition.newly_updated() & ~dg.AutomationCondition.executed_with_root_target()
 
 
 def assets_in_order(defs: dg.Definitions) -> list[str]:

@@ -16,7 +16,8 @@ HEALTHY: dict[str, bool] = {}
 
 
 @dg.asset(name="encoder", partitions_def=encoders)
-def _training() -> None: ...
+def _training(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+    return dg.MaterializeResult(data_version=dg.DataVersion(context.run.run_id))
 
 
 @dg.asset_check(asset="encoder", name="encoder_is_healthy", blocking=True, partitions_def=encoders)
@@ -35,11 +36,18 @@ class Pipeline:
         self.graph = self.defs.resolve_asset_graph()
         self.instance = instance
         self.cursor = None
+        self.versions = 0
         self.instance.add_dynamic_partitions(brains.name, BRAINS)
 
     def materialise(self, asset: str, *partitions: str) -> None:
+        self.versions += 1
         for partition in partitions or [None]:
-            self.instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=partition))
+            self.report(asset, partition, f"version {self.versions}")
+
+    def report(self, asset: str, partition: str | None, data_version: str) -> None:
+        """Materialise a result with a data version, which may be the one it had."""
+        tags = {"dagster/data_version": data_version}
+        self.instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=partition, tags=tags))
 
     def train(self, encoder: str, *, healthy: bool = True) -> None:
         """Materialise an encoder with its check, in a run of its own."""
@@ -96,6 +104,18 @@ def complete(defs, instance):
 
 def test_nothing_is_requested_while_nothing_changes(complete):
     assert complete.tick() == {}
+
+
+def test_what_is_materialised_without_a_change_starts_nothing(complete):
+    """A current encoder that was materialised again requested four assets, and the reference six."""
+    for asset, partition in (("reference_space", None), ("encoder", "tiny_cytonet"), ("patch_index", "B01")):
+        complete.report(asset, partition, "the same")
+        complete.tick()
+        complete.tick()
+
+        complete.report(asset, partition, "the same")
+
+        assert complete.tick() == {}, asset
 
 
 def test_a_trained_encoder_is_evaluated_and_no_other(complete):
