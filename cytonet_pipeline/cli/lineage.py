@@ -169,6 +169,22 @@ def lineage_voxel(
     show(sections, title=f"training sections nearest to {place} mm", droppable=("n_patches", "y_px", "x_px"))
 
 
+@lineage_app.command("page")
+def lineage_page(
+    name: Annotated[str, typer.Argument(help="Encoder, or encoder@version.")],
+    to: Annotated[Path | None, typer.Option(help="File to write; default: its place in the store.")] = None,
+) -> None:
+    """Make the lineage page of an encoder, as things are now: an HTML file that opens without a network.
+
+    It shows the way from sections to maps and each brain's sections as a strip, searchable and with thumbnails. Runs
+    make it, too, when an encoder is trained or evaluated.
+    """
+    from cytonet_pipeline.stages.lineage_page import make_page
+
+    encoder, _, version = name.partition("@")
+    out.print(str(make_page(Settings.from_environment(), encoder, version or None, to)), soft_wrap=True)
+
+
 @lineage_app.command("export")
 def lineage_export(
     name: Annotated[str, typer.Argument(help="Encoder, or encoder@version.")],

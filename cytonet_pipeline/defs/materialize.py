@@ -1,6 +1,7 @@
 """From a stage to a materialisation: run it, here or on the cluster, and put its summary on the asset's page."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
@@ -45,13 +46,15 @@ def _is_up_to_date(stage: Stage[Any], settings: Settings, partition: str | None)
     return stage.is_current(settings, partition) and stage.is_drawn(settings, partition)
 
 
-def described(summary: Summary, done: str) -> dg.MaterializeResult:
+def described(summary: Summary, done: str, more: Mapping[str, dg.MetadataValue] | None = None) -> dg.MaterializeResult:
     """Return what an asset's page shows of a result: first what people come for.
 
     Parameters
     ----------
     done : str
         What this run did.
+    more : mapping, optional
+        Metadata that stand before the pictures.
     """
     pictures = {
         key: value for title, path in summary.pictures.items() for key, value in picture_of(path, title).items()
@@ -62,6 +65,7 @@ def described(summary: Summary, done: str) -> dg.MaterializeResult:
             "what was done": done,
             **({"status": _STATUS.get(summary.status, summary.status)} if summary.status else {}),
             **reasons_of(summary.reasons),
+            **(more or {}),
             **pictures,
             **{title: dg.MetadataValue.md(text) for title, text in summary.texts.items()},
             **numbers(summary.numbers),

@@ -117,8 +117,7 @@ def _of_version(
     where = pyarrow.dataset.field("brain") == brain
     if samples is not None:
         where &= pyarrow.dataset.field("sample").isin(list(samples))
-    rows = sections_of(encoder, store, version)
-    rows = rows[rows["brain"] == brain]
+    rows = sections_of(encoder, store, version, brain=brain)
     rows = rows if samples is None else rows[rows["sample"].isin(list(samples))]
     seen = _seen_by_weights(folder, rows, brain, samples)
     if seen:

@@ -26,13 +26,15 @@ class Use(NamedTuple):
     learned: str
 
 
-def sections_of(encoder: str, store: Store, version: str | None = None) -> pd.DataFrame:
+def sections_of(encoder: str, store: Store, version: str | None = None, *, brain: str | None = None) -> pd.DataFrame:
     """Return the sections that an encoder knows of, with their roles.
 
     Parameters
     ----------
     version : str, optional
         Default: the current one.
+    brain : str, optional
+        Only sections of this brain.
 
     Returns
     -------
@@ -47,7 +49,8 @@ def sections_of(encoder: str, store: Store, version: str | None = None) -> pd.Da
         The encoder has not been trained, or has no such version.
     """
     folder = folder_of(encoder, store, version)
-    sections = read_table(folder / "sections.parquet", "training_sections")
+    where = None if brain is None else pyarrow.dataset.field("brain") == brain
+    sections = read_table(folder / "sections.parquet", "training_sections", where=where)
     return sections if learns(_record_of(folder)) else sections.assign(n_training_patches=0)
 
 

@@ -9,14 +9,16 @@ import contextlib
 import logging
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cytonet_pipeline.errors import DataFault
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.stages.brain_stage import BrainStage, brain_of, require_usable_result
+from cytonet_pipeline.stages.lineage_page import models_text
 from cytonet_pipeline.stages.reference import REFERENCE_SPACE
-from cytonet_pipeline.stages.stage import store_of, with_table_version
+from cytonet_pipeline.stages.stage import Summary, store_of, with_table_version
 from cytonet_pipeline.stages.waiting import require_no_loss_found, settle
 from cytonet_pipeline.store import (
     Verdict,
@@ -96,6 +98,11 @@ class SectionScansStage(BrainStage):
         with contextlib.suppress(OSError):
             mark.touch()
         return True
+
+    def summary(self, settings: Settings, partition: str) -> Summary:
+        """See `Stage.summary`; with the models that saw the brain."""
+        shown = super().summary(settings, partition)
+        return replace(shown, texts={**shown.texts, "models": models_text(settings, partition)})
 
     def ingest(self, settings: Settings, brain: "Brain", folder: Path, *, recompute: bool) -> Verdict:
         """Survey the sections; those that have not changed since the earlier inventory are not opened."""

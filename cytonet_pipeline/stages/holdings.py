@@ -131,6 +131,8 @@ def _all(store: Store, brain: str, *, with_weights: bool) -> Iterator[Holding]:
     yield from _evaluations(store, brain)
     yield from _encoders(store, brain, with_weights=with_weights)
     yield from _packs(store)
+    for page in sorted((store.root / "lineage").glob("*/*.html")):
+        yield Holding(page, "lineage page with thumbnails, may be of the brain")
     for folder in sorted((store.root / "jobs").glob(f"*/{brain}")):
         yield Holding(folder, "logs of jobs on the brain")
     # Whatever bears the brain's name, also of steps that are not known here, and what killed runs left of any step.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from cytonet_pipeline.errors import StoreError, TrainingError
 from cytonet_pipeline.markup import in_markdown
 from cytonet_pipeline.settings import TRAINING_CODE_VERSION, Settings
+from cytonet_pipeline.stages.lineage_page import sections_text
 from cytonet_pipeline.stages.stage import Stage, Summary, store_of
 from cytonet_pipeline.stages.waiting import reason_not_to_train
 from cytonet_pipeline.store import (
@@ -330,6 +331,7 @@ class EncoderStage(Stage[str]):
             reasons=(*verdict.reasons, *_pin_text(settings, partition)),
             numbers=numbers,
             pictures={"training curves": folder / "curves.png"},
+            texts={"sections": sections_text(settings, partition, folder.name)},
         )
 
 

@@ -25,7 +25,9 @@ from cytonet_pipeline_tests.conftest import PROJECT, cytonet
 BRAIN, NAME = "B01", "tiny_cytonet"
 PARTITIONS = {"brain": (BRAIN, "B02", "B20"), "encoder": (NAME, "tiny_scratch", "tiny_position"), None: (None,)}
 # What docs/store.md calls by-products.
-BY_PRODUCTS = r"packed/|jobs/|encoders/\w+/V/(checkpoints|job)/|encoders/\w+/V/progress\.json|linear_probes/\.area"
+BY_PRODUCTS = (
+    r"packed/|lineage/|jobs/|encoders/\w+/V/(checkpoints|job)/|encoders/\w+/V/progress\.json|linear_probes/\.area"
+)
 POINTERS = ("store.json", "current.json", *(f"{name}.json" for name in PARTITIONS["encoder"]))
 
 
@@ -263,5 +265,5 @@ def test_the_advised_run_makes_everything_good_again(finished, tmp_path):
 
 def test_the_documents_name_the_by_products():
     text = (PROJECT / "docs" / "store.md").read_text()
-    for name in ("packed/", "checkpoints/", "progress.json", "job/", "jobs/", ".area_distances-"):
+    for name in ("packed/", "lineage/", "checkpoints/", "progress.json", "job/", "jobs/", ".area_distances-"):
         assert f"`{name}" in text, name

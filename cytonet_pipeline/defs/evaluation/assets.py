@@ -3,6 +3,7 @@
 import dagster as dg
 
 from cytonet_pipeline.defs.automation import after_any_upstream, after_upstream
+from cytonet_pipeline.defs.lineage_page import refresh_page
 from cytonet_pipeline.defs.materialize import materialize
 from cytonet_pipeline.defs.metadata import columns_of
 from cytonet_pipeline.defs.partitions import encoders, every_brain, pool_of
@@ -46,7 +47,9 @@ def linear_probe(
     context: dg.AssetExecutionContext, config: RunOptions, settings: dg.ResourceParam[Settings]
 ) -> dg.MaterializeResult:
     """Brain areas from frozen features, by every protocol, on unseen sections and on the unseen brain."""
-    return materialize(LINEAR_PROBE, context, config, settings)
+    result = materialize(LINEAR_PROBE, context, config, settings)
+    refresh_page(context, settings, context.partition_key)
+    return result
 
 
 @dg.asset(
@@ -81,7 +84,9 @@ def area_maps(
     context: dg.AssetExecutionContext, config: RunOptions, settings: dg.ResourceParam[Settings]
 ) -> dg.MaterializeResult:
     """Predicted areas over whole sections, and as a label volume with probabilities in Colin-27."""
-    return materialize(AREA_MAPS, context, config, settings)
+    result = materialize(AREA_MAPS, context, config, settings)
+    refresh_page(context, settings, context.partition_key)
+    return result
 
 
 @dg.asset(

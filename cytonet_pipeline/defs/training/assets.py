@@ -7,6 +7,7 @@ re-execution, or a fresh materialisation after everything was killed, goes on wh
 import dagster as dg
 
 from cytonet_pipeline.defs.failures import failures_explained
+from cytonet_pipeline.defs.lineage_page import refresh_page, tell_brains
 from cytonet_pipeline.defs.materialize import described, materialize
 from cytonet_pipeline.defs.metadata import columns_of
 from cytonet_pipeline.defs.partitions import encoders, every_brain, pool_of
@@ -62,8 +63,11 @@ def collect(context: dg.OpExecutionContext, settings: dg.ResourceParam[Settings]
     """Check the weights, put them into use, and describe the training."""
     with failures_explained():
         ENCODER.collect(settings, context.partition_key)
+        encoder, version = context.partition_key, ENCODER.folder(settings, context.partition_key).name
+        page = refresh_page(context, settings, encoder, version)
+        tell_brains(context, settings, encoder, version)
         # How long training took is among its figures: this run may only have found it done.
-        return described(ENCODER.summary(settings, context.partition_key), "trained, or found trained; put into use")
+        return described(ENCODER.summary(settings, encoder), "trained, or found trained; put into use", page)
 
 
 @dg.graph_asset(
