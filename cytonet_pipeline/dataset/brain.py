@@ -113,7 +113,8 @@ def _decided(section: Section) -> tuple[object, ...]:
 
 def written_path(path: Path, root: Path) -> str:
     """Return a path as written in tables: relative to the data set if it lies below it, otherwise absolute."""
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+    text, above = path.as_posix(), f"{root.as_posix().rstrip('/')}/"
+    return text[len(above) :] if text.startswith(above) else text
 
 
 # Sensors request fingerprints every minute, and a displacement field has hundreds of megabytes: bytes are read again

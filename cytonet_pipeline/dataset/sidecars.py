@@ -10,6 +10,7 @@ from typing import Any
 
 from cytonet_pipeline.dataset.files import read_json
 from cytonet_pipeline.dataset.names import sidecar_of, split_extension
+from cytonet_pipeline.dataset.once import once
 from cytonet_pipeline.errors import DataFault
 
 _SIZE, _UNIT = "PixelSize", "PixelSizeUnits"
@@ -58,6 +59,10 @@ def sidecars_of(scan: Path) -> list[Path]:
 
 def _given(scan: Path) -> dict[str, tuple[Path, Any]]:
     """Return each key with its value and the nearest file that has it."""
+    return once(("sidecars", scan), lambda: _read_given(scan))
+
+
+def _read_given(scan: Path) -> dict[str, tuple[Path, Any]]:
     given: dict[str, tuple[Path, Any]] = {}
     for rank in _ranks(scan):
         here: dict[str, tuple[Path, Any]] = {}
