@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from cytonet_pipeline.errors import CytonetError, StoreError
-from cytonet_pipeline.scores import SCORES
+from cytonet_pipeline.scores import SCORES, without_retrieval
 from cytonet_pipeline.store import Store, digest_of_result, read_record, read_stamp, read_table
 
 _SPLITS = {"seen_brains": "seen brains", "unseen_brain": "unseen brain"}
@@ -71,7 +71,7 @@ def scored(metrics: pd.DataFrame) -> str:
 
 def every_protocol(metrics: pd.DataFrame) -> pd.DataFrame:
     """Return one row per encoder of seed 0 and protocol with all labels."""
-    whole = metrics[(metrics["labels_per_area"] == 0) & (metrics["seed"] == 0)]
+    whole = without_retrieval(metrics[(metrics["labels_per_area"] == 0) & (metrics["seed"] == 0)])
     whole = whole[~whole["encoder"].isin(studied(metrics))]
     wide = whole.pivot_table(["macro_f1", "accuracy", "top5_accuracy"], ["method", "protocol"], "split", sort=False)
     columns = [(score, split) for score in ("macro_f1", "accuracy", "top5_accuracy") for split in _SPLITS]

@@ -7,6 +7,7 @@ import yaml
 
 from cytonet_pipeline import settings
 from cytonet_pipeline.settings import read_experiments
+from cytonet_pipeline.store import table
 from cytonet_pipeline_tests.conftest import PROJECT
 
 BLOCKS = [
@@ -24,6 +25,13 @@ BLOCKS = [
 def test_every_key_of_the_experiments_file_is_documented(block):
     text = (PROJECT / "docs" / "experiments.md").read_text()
     assert {key for key in block.model_fields if f"`{key}`" not in text and f"`{key}:" not in text} == set()
+
+
+def test_every_column_of_the_table_of_results_is_documented():
+    text = (PROJECT / "docs" / "evaluation.md").read_text()
+    tables = ("metrics", "comparisons", "border_distances", "retrieved")
+    named = {column.name for column in table("metrics").columns} | {f"{name}.parquet" for name in tables}
+    assert {name for name in named if f"`{name}`" not in text} == set()
 
 
 def test_links_between_documents_lead_somewhere():

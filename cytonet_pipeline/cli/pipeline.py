@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,9 @@ from cytonet_pipeline.errors import ConfigurationError
 from cytonet_pipeline.names import bare_brain, describe_known
 from cytonet_pipeline.settings import Settings, project_file, project_folder
 from cytonet_pipeline.store.processes import usable_cores
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _DEMO_JOBS = min(2, usable_cores())
 _Jobs = Annotated[
@@ -155,8 +158,24 @@ def _vanished(settings: Settings) -> dict[str, str]:
     return {f"sub-{brain}": str(fault_of(settings, loss)) for brain, loss in vanished_brains(settings).items()}
 
 
+def _show_retrieval(metrics: "pd.DataFrame") -> None:
+    """Show the medians of retrieval on the unseen brain."""
+    from cytonet_pipeline.scores import RETRIEVAL, retrieval_only
+
+    measured = retrieval_only(metrics)
+    measured = measured[measured["retrieval_mm"].notna() & (measured["split"] == "unseen_brain")]
+    if measured.empty:
+        return
+    sought = measured["protocol"].str.removeprefix(RETRIEVAL).str.replace("_", " ")
+    medians = measured.assign(sought=sought).pivot_table("retrieval_mm", ["encoder", "method"], "sought")
+    title = "retrieval without labels, unseen brain: median mm from the place sought"
+    shown = medians.map(lambda mm: "–" if mm != mm else f"{mm:.1f}")
+    show(shown.reset_index(), title=title)
+
+
 def _show_results(settings: Settings) -> None:
     from cytonet_pipeline.evaluation.table.table_text import head_of
+    from cytonet_pipeline.scores import without_retrieval
     from cytonet_pipeline.stages import METRICS_TABLE
     from cytonet_pipeline.store import Store, read_table, verified
 
@@ -169,11 +188,12 @@ def _show_results(settings: Settings) -> None:
         err.print(f"{store.metrics()}: of an earlier state of data, settings or store; not shown", soft_wrap=True)
         return
     metrics = read_table(path, "metrics")
-    whole = metrics[metrics["labels_per_area"] == 0]
+    whole = without_retrieval(metrics[metrics["labels_per_area"] == 0])
     # What the table says first about its data and its rows: the reader of figures needs it before the figures.
     out.print("\n" + head_of(verified(store.metrics() / "metrics.md").read_text(encoding="utf-8")), soft_wrap=True)
     scores = whole.pivot_table("macro_f1", ["encoder", "method", "protocol"], "split").reset_index()
     show(scores.rename(columns={"seen_brains": "seen brains", "unseen_brain": "unseen brain"}), title="macro F1")
+    _show_retrieval(metrics)
     out.print(f"table   {store.metrics() / 'metrics.md'}", soft_wrap=True)
     out.print(f"plots   {store.root / 'umap'}", soft_wrap=True)
     out.print(f"maps    {store.root / 'area_maps'}", soft_wrap=True)
