@@ -1,16 +1,22 @@
 """The instance that the command line and the UI share, and what a run leaves in it."""
 
+import shutil
+
 import dagster as dg
 import pytest
+from typer.testing import CliRunner
 
+from cytonet_pipeline.cli import app
 from cytonet_pipeline.definitions import build_defs
 from cytonet_pipeline.defs import instance as module
 from cytonet_pipeline.defs.adopt import adopt_store
 from cytonet_pipeline.defs.dagster_internals import set_pool_limit
+from cytonet_pipeline.defs.walk import walk
 from cytonet_pipeline.errors import ConfigurationError
 from cytonet_pipeline.store import Store, read_table
 
 pytestmark = pytest.mark.xdist_group("ran")
+ENCODERS = ["tiny_cytonet", "tiny_scratch", "tiny_position"]
 
 
 def test_without_a_setting_the_projects_own_folder_is_used_with_the_repositorys_settings(tmp_path, monkeypatch):
@@ -147,6 +153,7 @@ def test_checks_are_recorded_for_their_partition(finished):
     assert {record.partition for record in summary} >= {"tiny_cytonet", "tiny_scratch"}
 
 
+@pytest.mark.long
 def test_an_empty_database_is_told_what_the_store_holds(ran):
     """The store decides what is current; a lost database is no loss."""
     with dg.DagsterInstance.ephemeral() as empty:
@@ -156,8 +163,39 @@ def test_an_empty_database_is_told_what_the_store_holds(ran):
         assert set(empty.get_dynamic_partitions("brain")) == {"B01", "B02", "B20"}
         assert "B01" in empty.get_materialized_partitions(dg.AssetKey("patch_index"))
         assert "tiny_cytonet" in empty.get_materialized_partitions(dg.AssetKey("linear_probe"))
+        page = latest(empty, "umap_plots", "tiny_cytonet")
+    assert any("base64" in str(value.value) for value in page.metadata.values()), "with its pictures"
+    assert len(page.tags["dagster/data_version"]) == 16
     assert adopted == 1 + 3 * 3 + 3 * 6 + 1
     assert again == 0
+
+
+@pytest.mark.long
+def test_lineage_and_results_survive_the_loss_of_dagsters_database(ran, tmp_path, monkeypatch):
+    """It is deleted; after `cytonet adopt` nothing is trained or computed again, and every question has its answer."""
+    shutil.copytree(ran.settings.store, tmp_path / "store", ignore=shutil.ignore_patterns("checkpoints", "packed"))
+    home = tmp_path / "dagster"
+    shutil.copytree(ran.home, home)
+    settings = ran.settings.model_copy(update={"store": tmp_path / "store"})
+    for name, value in {**settings.environment(), "DAGSTER_HOME": str(home)}.items():
+        monkeypatch.setenv(name, value)
+    questions = (("encoder", "tiny_cytonet"), ("affected", "B01"), ("affected", "B20"), ("diff", *ENCODERS[:2]))
+    asked = [CliRunner().invoke(app, ["lineage", *words, "--json"]).stdout for words in questions]
+    written = {path: path.stat().st_mtime_ns for path in settings.store.rglob("*") if path.is_file()}
+    for path in home.iterdir():
+        if path.name != "dagster.yaml":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    adopted = CliRunner().invoke(app, ["adopt"])
+
+    assert adopted.exit_code == 0, adopted.output
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        done = walk(build_defs(), instance, settings, brain_names=["B01", "B02", "B20"], encoder_names=ENCODERS)
+        runs = instance.get_runs_count()
+    assert (done.done, done.failed, runs) == ([], {}, 0)
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+    assert [CliRunner().invoke(app, ["lineage", *words, "--json"]).stdout for words in questions] == asked
+    assert all(len(answer) > 20 for answer in asked)
 
 
 def test_tables_can_be_loaded_as_asset_values(ran, monkeypatch):

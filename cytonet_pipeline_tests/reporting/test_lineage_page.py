@@ -61,6 +61,7 @@ def test_text_is_never_markup_and_nothing_is_loaded(tmp_path):
     assert "default-src 'none'" in text
 
 
+@pytest.mark.long
 def test_a_hundred_brains_of_seven_thousand_sections_stay_below_15_mb(tmp_path):
     roles = ["train", "gap", "seen_brains", "validation", "train", "train", "train"] * 1000
     one = sections_of("B000", roles)

@@ -123,6 +123,7 @@ def test_unpinning_puts_the_latest_into_use_and_the_history_stays(two):
         plan_unpin(settings, ENCODER_NAME)
 
 
+@pytest.mark.long
 def test_unpinning_keeps_the_version_until_the_latest_is_trained(two):
     settings, earlier, _ = two
     apply(settings, plan_pin(settings, ENCODER_NAME, earlier), "Ada")
@@ -158,6 +159,7 @@ def test_what_cannot_be_used_is_refused_and_nothing_changes(two):
     assert decisions_on_use(store, ENCODER_NAME) == []
 
 
+@pytest.mark.long
 def test_a_pinned_version_is_never_thrown_away_by_recompute(two):
     """Brains and settings of today give another version: what was removed could not be made again."""
     settings, earlier, _ = two
