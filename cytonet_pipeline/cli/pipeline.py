@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _DEMO_JOBS = min(2, usable_cores())
-_Jobs = Annotated[
+Jobs = Annotated[
     int, typer.Option("--jobs", "-j", min=1, help="Brains and encoders to work on side by side, sharing the cores.")
 ]
 
 
 @app.command()
-def demo(jobs: _Jobs = _DEMO_JOBS) -> None:
+def demo(jobs: Jobs = _DEMO_JOBS) -> None:
     """Write synthetic brains to demo/, materialise every asset from them, show the table and where the plots lie."""
     from cytonet_pipeline.phantom import write_phantom
 
@@ -36,7 +36,7 @@ def demo(jobs: _Jobs = _DEMO_JOBS) -> None:
     with progress.shown_on(Terminal()):
         write_phantom(settings.data.parent)
     # One thread each: the figures are then the same on any number of cores of the same kind.
-    ok = _materialise(settings, [], [], jobs=jobs, threads=1)
+    ok = materialise(settings, [], [], jobs=jobs, threads=1)
     _show_results(settings)
     raise typer.Exit(0 if ok else 1)
 
@@ -47,11 +47,15 @@ def run(
     encoders: Annotated[
         str | None, typer.Option(help="Only these; default: all of CYTONET_EXPERIMENTS that are not retired.")
     ] = None,
-    jobs: _Jobs = 1,
+    part: Annotated[
+        str | None, typer.Option(help="Only the encoders of this part of CYTONET_EXPERIMENTS (`parts:`).")
+    ] = None,
+    jobs: Jobs = 1,
 ) -> None:
     """Materialise the pipeline for CYTONET_DATA. What is current is kept; after a failure, run it again to go on."""
     settings = Settings.from_environment()
-    ok = _materialise(settings, names_in(brains or ""), names_in(encoders or ""), jobs=jobs)
+    chosen = names_in(encoders or "") + (settings.experiments.encoders_of(part) if part else [])
+    ok = materialise(settings, names_in(brains or ""), chosen, jobs=jobs)
     _show_results(settings)
     raise typer.Exit(0 if ok else 1)
 
@@ -77,9 +81,10 @@ def ui(
     os.execv(sys.executable, [*command, "-h", host, "-p", str(port)])
 
 
-def _materialise(
+def materialise(
     settings: Settings, brains: list[str], encoders: list[str], *, jobs: int, threads: int | None = None
 ) -> bool:
+    """Bring brains and encoders up to date (default: all), print what is wrong; return whether nothing is."""
     from cytonet_pipeline.cluster.launchers import require_backend
     from cytonet_pipeline.dataset import Dataset
     from cytonet_pipeline.lineage import stored_brains_left_out
@@ -106,7 +111,7 @@ def _materialise(
             to_fix="set `ingest` to `ready` in participants.tsv, or wait for the quiet time; see cytonet doctor",
         )
     store = open_store(settings)
-    chosen = encoders or [name for name, block in settings.experiments.encoders.items() if not block.retired]
+    chosen = encoders or settings.experiments.by_importance()
 
     from cytonet_pipeline.definitions import build_defs
     from cytonet_pipeline.defs.instance import open_instance

@@ -3,6 +3,7 @@
 Each key says in its own field what it affects (`keys.py`).
 """
 
+import fnmatch
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -17,6 +18,8 @@ from pydantic import (
     model_validator,
 )
 
+from cytonet_pipeline.errors import ConfigurationError
+from cytonet_pipeline.names import describe_known
 from cytonet_pipeline.settings.encoder_block import EncoderBlock
 from cytonet_pipeline.settings.keys import NOTHING, RESULT, affects, without_later_defaults
 from cytonet_pipeline.settings.names import BrainName, require_one_spelling
@@ -154,9 +157,9 @@ class EvaluationBlock(Strict):
     map_brains: tuple[BrainName, ...] = Field(
         (), description="brains to map; default: the unseen one", json_schema_extra=RESULT
     )
-    umap_and_maps_of: Literal["all", "trained"] = Field(
+    umap_and_maps_of: Literal["all", "trained"] | tuple[str, ...] = Field(
         "all",
-        description="encoders for which `cytonet run` makes UMAP plots and area maps; controls stay in the table",
+        description="encoders for which `cytonet run` makes UMAP plots and area maps: all, trained, or their names",
         json_schema_extra=NOTHING,
     )
     seed: int = Field(0, json_schema_extra=RESULT)
@@ -187,11 +190,50 @@ class Experiments(Strict):
     ingest: IngestBlock = IngestBlock()
     encoders: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")], EncoderBlock]
     evaluation: EvaluationBlock = EvaluationBlock()
+    parts: dict[str, tuple[str, ...]] = Field(
+        {},
+        description="encoders by part, as names or patterns such as scratch_*; the first part is the most important",
+        json_schema_extra=NOTHING,
+    )
 
     @field_validator("encoders", mode="before")
     @classmethod
     def _one_entry_per_encoder(cls, entries: Any) -> Any:
         return expand_entries(entries) if isinstance(entries, dict) else entries
+
+    @model_validator(mode="after")
+    def _names_are_of_encoders(self) -> "Experiments":
+        plotted = self.evaluation.umap_and_maps_of
+        lists = {f"parts.{part}": names for part, names in self.parts.items()}
+        if isinstance(plotted, tuple):
+            lists["evaluation.umap_and_maps_of"] = plotted
+        for key, names in lists.items():
+            for name in names:
+                if not fnmatch.filter(self.encoders, name):
+                    raise ValueError(f"{key}: no encoder is called {name!r}; {describe_known(name, self.encoders)}")
+        return self
+
+    def encoders_of(self, part: str) -> list[str]:
+        """Return the encoders of a part that are not retired, in the order in which its names and patterns list them.
+
+        Raises
+        ------
+        ConfigurationError
+            The file has no such part.
+        """
+        if part not in self.parts:
+            raise ConfigurationError(
+                f"no part {part!r}; {describe_known(part, self.parts)}.",
+                to_fix="docs/experiments.md, `parts:`, or leave --part out for all encoders",
+            )
+        named = [name for pattern in self.parts[part] for name in fnmatch.filter(self.encoders, pattern)]
+        return [name for name in dict.fromkeys(named) if not self.encoders[name].retired]
+
+    def by_importance(self) -> list[str]:
+        """Return all encoders that are not retired: those of the parts first, in their order."""
+        in_parts = [name for part in self.parts for name in self.encoders_of(part)]
+        rest = [name for name, block in self.encoders.items() if not block.retired]
+        return list(dict.fromkeys([*in_parts, *rest]))
 
     @model_validator(mode="after")
     def _probes_get_the_same_labels(self) -> "Experiments":

@@ -4,6 +4,7 @@ What they compute is in the room `evaluation`, the pictures in `reporting`. Pict
 of them is missing or older, so that a run killed between both only draws again.
 """
 
+import fnmatch
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -383,8 +384,10 @@ def _area_table(settings: Settings) -> "pd.DataFrame":
 
 
 def _gets_plots(settings: Settings, encoder: str) -> bool:
-    of_all = settings.experiments.evaluation.umap_and_maps_of == "all"
-    return of_all or settings.encoder(encoder).method not in CONTROLS
+    wanted = settings.experiments.evaluation.umap_and_maps_of
+    if isinstance(wanted, tuple):
+        return any(fnmatch.fnmatch(encoder, name) for name in wanted)
+    return wanted == "all" or settings.encoder(encoder).method not in CONTROLS
 
 
 def _version_in_use(settings: Settings, encoder: str) -> str:
