@@ -6,19 +6,12 @@ import statistics
 import time
 from collections.abc import Callable
 
+from cytonet_pipeline.store.processes import processor_name
+
 
 def announce(what: str) -> None:
     """Say what is measured, and on which machine."""
-    print(f"{what}\n{processor()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-
-
-def processor() -> str:
-    """Name of the processor."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    print(f"{what}\n{processor_name()}, {os.cpu_count()} cores, Python {platform.python_version()}")
 
 
 def seconds_of(work: Callable[[], object]) -> float:

@@ -16,6 +16,7 @@ from cytonet_pipeline.store.processes import usable_cores
 
 _BRAINS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B20")
 _SECTIONS = 40
+_CORES = usable_cores()
 # CPU seconds: painting a section, and ingesting it.
 _PAINTING_S, _INGESTING_S = 1.3, 1.5
 
@@ -28,7 +29,7 @@ def study(
     part: Annotated[
         str | None, typer.Option(help="Only this part and those before it, such as headline; default: all.")
     ] = None,
-    jobs: Jobs = usable_cores(),
+    jobs: Jobs = _CORES,
     plan: Annotated[bool, typer.Option("--plan", help="Print what it takes, and compute nothing.")] = False,
     reference: Annotated[
         Path | None, typer.Option(help="Paint the brains from this tpl-MNIColin27 folder instead of a synthetic one.")

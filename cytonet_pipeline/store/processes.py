@@ -1,6 +1,7 @@
 """Whether a process of this machine is still alive, and is the one that a record means."""
 
 import os
+import platform
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,3 +47,12 @@ def _status(pid: int) -> tuple[str, str | None]:
 def usable_cores() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor_name() -> str:
+    """Return the name of this machine's processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

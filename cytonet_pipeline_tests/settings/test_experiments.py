@@ -148,3 +148,29 @@ def test_the_configured_data_set_may_hold_out_another_brain_for_one_encoder(tmp_
     assert settings.held_out("demo_cytonet") == "B20"
     with pytest.raises(ConfigurationError, match="no encoder 'x'"):
         settings.encoder("x")
+
+
+def _with_parts(tmp_path, parts):
+    path = tmp_path / "study.yaml"
+    encoders = "  {n}: {{method: random, working_pixel_um: 128{more}}}\n"
+    blocks = "".join(
+        encoders.format(n=name, more=more)
+        for name, more in (("a1", ""), ("b", ""), ("a2", ", retired: true"), ("a3", ""))
+    )
+    path.write_text(f"dataset: {{density_per_mm3: 0.1, held_out: B20}}\nencoders:\n{blocks}parts: {parts}\n")
+    return path
+
+
+def test_parts_put_encoders_in_the_order_of_importance(tmp_path):
+    experiments = read_experiments(_with_parts(tmp_path, "{first: [b], second: [a*]}"))
+
+    assert experiments.encoders_of("second") == ["a1", "a3"]
+    assert experiments.by_importance() == ["b", "a1", "a3"]
+    assert read_experiments(_with_parts(tmp_path, "{first: [a3]}")).by_importance() == ["a3", "a1", "b"]
+    with pytest.raises(ConfigurationError, match="no part 'secnd'; near it: second"):
+        experiments.encoders_of("secnd")
+
+
+def test_a_part_names_encoders_that_there_are(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"parts.first: no encoder is called 'c\*'"):
+        read_experiments(_with_parts(tmp_path, "{first: ['c*']}"))

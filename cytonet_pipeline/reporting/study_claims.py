@@ -1,0 +1,115 @@
+"""The poster's statements beside what the study measured: what does not hold comes first."""
+
+import pandas as pd
+
+from cytonet_pipeline.reporting.study_rows import budgets, label_efficiency
+
+FAILS, OPEN, HOLDS = "does not hold", "open", "holds"
+_COLUMNS = ("statement", "measured", "verdict")
+_SIGNIFICANT = 0.05
+# Below this, a change of macro F1 is no more than between seeds.
+_SEEDS = 0.02
+
+
+def claims(rows: pd.DataFrame, comparisons: pd.DataFrame, observed: pd.DataFrame) -> pd.DataFrame:
+    """Judge the statements that the table has rows for.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        As `study_rows.described` gives them.
+    comparisons : DataFrame
+        Table `comparisons`.
+    observed : DataFrame
+        As `study_rows.observations` gives them.
+
+    Returns
+    -------
+    DataFrame
+        `statement`, `measured`, `verdict`; those that do not hold first.
+    """
+    found = [*_pairs(rows, comparisons), *_few_labels(rows), *_tissue(rows), *_observations(rows, observed)]
+    order = (FAILS, OPEN, HOLDS)
+    return pd.DataFrame(sorted(found, key=lambda each: order.index(each[-1])), columns=list(_COLUMNS))
+
+
+def _pairs(rows: pd.DataFrame, comparisons: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """Judge CytoNet against each other method with all labels on the unseen brain, by paired test."""
+    main = rows[rows["main"] & (rows["seed"] == 0) & ~rows["few"]].drop_duplicates("encoder")
+    method_of = dict(zip(main["encoder"], main["method"], strict=True))
+    chosen = comparisons[
+        (comparisons["measure"] == "macro_f1") & (comparisons["protocol"] == "linear_E30")
+        & (comparisons["split"] == "unseen_brain") & (comparisons["labels_per_area"] == 0)
+    ]  # fmt: skip
+    found = []
+    for pair in chosen.to_dict("records"):
+        methods = [method_of.get(pair["encoder_a"]), method_of.get(pair["encoder_b"])]
+        if "cytonet" not in methods or None in methods or methods[0] == methods[1]:
+            continue
+        sign = 1 if methods[0] == "cytonet" else -1
+        other = methods[1] if sign > 0 else methods[0]
+        difference, p = sign * pair["difference"], pair["p_holm"]
+        measured = f"{difference:+.3f}, " + ("no interval" if pd.isna(p) else f"p = {p:.3g}")
+        clear = pd.notna(p) and p < _SIGNIFICANT
+        verdict = OPEN if not clear else HOLDS if difference > 0 else FAILS
+        found.append((f"unseen brain, all labels, E30: CytoNet is ahead of {other}", measured, verdict))
+    return found
+
+
+def _few_labels(rows: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """Judge CytoNet against supervised training at each number of labels, by whether the ranges overlap."""
+    points = label_efficiency(rows)
+    unseen = points[points["split"] == "unseen_brain"]
+    found = []
+    for labels in sorted(set(unseen["labels"]) - {0}):
+        at = unseen[unseen["labels"] == labels].set_index("method")
+        for other in ("scratch", "supcon"):
+            if "cytonet" not in at.index or other not in at.index:
+                continue
+            ours, theirs = at.loc["cytonet"], at.loc[other]
+            ahead, behind = ours["low"] > theirs["high"], ours["high"] < theirs["low"]
+            if pd.isna(theirs["high"]):
+                ahead, behind = ours["low"] > theirs["value"], ours["high"] < theirs["value"]
+            verdict = HOLDS if ahead else FAILS if behind else OPEN
+            statement = f"unseen brain, {labels} labels per area: CytoNet is ahead of {other} trained on them"
+            found.append((statement, f"{ours['value']:.3f} against {theirs['value']:.3f}", verdict))
+    return found
+
+
+def _tissue(rows: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """Judge whether more patches and more steps help CytoNet on the unseen brain."""
+    table = budgets(rows)
+    ours = table[table["method"] == "cytonet"] if len(table) else table
+    found = []
+    for fixed, varied, name in (("steps", "pretrain_samples", "patches"), ("pretrain_samples", "steps", "steps")):
+        for value, group in ours.groupby(fixed) if len(ours) else ():
+            if len(group) < 2:
+                continue
+            line = group.sort_values(varied)
+            scores = line["macro_f1_unseen_brain"]
+            gain = float(scores.iloc[-1] - scores.iloc[-2])
+            ends = " → ".join(f"{n:,}: {f1:.3f}" for n, f1 in zip(line[varied], scores, strict=True))
+            verdict = HOLDS if gain > _SEEDS else FAILS if gain < -_SEEDS else OPEN
+            found.append(
+                (f"more {name} still help CytoNet ({value:,} {fixed.removeprefix('pretrain_')})", ends, verdict)
+            )
+    return found
+
+
+def _observations(rows: pd.DataFrame, observed: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """Judge the separation of brains and the step at the central sulcus in CytoNet's features."""
+    names = rows.loc[rows["main"] & (rows["method"] == "cytonet"), "encoder"]
+    ours = observed[observed["encoder"].isin(names)] if len(observed) else observed
+    if ours.empty:
+        return []
+    first = ours.iloc[0]
+    excess, centred = first["same-brain neighbours over chance"], first["brain means removed"]
+    found = [
+        ("brains separate in feature space", f"{excess:.2f} × chance", HOLDS if excess > 1 else FAILS),
+        ("less after removing each brain's mean", f"{centred:.2f} × chance", HOLDS if centred < excess else FAILS),
+    ]
+    step = first["central sulcus over other sulci"]
+    if pd.notna(step):
+        statement = "the step at the central sulcus is larger than at other sulci"
+        found.append((statement, f"ratio {step:.2f}", HOLDS if step > 1 else FAILS))
+    return [entry for entry in found if "nan" not in entry[1]]

@@ -1,0 +1,125 @@
+"""The page of the study picks rows by what the encoders' entries say, and puts first what does not hold."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cytonet_pipeline.reporting import study_page
+from cytonet_pipeline.reporting.study_claims import FAILS, HOLDS, OPEN, claims
+from cytonet_pipeline.reporting.study_figures import brains_figure, budget_figure, label_figure
+from cytonet_pipeline.reporting.study_rows import budgets, described, label_efficiency, poster_table, unknown_brains
+from cytonet_pipeline.settings import Settings
+
+_FILE = """
+dataset: {density_per_mm3: 0.03, held_out: B20}
+encoders:
+  cytonet: &net {method: cytonet, working_pixel_um: 128, steps: 300, seed: [0, 1]}
+  scratch: {<<: *net, method: scratch, seed: 0, labels_per_area: [10, all], labels_draw: [0, 1]}
+  small: {<<: *net, seed: 0, samples: 500}
+  long: {<<: *net, seed: 0, steps: 900}
+  left: {<<: *net, seed: 0, held_out: [B01]}
+  left_scratch: {<<: *net, method: scratch, seed: 0, held_out: [B01], labels_per_area: 10}
+  position: {method: position, working_pixel_um: 128, steps: 0}
+evaluation: {labels_per_area: [10], draws: 2}
+"""
+_F1 = {"cytonet_seed0": 0.5, "cytonet_seed1": 0.54, "scratch_nall": 0.6, "scratch_n10_draw0": 0.2}
+
+
+@pytest.fixture
+def settings(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(_FILE)
+    return Settings(data=tmp_path, reference=tmp_path, store=tmp_path, experiments_file=path)
+
+
+@pytest.fixture
+def metrics(settings):
+    rows = []
+    for name, block in settings.experiments.encoders.items():
+        few = block.labels_per_area or 0
+        protocols = ("knn",) if block.method == "position" else ("logistic", "linear_E30", "linear_E500")
+        points = [(few, block.labels_draw)] if few else [(0, 0), (10, 0), (10, 1)]
+        for protocol in protocols if not few else ("logistic",):
+            for labels, draw in points:
+                for split in ("seen_brains", "unseen_brain"):
+                    value = _F1.get(name, 0.3) - 0.1 * (labels > 0 and not few) + 0.01 * draw
+                    ends = (np.nan, np.nan) if labels else (value - 0.1, value + 0.1)
+                    rows.append({
+                        "dataset": "synthetic", "encoder": name, "version": "1", "method": block.method,
+                        "seed": block.seed, "held_out": block.held_out or "B20", "protocol": protocol,
+                        "labels_per_area": labels, "draw": draw, "split": split,
+                        "pretrain_samples": (block.samples or 900) if block.steps else 0,
+                        "n_patches": 100, "n_sections": 4, "n_areas": 5,
+                        "macro_f1": value, "macro_f1_low": ends[0], "macro_f1_high": ends[1],
+                    })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_a_supervised_method_at_few_labels_is_the_encoder_trained_on_them(metrics, settings):
+    """Ten labels of the probe on scratch that saw all of them say nothing about label efficiency."""
+    points = label_efficiency(described(metrics, settings)).set_index(["method", "split", "labels"])
+
+    few, whole = (points.loc["scratch", "unseen_brain", labels] for labels in (10, 0))
+    assert few["value"] == pytest.approx((0.2 + 0.31) / 2)
+    assert few["n"] == 2
+    assert (whole["low"], whole["high"]) == pytest.approx((0.5, 0.7))
+    assert whole["bar"] == "95 % interval over blocks"
+    ours = points.loc["cytonet", "unseen_brain", 10]
+    assert (ours["value"], ours["n"]) == (pytest.approx((0.4 + 0.41 + 0.44 + 0.45) / 4), 4)
+
+
+def test_the_table_of_the_poster_has_a_row_per_sample_and_none_of_other_budgets_or_brains(metrics, settings):
+    table = poster_table(described(metrics, settings))
+
+    assert list(zip(table["method"], table["patches"], strict=True)) == [
+        ("cytonet", "500"), ("cytonet", "900"), ("scratch", "900"), ("position", "–"),
+    ]  # fmt: skip
+    assert table["E30, unseen"][1] == "0.520 (0.500–0.540)"
+    assert table["E500, seen"][0] == "0.300 [0.200, 0.400]"
+    assert table["E30, seen"][3] == table["E500, seen"][3]
+
+
+def test_brains_left_out_are_compared_at_the_same_labels(metrics, settings):
+    wide = unknown_brains(described(metrics, settings), 10)
+
+    assert list(wide.index) == ["B01", "B20"]
+    assert wide.loc["B20"].to_dict() == pytest.approx({"cytonet": 0.4, "scratch": 0.2})
+
+
+def test_what_does_not_hold_comes_first(metrics, settings):
+    rows = described(metrics, settings)
+    pair = {"measure": "macro_f1", "protocol": "linear_E30", "split": "unseen_brain", "labels_per_area": 0}
+    against = {"encoder_a": "scratch_nall", "encoder_b": "cytonet_seed0", "difference": 0.1, "p_holm": 0.01}
+
+    stated = claims(rows, pd.DataFrame([{**pair, **against}]), pd.DataFrame())
+
+    assert list(stated["verdict"]) == sorted(stated["verdict"], key=[FAILS, OPEN, HOLDS].index)
+    first = stated.iloc[0]
+    assert "all labels, E30: CytoNet is ahead of scratch" in first["statement"]
+    assert first["measured"] == "-0.100, p = 0.01"
+    held = stated.loc[stated["verdict"] == HOLDS, "statement"]
+    assert held.str.contains("10 labels per area: CytoNet is ahead of scratch trained on them").any()
+
+
+def test_figures_have_a_panel_per_split_with_values_and_a_name_per_line(metrics, settings):
+    rows = described(metrics, settings)
+    points = label_efficiency(rows)
+
+    both, one = label_figure(points, "t"), label_figure(points[points["split"] == "unseen_brain"], "t")
+
+    assert [axes.get_title() for axes in both.axes] == ["unseen brain", "seen brains"]
+    assert [axes.get_title() for axes in one.axes] == ["unseen brain"]
+    assert {text.get_text() for text in one.axes[0].texts} == {"CytoNet, probe", "from scratch", "position only"}
+    assert [tick.get_text() for tick in one.axes[0].get_xticklabels()] == ["10", "all"]
+    assert {text.get_text() for text in budget_figure(budgets(rows), "t").axes[0].texts} == {"CytoNet, 900 patches"}
+    assert len(brains_figure(unknown_brains(rows, 10), "t").axes[0].get_xticks()) == 2
+
+
+def test_sections_without_rows_are_left_out_and_missing_encoders_are_named(metrics, settings, tmp_path):
+    only = described(metrics[metrics["encoder"] == "position"], settings)
+
+    assert study_page._budget_section(tmp_path, only) == []
+    assert study_page._brain_section(tmp_path, only, settings) == []
+    named = study_page._missing(only, settings)[-1]
+    assert "cytonet_seed0" in named
+    assert "position" not in named.split(": ")[1].split(", ")
