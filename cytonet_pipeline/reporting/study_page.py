@@ -79,8 +79,9 @@ def _head(rows: pd.DataFrame, settings: Settings, store: Store) -> list[str]:
     unseen = rows[(rows["split"] == "unseen_brain") & rows["main"]]
     scored = rows[rows["main"]].drop_duplicates("split").set_index("split")
     counts = "; ".join(
-        f"{str(name).replace('_', ' ')}: {row['n_patches']:,} patches, {row['n_sections']} sections, {row['n_areas']} areas"
-        for name, row in scored.to_dict("index").items()
+        f"{str(split).replace('_', ' ')}: {row['n_patches']:,} patches, "
+        f"{row['n_sections']} sections, {row['n_areas']} areas"
+        for split, row in scored.to_dict("index").items()
     )
     seconds = seconds_trained(rows, store)
     dataset = ", ".join(dict.fromkeys(unseen["dataset"]))
