@@ -51,6 +51,8 @@ for name in ("CYTONET_DATA", "CYTONET_REFERENCE", "CYTONET_STORE", "CYTONET_CLUS
     os.environ.pop(name, None)
 os.environ["COLUMNS"] = "160"
 
+SMALL_PHANTOM = {"brains": ("B01", "B02", "B20"), "sections": 6, "seed": 1, "pixel_um": 128.0}
+
 PROJECT = Path(__file__).resolve().parent.parent
 CYTONET = [sys.executable, "-m", "cytonet_pipeline.cli"]
 
@@ -82,7 +84,7 @@ def small_brains(tmp_path_factory) -> Path:
 
     shared = session_folder(tmp_path_factory)
     with lock(shared / "phantom.lock", "writing synthetic brains", wait_s=300):
-        write_phantom(shared / "small", brains=("B01", "B02", "B20"), sections=6, seed=1, pixel_um=128.0)
+        write_phantom(shared / "small", **SMALL_PHANTOM)
     return shared / "small"
 
 

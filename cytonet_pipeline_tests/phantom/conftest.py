@@ -1,20 +1,18 @@
-"""One small phantom for all tests of this room: coarse pixels and few sections, painted once."""
+"""One small phantom for all tests of this room: the brains that other rooms look at, painted once."""
 
 from pathlib import Path
 
 import pytest
 
-from cytonet_pipeline.phantom import write_phantom
 from cytonet_pipeline.phantom.reference import Reference
+from cytonet_pipeline_tests.conftest import SMALL_PHANTOM as SMALL
 
-SMALL = {"brains": ("B01", "B20"), "sections": 3, "seed": 3, "pixel_um": 128.0}
+__all__ = ["SMALL"]
 
 
 @pytest.fixture(scope="session")
-def phantom(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("phantom") / "brains-of-three-sections"
-    write_phantom(folder, **SMALL)
-    return folder
+def phantom(small_brains) -> Path:
+    return small_brains
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from cytonet_pipeline.phantom.areas import AREAS
 from cytonet_pipeline.phantom.deform import Bend, shifted_labels
 from cytonet_pipeline.phantom.draws import SmoothField, stream
 from cytonet_pipeline.phantom.sections import Painter
+from cytonet_pipeline_tests.phantom.conftest import SMALL
 
 
 def test_areas_differ_in_their_profile_but_hardly_in_their_mean_darkness():
@@ -76,8 +77,8 @@ def test_brains_look_different(reference):
 
 def test_a_section_does_not_depend_on_which_others_are_painted(reference, brains):
     """Otherwise one more section would change all data, and every digest with it."""
-    painter = Painter(reference, "B20", seed=3, pixel_um=128.0)
-    plan = painter.plan(3)[2]
+    painter = Painter(reference, "B20", seed=SMALL["seed"], pixel_um=SMALL["pixel_um"])
+    plan = painter.plan(SMALL["sections"])[2]
 
     painted = painter.paint(plan)
 

@@ -13,6 +13,7 @@ import tifffile
 
 from cytonet_pipeline.phantom.deform import Bend
 from cytonet_pipeline.phantom.draws import stream
+from cytonet_pipeline_tests.phantom.conftest import SMALL
 
 
 def test_the_bids_validator_finds_no_error(brains):
@@ -54,8 +55,8 @@ def test_two_thirds_of_the_sections_are_annotated_within_their_cortex(brains):
     names = pd.read_csv(brains / "derivatives/annotation/desc-areas_dseg.tsv", sep="\t")
     masks = sorted(brains.glob("derivatives/segmentation/sub-*/micr/*_mask.tif"))
     annotations = sorted(brains.glob("derivatives/annotation/sub-*/micr/*_dseg.tif"))
-    assert len(masks) == 6
-    assert len(annotations) == 4  # of every three sections the second is not
+    assert len(masks) == len(SMALL["brains"]) * SMALL["sections"]
+    assert len(annotations) == len(masks) * 2 // 3  # of every three sections the second is not
 
     for path in annotations:
         labels = tifffile.imread(path)
@@ -89,7 +90,7 @@ def test_cortex_is_darker_than_white_matter_and_glass(brains):
 def test_itk_maps_points_as_the_painter_does(brains, reference):
     """ITK reads LPS, wants its own order of transforms and interpolates itself: an independent check of all three."""
     extent = reference.extent_mm()
-    bend = Bend.draw(stream(3, "B20", "bend"), extent)
+    bend = Bend.draw(stream(SMALL["seed"], "B20", "bend"), extent)
     points = stream(0, "test").uniform(*extent, size=(200, 3))
     flip = np.array([-1.0, -1.0, 1.0])
     transform = SimpleITK.ReadTransform(
@@ -121,7 +122,7 @@ def test_masks_lie_on_the_cortex_of_the_reference(brains, reference):
     for brain in ("B01", "B20"):
         folder = brains / f"derivatives/registration/sub-{brain}"
         matrices = pd.read_csv(folder / f"sub-{brain}_from-scan_to-brain_mode-points_xfm.tsv", sep="\t", index_col=0)
-        bend = Bend.draw(stream(3, brain, "bend"), reference.extent_mm())
+        bend = Bend.draw(stream(SMALL["seed"], brain, "bend"), reference.extent_mm())
         for sample, row in matrices.iterrows():
             mask = tifffile.imread(
                 brains / f"derivatives/segmentation/sub-{brain}/micr/sub-{brain}_{sample}_desc-cortex_mask.tif"

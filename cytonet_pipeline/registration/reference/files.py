@@ -16,6 +16,7 @@ from cytonet_pipeline.registration.reference.cortex import HEMISPHERES
 from cytonet_pipeline.registration.reference.meshes import Mesh
 from cytonet_pipeline.registration.reference.volumes import Volume
 
+DESCRIPTION = "template_description.json"
 SurfaceKind = Literal["pial", "white", "inflated"]
 _SURFACE_KINDS: tuple[SurfaceKind, ...] = ("pial", "white", "inflated")
 _LABEL_COLUMNS = ("index", "name", "hemisphere", "area", "color", "kind")
@@ -53,7 +54,7 @@ def find_files(folder: Path) -> dict[str, Path]:
 
 def read_description(folder: Path) -> dict[str, Any]:
     """Read the optional `template_description.json`; empty without one."""
-    path = folder / "template_description.json"
+    path = folder / DESCRIPTION
     if not path.is_file():
         return {}
     try:

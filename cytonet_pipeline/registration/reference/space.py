@@ -6,7 +6,7 @@ Transforms into the space are elsewhere.
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ import pandas as pd
 from cytonet_pipeline.registration.reference.borders import border_points_mm, distance_to_borders_mm
 from cytonet_pipeline.registration.reference.cortex import HEMISPHERES, Cortex, CortexPlace
 from cytonet_pipeline.registration.reference.files import (
+    DESCRIPTION,
     SurfaceKind,
     check_labels,
     check_surfaces,
@@ -44,6 +45,9 @@ class ReferenceSpace:
         Columns index, name, hemisphere, area, color, kind; one row per label of the atlas volume.
     """
 
+    # Several steps of a run load the same space: what was computed on it, such as search trees, serves them all.
+    _latest: ClassVar[tuple[tuple[object, ...], "ReferenceSpace"] | None] = None
+
     def __init__(
         self,
         folder: Path,
@@ -64,7 +68,7 @@ class ReferenceSpace:
 
     @classmethod
     def load(cls, folder: Path | str) -> "ReferenceSpace":
-        """Read and check a reference folder.
+        """Read and check a reference folder; one that this process read last, and that is as it was, is not read again.
 
         Raises
         ------
@@ -73,6 +77,16 @@ class ReferenceSpace:
         """
         folder = Path(folder)
         paths = find_files(folder)
+        state = (folder, *(_file_state(path) for path in (*paths.values(), folder / DESCRIPTION)))
+        latest = cls._latest  # read once: another thread may replace it meanwhile
+        if latest is not None and latest[0] == state:
+            return latest[1]
+        space = cls._read(folder, paths)
+        cls._latest = (state, space)
+        return space
+
+    @classmethod
+    def _read(cls, folder: Path, paths: dict[str, Path]) -> "ReferenceSpace":
         volumes = {
             "t1w": read_volume(paths["t1w"]),
             "mask": read_volume(paths["mask"]),
@@ -197,7 +211,7 @@ class ReferenceSpace:
         """
         known = self.atlas_labels.query("kind == 'area'")["area"]
         requested = np.unique(known) if areas is None else np.asarray(areas, dtype=np.int64)
-        stacked = np.stack([self._medoid_distances(hemi, requested) for hemi in HEMISPHERES])
+        stacked = np.stack([self._medoid_distances[h].reindex(index=requested, columns=requested) for h in HEMISPHERES])
         measured = np.isfinite(stacked)
         total = np.where(measured, stacked, 0).sum(axis=0)
         mean = np.divide(total, measured.sum(axis=0), out=np.full(total.shape, np.nan), where=measured.any(axis=0))
@@ -211,16 +225,20 @@ class ReferenceSpace:
     def _graphs(self) -> dict[str, Any]:
         return {hemi: surface_graph(self.cortex.white[hemi]) for hemi in HEMISPHERES}
 
-    def _medoid_distances(self, hemisphere: str, areas: np.ndarray) -> np.ndarray:
-        """Compute distances between medoids of areas in one hemisphere, (A, A) mm; NaN for areas without a vertex."""
+    @cached_property
+    def _medoid_distances(self) -> dict[str, pd.DataFrame]:
+        """Distances between medoids (mm) of all areas that have a vertex, areas × areas, by hemisphere."""
+        return {hemi: self._between_medoids(hemi) for hemi in HEMISPHERES}
+
+    def _between_medoids(self, hemisphere: str) -> pd.DataFrame:
         vertex_areas = self.vertex_areas(hemisphere)
-        present = np.flatnonzero(np.isin(areas, vertex_areas) & (areas > 0))
+        areas = np.unique(vertex_areas[vertex_areas > 0])
         graph = self._graphs[hemisphere]
-        medoids = np.array([medoid(graph, np.flatnonzero(vertex_areas == areas[i])) for i in present], dtype=np.int64)
+        medoids = np.array([medoid(graph, np.flatnonzero(vertex_areas == area)) for area in areas], dtype=np.int64)
         distances = np.full((len(areas), len(areas)), np.nan)
-        for row, source in zip(present, medoids, strict=True):
-            distances[row, present] = self.geodesic_mm(hemisphere, source[None])[0, medoids]
-        return distances
+        for row, source in enumerate(medoids):
+            distances[row] = self.geodesic_mm(hemisphere, source[None])[0, medoids]
+        return pd.DataFrame(distances, index=areas, columns=areas)
 
     @cached_property
     def _area_of_label(self) -> np.ndarray:
@@ -240,3 +258,12 @@ class ReferenceSpace:
         table = np.full(self.atlas_labels["index"].max() + 1, "", dtype="<U1")
         table[self.atlas_labels["index"]] = self.atlas_labels["hemisphere"]
         return table
+
+
+def _file_state(path: Path) -> tuple[object, ...]:
+    """Return what changes whenever a file is written or replaced; empty if there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return ()
+    return (path.name, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

@@ -1,5 +1,6 @@
 """The reference space: files that it refuses, and values at points."""
 
+import os
 import shutil
 
 import nibabel
@@ -23,6 +24,32 @@ def rewrite(path, change):
     data = change(np.asanyarray(image.dataobj))
     image.uncache()
     nibabel.Nifti1Image(data, image.affine).to_filename(path)
+
+
+@pytest.mark.parametrize("keeps_its_time", [False, True])
+def test_a_space_is_read_again_only_after_a_file_of_it_was_replaced(copied, keeps_its_time):
+    first = ReferenceSpace.load(copied)
+    assert ReferenceSpace.load(str(copied)) is first
+    mask = copied / "tpl-MNIColin27_res-01_desc-brain_mask.nii.gz"
+    before = mask.stat()
+
+    rewrite(mask, lambda inside: inside * 0 + 1)
+    if keeps_its_time:
+        os.utime(mask, ns=(before.st_atime_ns, before.st_mtime_ns))
+    second = ReferenceSpace.load(copied)
+
+    corner = second.atlas()[1][:3, 3][None]
+    assert second.digest != first.digest
+    assert second.inside_brain(corner).all()
+    assert not first.inside_brain(corner).any()
+
+
+def test_a_description_that_is_changed_later_is_seen(copied):
+    assert ReferenceSpace.load(copied).synthetic
+
+    (copied / "template_description.json").write_text('{"Synthetic": false}')
+
+    assert not ReferenceSpace.load(copied).synthetic
 
 
 @pytest.mark.parametrize(
