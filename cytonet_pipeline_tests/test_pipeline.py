@@ -16,6 +16,8 @@ import pytest
 from safetensors import safe_open
 
 from cytonet_pipeline.cluster.local import LocalLauncher
+from cytonet_pipeline.evaluation.retrieval.searches import PROTOCOLS
+from cytonet_pipeline.scores import retrieval_only, without_retrieval
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.stages import PATCH_INDEX
 from cytonet_pipeline.store import Store, Verdict, read_table
@@ -56,7 +58,13 @@ def test_the_table_has_every_encoder_on_unseen_sections_and_on_the_unseen_brain(
     assert set(metrics["split"]) == {"seen_brains", "unseen_brain"}
     assert {"linear_E5", "logistic", "knn"} <= set(metrics["protocol"])
     assert "end_to_end" in set(metrics.loc[metrics["encoder"] == "tiny_scratch", "protocol"])
-    assert (metrics["n_patches"] > 0).all()
+    assert (without_retrieval(metrics)["n_patches"] > 0).all()
+    assert set(retrieval_only(metrics)["protocol"]) == set(PROTOCOLS)
+    assert (retrieval_only(metrics).query("protocol == 'retrieval_other_brain'")["n_patches"] > 0).all()
+    # A control does not correct itself; every other row is held against it.
+    of_control = metrics[metrics["position_errors_corrected"].notna()].groupby("encoder")["position_errors_corrected"]
+    assert of_control.max()["tiny_position"] == 0
+    assert set(of_control.groups) == {"tiny_cytonet", "tiny_scratch", "tiny_position"}
     scored = metrics["macro_f1"].dropna()
     assert scored.between(0, 1).all()
     assert scored.nunique() > 3
@@ -278,5 +286,5 @@ def test_the_same_commands_run_on_the_anatomy_of_colin27(shared_data, tmp_path):
     sections = read_table(store.section_scans("B01") / "sections.parquet", "section_scans")
     assert sections["status"].value_counts().to_dict() == {"ok": 11, "withdrawn": 1}
     metrics = read_table(store.metrics() / "metrics.parquet", "metrics")
-    assert (metrics.loc[metrics["split"] == "unseen_brain", "n_areas"] > 20).all()
+    assert (without_retrieval(metrics).query("split == 'unseen_brain'")["n_areas"] > 20).all()
     assert (store.area_maps("tiny_cytonet", store.current_encoder("tiny_cytonet").name) / "figures.json").exists()

@@ -187,6 +187,7 @@ def first(stage, settings, name, partition=ENCODER_NAME):
         (ENCODER, "history", "history_contract", lambda rows: rows.assign(step=-1)),
         (ENCODER, "training_patches", "training_patches_contract", lambda rows: pd.concat([rows, rows.iloc[:1]])),
         (LINEAR_PROBE, "predictions", "predictions_contract", lambda rows: rows.assign(probability=np.float32(2))),
+        (LINEAR_PROBE, "retrieved", "retrieved_contract", lambda rows: rows.assign(distance_mm=np.float32(-1))),
         (UMAP_PLOTS, "umap", "umap_contract", lambda rows: pd.concat([rows, rows.iloc[:1]])),
         (AREA_MAPS, "map_grid", "map_grid_contract", lambda rows: rows.assign(hemisphere="X")),
     ],

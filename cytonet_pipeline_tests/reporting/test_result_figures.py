@@ -8,10 +8,12 @@ import pandas as pd
 import pytest
 from sklearn.metrics import confusion_matrix
 
+from cytonet_pipeline.reporting.border_figure import border_figure, draw_borders
 from cytonet_pipeline.reporting.confusion_figure import confusion_shares, draw_confusion
 from cytonet_pipeline.reporting.curves import draw_curves, training_curves
 from cytonet_pipeline.reporting.index_figure import draw_index
 from cytonet_pipeline.reporting.metrics_figure import draw_metrics
+from cytonet_pipeline.reporting.retrieval_figure import draw_retrieval, retrieval_figure
 from cytonet_pipeline.reporting.style import save
 from cytonet_pipeline.store import is_drawn, record_drawings, table, write_stamp
 
@@ -145,6 +147,51 @@ def test_pictures_count_as_drawn_whatever_the_clock_says(tmp_path):
     assert not is_drawn(tmp_path, [tmp_path / "another.png"])
     picture.write_bytes(b"dra")
     assert not is_drawn(tmp_path)
+
+
+@pytest.fixture
+def measured(metrics):
+    """The same rows at borders and on position's errors, and rows of retrieval."""
+    of_scores = metrics[metrics["labels_per_area"] == 0].assign(retrieval_mm=np.nan)
+    for number, name in enumerate(("border_macro_f1", "position_errors_corrected")):
+        for end in ("", "_low", "_high"):
+            of_scores[f"{name}{end}"] = of_scores[f"macro_f1{end}"] * (0.5 + 0.1 * number)
+    retrieved = of_scores[["encoder", "labels_per_area", "split", "dataset"]].assign(protocol="retrieval_other_brain")
+    retrieved["retrieval_mm"] = np.arange(20.0, 20 + len(retrieved))
+    retrieved["retrieval_mm_low"], retrieved["retrieval_mm_high"] = 15.0, 30.0
+    retrieved["retrieval_chance_mm"], retrieved["retrieval_best_mm"] = 60.0, 2.0
+    return pd.concat([of_scores, retrieved], ignore_index=True)
+
+
+def test_scores_at_borders_and_errors_corrected_have_a_panel_each(measured):
+    axes = draw_borders(measured).axes
+    encoders = [t.get_text() for t in axes[0].get_yticklabels()]
+
+    assert [a.get_xlabel() for a in axes] == ["macro F1 at borders", "share of position's errors corrected"]
+    for place, column in zip(axes, ("border_macro_f1", "position_errors_corrected"), strict=True):
+        drawn = place.containers[1].lines[0].get_xdata()
+        unseen = measured.query("protocol == 'linear_E30' and split == 'unseen_brain'").set_index("encoder")[column]
+        assert drawn == pytest.approx(unseen[encoders].to_numpy())
+
+
+def test_retrieval_is_drawn_in_mm_between_its_bounds(measured):
+    (axes,) = draw_retrieval(measured).axes
+    encoders = [t.get_text() for t in axes.get_yticklabels()]
+    rows = measured.query("protocol == 'retrieval_other_brain' and split == 'unseen_brain'").set_index("encoder")
+
+    assert axes.get_title() == "other brain"
+    assert axes.containers[1].lines[0].get_xdata() == pytest.approx(rows.loc[encoders, "retrieval_mm"].to_numpy())
+    at = {line.get_xdata()[0] for line in axes.lines if len(set(line.get_xdata())) == 1}
+    assert {60.0, 2.0} <= at
+
+
+def test_without_values_there_is_no_figure_and_scores_have_no_panel_of_retrieval(metrics, measured, tmp_path):
+    bare = metrics.assign(border_macro_f1=np.nan, position_errors_corrected=np.nan, retrieval_mm=np.nan)
+
+    assert border_figure(bare, tmp_path / "borders.png") is None
+    assert retrieval_figure(bare, tmp_path / "retrieval.png") is None
+    assert list(tmp_path.iterdir()) == []
+    assert [a.get_title() for a in draw_metrics(measured).axes if a.get_title()] == ["linear_E30"]
 
 
 def test_foreign_text_is_no_formula_in_any_figure(metrics, history, tmp_path):

@@ -129,6 +129,7 @@ def readers(settings):
         head.with_name("predictions.parquet"): lambda: read_table(head.with_name("predictions.parquet"), "predictions"),
         head.with_name("probe.json"): lambda: read_record(head.with_name("probe.json")),
         probes / "metrics.parquet": lambda: read_table(probes / "metrics.parquet", "metrics"),
+        probes / "retrieval/metrics.parquet": lambda: read_table(probes / "retrieval/metrics.parquet", "metrics"),
         umap / "umap.parquet": lambda: read_table(umap / "umap.parquet", "umap"),
         umap / "figures.json": lambda: read_record(umap / "figures.json"),
         func: lambda: read_func(func),
