@@ -4,6 +4,7 @@ from cytonet_pipeline.lineage.affected import Affected, affected_by, sections_ch
 from cytonet_pipeline.lineage.ancestry import ancestors_of
 from cytonet_pipeline.lineage.compare import compare, would_change
 from cytonet_pipeline.lineage.examination import examine_members
+from cytonet_pipeline.lineage.few_labels import repetition
 from cytonet_pipeline.lineage.members import brains_left_out, stored_brains_left_out
 from cytonet_pipeline.lineage.nearby import nearest_training_sections
 from cytonet_pipeline.lineage.prov import as_prov
@@ -47,6 +48,7 @@ __all__ = [
     "nearest_training_sections",
     "read_training_set",
     "recorded_sections",
+    "repetition",
     "resolve_training_set",
     "sections_changed_under",
     "sections_of",

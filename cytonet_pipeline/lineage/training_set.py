@@ -17,6 +17,7 @@ from cytonet_pipeline.errors import DamagedResult, StoreError, TrainingError
 from cytonet_pipeline.lineage.ancestry import find_ancestor, find_external_weights, require_no_leak
 from cytonet_pipeline.lineage.brains import IndexedBrain, read_brain
 from cytonet_pipeline.lineage.copies import require_no_copies
+from cytonet_pipeline.lineage.few_labels import DrawnLabels, draw_labels, label_warnings
 from cytonet_pipeline.lineage.members import (
     brains_in,
     brains_to_come,
@@ -25,7 +26,7 @@ from cytonet_pipeline.lineage.members import (
     stored_brains_left_out,
 )
 from cytonet_pipeline.patches import assign_splits, take_subset
-from cytonet_pipeline.settings import TRAINING_CODE_VERSION, Settings, content_for_version
+from cytonet_pipeline.settings import TRAINING_CODE_VERSION, EncoderBlock, Settings, content_for_version
 from cytonet_pipeline.store import (
     Store,
     atomic_folder,
@@ -44,6 +45,7 @@ _IN_VERSION = [
     "brain", "sample", "role", "digest", "pixel_um", "window_low", "window_high", "mask_digest", "transform_digest",
     "patches_digest", "n_training_patches",
 ]  # fmt: skip
+_PATCH_COLUMNS = [column.name for column in table("training_patches").columns]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +92,11 @@ def resolve_training_set(encoder: str, settings: Settings, store: Store) -> tupl
     brains, left_out = _sound_brains(settings, store)
     sections = _sections_with_roles(brains, settings, held_out)
     _require_no_copies(encoder, sections, held_out, store)
-    patches = _training_patches(encoder, brains, sections, settings)
+    patches = _available_patches(brains, sections)
     _require_training(encoder, patches, left_out)
+    drawn = _drawn(encoder, patches, settings)
+    patches = drawn.patches if drawn is not None else _subset(patches, settings.encoder(encoder))
+    patches = table("training_patches").validate(patches[_PATCH_COLUMNS]).reset_index(drop=True)
     trained = patches.loc[patches["role"] == "train", ["brain", "sample"]].value_counts().rename("n")
     seen = sections.join(trained, on=["brain", "sample"])["n"].fillna(0).astype(np.int64)
     sections = table("training_sections").validate(sections.assign(n_training_patches=seen))
@@ -99,6 +104,9 @@ def resolve_training_set(encoder: str, settings: Settings, store: Store) -> tupl
     ancestor = _ancestor(encoder, sections, settings, store)
     record = _record(encoder, sections, patches, settings, held_out, ancestor) | {"left_out": left_out}
     record["warnings"] = _warnings(sections, held_out, left_out, ancestor)
+    if drawn is not None:
+        record["labels"] = {"by_area": drawn.counts, "chosen_on": drawn.chosen_on}
+        record["warnings"] += label_warnings(drawn, settings.encoder(encoder))
     return TrainingSet(encoder, record["version"], sections, record), patches
 
 
@@ -186,22 +194,25 @@ def _windows(brain: IndexedBrain, settings: Settings) -> tuple[np.ndarray, np.nd
     return (high, low) if invert else (low, high)
 
 
-def _training_patches(
-    encoder: str, brains: list[IndexedBrain], sections: pd.DataFrame, settings: Settings
-) -> pd.DataFrame:
-    block = settings.encoder(encoder)
+def _available_patches(brains: list[IndexedBrain], sections: pd.DataFrame) -> pd.DataFrame:
+    """All patches of training and validation sections, with `role`."""
     roles = sections[sections["role"].isin(["train", "validation"])][["brain", "sample", "role"]]
     frames = [brain.patches.merge(roles, on=["brain", "sample"], validate="many_to_one") for brain in brains]
-    if not frames:
-        return table("training_patches").empty()
-    patches = pd.concat(frames, ignore_index=True)
+    return pd.concat(frames, ignore_index=True) if frames else table("training_patches").empty()
+
+
+def _subset(patches: pd.DataFrame, block: EncoderBlock) -> pd.DataFrame:
+    """`samples` of the training patches, and all validation patches."""
     training = take_subset(patches[patches["role"] == "train"], block.samples, block.brain_floor)
-    kept = pd.concat([training, patches[patches["role"] == "validation"]]).sort_index()
-    return (
-        table("training_patches")
-        .validate(kept[[c.name for c in table("training_patches").columns]])
-        .reset_index(drop=True)
-    )
+    return pd.concat([training, patches[patches["role"] == "validation"]]).sort_index()
+
+
+def _drawn(encoder: str, patches: pd.DataFrame, settings: Settings) -> DrawnLabels | None:
+    """The patches of an encoder that is trained on a few labels; None for every other one."""
+    block = settings.encoder(encoder)
+    if block.labels_per_area is None:
+        return None
+    return draw_labels(encoder, patches, block, settings.experiments.evaluation.samples_per_area)
 
 
 def _ancestor(encoder: str, sections: pd.DataFrame, settings: Settings, store: Store) -> dict[str, Any] | None:

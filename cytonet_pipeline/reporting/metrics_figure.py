@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cytonet_pipeline.evaluation.table.few_labels import row_names
 from cytonet_pipeline.reporting.style import ROLE_COLORS, ROLE_NAMES, legend, new_figure, panels, save
 from cytonet_pipeline.scores import SCORES, without_retrieval
 
@@ -34,6 +35,8 @@ def draw_metrics(metrics: pd.DataFrame, marks: Mapping[str, str] | None = None, 
         What stands behind the name of an encoder, where there is something to know.
     """
     metrics = without_retrieval(metrics)
+    # Encoders that differ only in the labels they were trained on have one line.
+    metrics = metrics.assign(encoder=row_names(metrics))
     protocols = _protocols(metrics)
     encoders = list(dict.fromkeys(metrics["encoder"]))[::-1]
     columns = min(3, max(1, len(protocols)))

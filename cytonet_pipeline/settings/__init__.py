@@ -5,6 +5,7 @@ Both are validated strictly: a key that nobody reads is a misspelt key. Nothing 
 
 from cytonet_pipeline.settings.encoder_block import (
     CONTROLS,
+    SUPERVISED,
     TRAINED,
     TRAINING_CODE_VERSION,
     WITHOUT_WEIGHTS,
@@ -26,6 +27,7 @@ from cytonet_pipeline.settings.variants import row_name
 __all__ = [
     "CONTROLS",
     "SHIPPED",
+    "SUPERVISED",
     "TRAINED",
     "TRAINING_CODE_VERSION",
     "WITHOUT_WEIGHTS",

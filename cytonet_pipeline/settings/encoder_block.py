@@ -17,7 +17,7 @@ TRAINING_CODE_VERSION = "1"
 WITHOUT_WEIGHTS: frozenset[str] = frozenset({"intensity", "position"})
 TRAINED: frozenset[str] = frozenset({"cytonet", "supcon", "scratch"})
 CONTROLS: frozenset[str] = frozenset({"random", "intensity", "position"})
-_SEE_LABELS: frozenset[str] = frozenset({"supcon", "scratch"})
+SUPERVISED: frozenset[str] = frozenset({"supcon", "scratch"})
 
 
 class LossBlock(Strict):
@@ -195,7 +195,7 @@ class EncoderBlock(Strict):
     @property
     def sees_labels(self) -> bool:
         """Whether training reads annotations: a change of them then trains it again."""
-        return self.method in _SEE_LABELS
+        return self.method in SUPERVISED
 
     @property
     def buffer_steps(self) -> int:

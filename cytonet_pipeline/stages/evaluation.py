@@ -126,9 +126,10 @@ class LinearProbeStage(ResumableStage[str]):
 
     def inputs(self, settings: Settings, partition: str) -> dict[str, Any]:
         """See `Stage.inputs`."""
-        from cytonet_pipeline.evaluation.probes.protocols import protocols_of
+        from cytonet_pipeline.evaluation.probes.protocols import own_labels, protocols_of
 
-        block, method = settings.experiments.evaluation, settings.encoder(partition).method
+        block, encoder = settings.experiments.evaluation, settings.encoder(partition)
+        method = encoder.method
         return {
             "areas": area_digest(settings, "name"),
             "reference": digest_left_in(REFERENCE_SPACE.folder(settings)),
@@ -136,7 +137,7 @@ class LinearProbeStage(ResumableStage[str]):
             "evaluation": self.evaluation_of(settings),
             "gap_mm": settings.experiments.dataset.gap_mm,
             "method": method,
-            "protocols": [protocol.folder for protocol in protocols_of(method, block)],
+            "protocols": [protocol.folder for protocol in protocols_of(method, block, own_labels(encoder))],
             "code_version": int(self.code_version),
         }
 
@@ -208,7 +209,8 @@ class LinearProbeStage(ResumableStage[str]):
 
         folder = self.folder(settings, partition)
         rows = read_table(folder / "metrics.parquet", "metrics")
-        all_labels = rows[rows["labels_per_area"] == 0]
+        # Of an encoder that was trained on a few labels there are no rows with all.
+        all_labels = rows[rows["labels_per_area"] == rows["labels_per_area"].min()]
         numbers = {
             f"{r['protocol']} {r['split']}".replace("_", " ") + " macro F1": r["macro_f1"] for r in _scored(all_labels)
         }
@@ -384,10 +386,13 @@ def _area_table(settings: Settings) -> "pd.DataFrame":
 
 
 def _gets_plots(settings: Settings, encoder: str) -> bool:
-    wanted = settings.experiments.evaluation.umap_and_maps_of
+    wanted, block = settings.experiments.evaluation.umap_and_maps_of, settings.encoder(encoder)
     if isinstance(wanted, tuple):
         return any(fnmatch.fnmatch(encoder, name) for name in wanted)
-    return wanted == "all" or settings.encoder(encoder).method not in CONTROLS
+    if block.labels_per_area is not None:
+        # A point of a curve, of which there are dozens; it can be named.
+        return False
+    return wanted == "all" or block.method not in CONTROLS
 
 
 def _version_in_use(settings: Settings, encoder: str) -> str:

@@ -28,7 +28,8 @@ class MetricsTableStage(StampedStage[None]):
     name = "metrics_table"
     group = "evaluation"
     partition_set = None
-    # 2: borders, errors of position, retrieval; comparisons are a table with a contract. Made from stored results.
+    # 2: borders, errors of position, retrieval, a protocol for few labels on encoders of all; comparisons are a table
+    # with a contract. Made from stored results.
     code_version = "2"
     tables: ClassVar = {
         "metrics": "metrics.parquet",

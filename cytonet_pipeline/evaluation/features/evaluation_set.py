@@ -12,12 +12,11 @@ import pandas as pd
 
 from cytonet_pipeline.errors import DamagedResult, StoreError
 from cytonet_pipeline.lineage import brains_left_out
-from cytonet_pipeline.patches import read_index, read_index_parameters
+from cytonet_pipeline.patches import TEST_ROLES, labelled_rows, read_index, read_index_parameters
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.store import REFERENCE_MM, Store, digest_array, digest_left_in, digest_of, read_table
 
 LEARNING_ROLES = ("train", "validation")
-TEST_ROLES = ("seen_brains", "unseen_brain")
 
 _log = logging.getLogger(__name__)
 
@@ -77,21 +76,6 @@ def whole_index(store: Store, sections: pd.DataFrame) -> pd.DataFrame:
     if not brains:
         raise StoreError("patch index: none of the encoder's sections is in it.", to_fix="rebuild it with: cytonet run")
     return pd.concat(brains, ignore_index=True)
-
-
-def labelled_rows(rows: pd.DataFrame, samples_per_area: int) -> np.ndarray:
-    """Return which rows the probes use: all annotated test patches, and a capped number per area for learning.
-
-    Returns
-    -------
-    (N,) bool array
-        Of the learning roles, those with the smallest `order`, `samples_per_area` per area and role.
-    """
-    annotated = (rows["annotated_area"] > 0).to_numpy()
-    # Ranked as integers: as floats, orders that differ only in their last bits would be ties.
-    rank = rows.groupby(["role", "annotated_area"])["order"].rank(method="first")
-    few_enough = (rank <= samples_per_area).to_numpy()
-    return annotated & (few_enough | rows["role"].isin(TEST_ROLES).to_numpy())
 
 
 def umap_sample(rows: pd.DataFrame, every: int) -> np.ndarray:

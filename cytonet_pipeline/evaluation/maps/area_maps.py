@@ -19,6 +19,7 @@ from cytonet_pipeline.evaluation.metrics.scoring import macro_f1
 from cytonet_pipeline.evaluation.probes.heads import Head, LinearHead
 from cytonet_pipeline.evaluation.probes.knn import fit_knn
 from cytonet_pipeline.evaluation.probes.probe_data import probe_data
+from cytonet_pipeline.evaluation.probes.protocols import folder_of, own_labels
 from cytonet_pipeline.lineage import brains_left_out
 from cytonet_pipeline.progress import track
 from cytonet_pipeline.registration import BrainChain, ReferenceSpace
@@ -74,7 +75,13 @@ def mapped_brains(encoder: str, settings: Settings) -> tuple[str, ...]:
 
 
 def mapped_protocol(encoder: str, settings: Settings) -> str:
-    """Return the linear probe with the most epochs; `knn` for encoders without a linear probe (`position`)."""
+    """Return the linear probe with the most epochs.
+
+    `knn` for encoders without a linear probe (`position`); for one that was trained on a few labels, its probe on them.
+    """
+    own = own_labels(settings.encoder(encoder))
+    if own is not None:
+        return folder_of("logistic", own[0])
     if settings.encoder(encoder).method == "position" or not settings.experiments.evaluation.epochs:
         return "knn"
     return f"linear_E{max(settings.experiments.evaluation.epochs)}"

@@ -13,13 +13,15 @@ import numpy as np
 import pandas as pd
 
 from cytonet_pipeline.dataset import Dataset
+from cytonet_pipeline.errors import StoreError
 from cytonet_pipeline.evaluation.features.evaluation_set import TEST_ROLES
 from cytonet_pipeline.evaluation.metrics.area_distances import distance_summary, medoid_distances_mm
 from cytonet_pipeline.evaluation.metrics.scoring import area_scores, confusion, in_top, scores_by_obliquity
 from cytonet_pipeline.evaluation.probes.heads import Head, LinearHead
 from cytonet_pipeline.evaluation.probes.metric_rows import Identity, identity_of, metric_rows
-from cytonet_pipeline.evaluation.probes.probe_data import ProbeData, labels_of_draw, probe_data
-from cytonet_pipeline.evaluation.probes.protocols import FitInputs, Fitted, Protocol, protocols_of
+from cytonet_pipeline.evaluation.probes.probe_data import ProbeData, probe_data
+from cytonet_pipeline.evaluation.probes.protocols import FitInputs, Fitted, Protocol, own_labels, protocols_of
+from cytonet_pipeline.patches import labels_of_draw
 from cytonet_pipeline.progress import track
 from cytonet_pipeline.settings import EvaluationBlock, Method, Settings
 from cytonet_pipeline.store import (
@@ -64,7 +66,10 @@ def run_probes(encoder: str, settings: Settings, store: Store, inputs: dict[str,
     version = inputs["embeddings"]["version"]
     folder = store.linear_probes(encoder, version)
     context = _probe_context(encoder, version, settings, store)
-    protocols = protocols_of(context.method, context.block)
+    own = own_labels(settings.encoder(encoder))
+    if own is not None:
+        _require_own_labels(context, *own)
+    protocols = protocols_of(context.method, context.block, own)
     tables = [
         _run_if_stale(protocol, context, store.linear_probes(encoder, version, protocol.folder), inputs)
         for protocol in track(protocols, f"probing {encoder}")
@@ -90,8 +95,7 @@ def fit_head(protocol: Protocol, draw: int, context: ProbeContext) -> Fitted:
         What was chosen, and the validation scores of the candidates.
     """
     data = context.data
-    labelled = np.flatnonzero(data.train)
-    labelled = labelled[labels_of_draw(data.rows.iloc[labelled], protocol.labels_per_area, draw)]
+    labelled = drawn_rows(data, protocol.labels_per_area, draw)
     inputs = FitInputs(
         train=data.labelled(labelled),
         validation=data.labelled(data.validation),
@@ -100,6 +104,12 @@ def fit_head(protocol: Protocol, draw: int, context: ProbeContext) -> Fitted:
         encoder_folder=context.encoder_folder,
     )
     return protocol.fit(inputs)
+
+
+def drawn_rows(data: ProbeData, labels_per_area: int, draw: int) -> np.ndarray:
+    """Return the numbers of the rows that are labelled in a draw."""
+    train = np.flatnonzero(data.train)
+    return train[labels_of_draw(data.rows.iloc[train], labels_per_area, draw)]
 
 
 def predictions_of(head: Head, data: ProbeData) -> pd.DataFrame:
@@ -138,6 +148,23 @@ def _probe_context(encoder: str, version: str, settings: Settings, store: Store)
     )
 
 
+def _require_own_labels(context: ProbeContext, labels_per_area: int, draw: int) -> None:
+    """Refuse to probe an encoder of a few labels with others than it was trained on.
+
+    The probes of the other encoders get this draw too: the scores then say what the same labels are worth.
+    """
+    trained = read_table(context.encoder_folder / "patches.parquet", "training_patches", columns=["patch_id", "role"])
+    seen = trained.loc[trained["role"] == "train", "patch_id"].to_numpy()
+    rows = context.data.rows.iloc[drawn_rows(context.data, labels_per_area, draw)]
+    if set(seen) != set(rows["patch_id"]):
+        raise StoreError(
+            f"encoder {context.identity.encoder}: was trained on other patches than draw {draw} of {labels_per_area} "
+            "labels per area has now.",
+            looked_for=str(context.encoder_folder / "patches.parquet"),
+            to_fix=f"cytonet run --encoders {context.identity.encoder}",
+        )
+
+
 def _run_if_stale(protocol: Protocol, context: ProbeContext, folder: Path, wanted: dict[str, object]) -> pd.DataFrame:
     """Return the metrics of a protocol, from its folder where that is current."""
     if not is_current(folder, wanted):
@@ -151,7 +178,7 @@ def _run(protocol: Protocol, context: ProbeContext, folder: Path) -> None:
     started = time.perf_counter()
     block = context.block
     rows, records = [], []
-    for draw in range(protocol.draws):
+    for draw in protocol.drawn:
         head, record = fit_head(protocol, draw, context)
         predictions = predictions_of(head, context.data)
         rows.append(
@@ -161,7 +188,7 @@ def _run(protocol: Protocol, context: ProbeContext, folder: Path) -> None:
             )
         )  # fmt: skip
         records.append(record)
-        if protocol.labels_per_area == 0:
+        if protocol.has_details:
             _write_details(folder, head, record, predictions, context)
     write_table(folder / "metrics.parquet", pd.concat(rows, ignore_index=True), "metrics")
     seconds = round(time.perf_counter() - started, 2)

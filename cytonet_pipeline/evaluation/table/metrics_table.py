@@ -16,9 +16,11 @@ import pandas as pd
 
 from cytonet_pipeline.dataset import Dataset
 from cytonet_pipeline.evaluation.features.evaluation_set import TEST_ROLES, section_positions_mm
+from cytonet_pipeline.evaluation.probes.protocols import folder_of
 from cytonet_pipeline.evaluation.table.border_scores import border_distances, with_border_columns
 from cytonet_pipeline.evaluation.table.comparisons import compare_all
 from cytonet_pipeline.evaluation.table.entry import Entry, Resampling
+from cytonet_pipeline.evaluation.table.few_labels import compare_few_labels, with_protocols_of_few_labels
 from cytonet_pipeline.evaluation.table.patch_sets import patch_sets
 from cytonet_pipeline.evaluation.table.table_text import Page, Provenance, latex_table, markdown_page
 from cytonet_pipeline.patches import read_index
@@ -80,7 +82,7 @@ def write_metrics(
         _log.warning("table of results: encoder %s has no results yet; the table goes on without it", name)
     for name, reason in entries.left_out.items():
         _log.warning("table of results: encoder %s is left out: %s", name, reason)
-    metrics = _stored_rows(entries, store)
+    metrics = with_protocols_of_few_labels(_stored_rows(entries, store))
     evaluation = settings.experiments.evaluation
     resampling = Resampling(settings.experiments.dataset.gap_mm, evaluation.bootstrap, evaluation.seed)
     predictions = _predictions(entries, metrics, store)
@@ -99,6 +101,8 @@ def write_metrics(
     metrics.to_csv(folder / "metrics.csv", index=False)
     write_table(folder / "comparisons.parquet", comparisons, "comparisons")
     comparisons.to_csv(folder / "comparisons.csv", index=False)
+    if len(of_few_labels := compare_few_labels(metrics)):
+        of_few_labels.to_csv(folder / "comparisons_few_labels.csv", index=False)
     write_table(folder / "border_distances.parquet", distances.patches, "border_distances")
     page = Page(metrics, errors, comparisons, provenance, [distances.remark, *remarks], evaluation.bootstrap)
     write_text(folder / "metrics.md", markdown_page(page))
@@ -216,14 +220,27 @@ def _provenance(
         classes=_classes(metrics, entries.versions, store),
         sets=sets,
         without_retrieval=tuple(name for name in entries.versions if name not in entries.retrieved),
+        few_labels=_few_labels(entries, store),
     )
+
+
+def _few_labels(entries: Entries, store: Store) -> list[str]:
+    """Return what the training sets of encoders of few labels warn of: a sentence, and whom it is about."""
+    encoders: dict[str, list[str]] = {}
+    for encoder, version in entries.versions.items():
+        path = store.encoder(encoder, version) / "training_set.json"
+        record = read_record(path) if path.exists() else {}
+        for warning in record.get("warnings", []) if "labels" in record else []:
+            encoders.setdefault(warning, []).append(encoder)
+    return [f"{warning}: {', '.join(names)}" for warning, names in encoders.items()]
 
 
 def _classes(metrics: pd.DataFrame, versions: Mapping[str, str], store: Store) -> dict[str, list[str]]:
     """Return the `class_lists` of each held-out brain, of the first encoder that has it."""
     classes: dict[str, list[str]] = {}
     for encoder, of_encoder in metrics.groupby("encoder", sort=False):
-        held_out, protocol = str(of_encoder["held_out"].iloc[0]), str(of_encoder["protocol"].iloc[0])
+        first = of_encoder.iloc[0]
+        held_out, protocol = str(first["held_out"]), folder_of(str(first["protocol"]), int(first["labels_per_area"]))
         folder = store.linear_probes(str(encoder), versions[str(encoder)], protocol)
         classes.setdefault(held_out, class_lists(read_record(folder / "probe.json")))
     return classes

@@ -11,6 +11,12 @@ import numpy as np
 import pandas as pd
 
 from cytonet_pipeline.evaluation.table.comparisons import smallest_corrected_p
+from cytonet_pipeline.evaluation.table.few_labels import (
+    ALL_LABEL_ENCODER,
+    compare_few_labels,
+    few_label_comparison_rows,
+    label_rows,
+)
 from cytonet_pipeline.evaluation.table.patch_sets import patch_sets, remarks_on
 from cytonet_pipeline.evaluation.table.text_cells import SPLITS, markdown_rows, with_interval
 from cytonet_pipeline.evaluation.table.text_sections import border_section, retrieval_section
@@ -49,6 +55,8 @@ class Provenance:
         As `patch_sets` returns them.
     without_retrieval : sequence of str
         Encoders in the table whose rows of retrieval are missing or stale.
+    few_labels : sequence of str
+        What must be known of encoders that were trained on a few labels, such as areas that have fewer.
     """
 
     datasets: Sequence[str]
@@ -59,6 +67,7 @@ class Provenance:
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     sets: pd.DataFrame = field(default_factory=lambda: patch_sets({}, {}))
     without_retrieval: Sequence[str] = ()
+    few_labels: Sequence[str] = ()
 
     def sentence(self) -> str:
         """Return the first line of every table."""
@@ -113,9 +122,7 @@ def markdown_page(page: Page) -> str:
     parts = [in_markdown(provenance.sentence()), _missing(provenance), remarks]
     parts += [_BODY, markdown_rows(rows), in_markdown(_same(same)), _NOTES]
     parts += border_section(metrics, page.border_remarks)
-    few = label_rows(metrics)
-    if len(few):
-        parts += ["## Few labels per area", "Mean ± standard deviation over draws of labels.", markdown_rows(few)]
+    parts += _few_labels(metrics, provenance)
     parts += retrieval_section(metrics, provenance.without_retrieval)
     if len(page.errors):
         parts += ["## Errors", _ERRORS, markdown_rows(error_rows(page.errors))]
@@ -191,24 +198,6 @@ def without_constants(rows: pd.DataFrame) -> tuple[dict[str, str], pd.DataFrame]
     return same, rows.drop(columns=list(same))
 
 
-def label_rows(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per encoder and protocol that was also run with few labels, and a column per split and number."""
-    efficient = metrics.loc[metrics["labels_per_area"] > 0, "protocol"].unique()
-    rows = []
-    for (encoder, protocol), of_entry in metrics[metrics["protocol"].isin(efficient)].groupby(
-        ["encoder", "protocol"], sort=False
-    ):
-        row = {"encoder": str(encoder), "protocol": str(protocol)}
-        for split, short in SPLITS.items():
-            of_split = of_entry[of_entry["split"] == split]
-            numbers = sorted({int(n) for n in of_split["labels_per_area"]}, key=lambda n: n or np.inf)
-            for n in numbers:
-                f1 = of_split.loc[of_split["labels_per_area"] == n, "macro_f1"].to_numpy(np.float64)
-                row[f"{short} macro F1, {n or 'all'}"] = _spread(f1)
-        rows.append(row)
-    return pd.DataFrame(rows).fillna("–")
-
-
 def error_rows(errors: pd.DataFrame) -> pd.DataFrame:
     """Return a row per encoder, protocol and split: distances of wrong areas and macro F1 by obliquity, as text."""
     columns = {
@@ -254,6 +243,15 @@ _NOTES = (
     "95 % interval from resampling blocks of contiguous sections, omitted for fewer than ten blocks; it is conditional "
     "on the brains scored. *samples*: patches seen in training the encoder."
 )
+_FEW = (
+    "Mean ± standard deviation over draws of labels. Supervised encoders are trained on the labels of their column; "
+    f"the probes of the others get the same. *{ALL_LABEL_ENCODER}*: only the probe has few labels, the encoder was "
+    "trained on all of them; not to be compared with the other rows."
+)
+_FEW_COMPARED = (
+    "Supervised encoders against the others with the same labels, draw by draw: mean difference ± standard deviation "
+    "over draws. All draws are scored on the same patches, so this spread is no interval for other brains."
+)
 _ERRORS = (
     "Geodesic distance within a hemisphere between the medoids of the true and the predicted area: over all patches "
     "(a correct prediction is 0), over errors, and for the same predictions assigned to patches at random. Macro F1 in "
@@ -266,6 +264,17 @@ _COMPARED = (
     "Holm's correction over *tests*: all pairs of one measure, protocol, split, held-out brain and number of labels. "
     "Two trained networks are compared, not two methods: the spread over seeds is separate."
 )
+
+
+def _few_labels(metrics: pd.DataFrame, provenance: Provenance) -> list[str]:
+    """Return the section on few labels per area; nothing without any."""
+    if not (metrics["labels_per_area"] > 0).any():
+        return []
+    parts = ["## Few labels per area", _FEW]
+    parts += [markdown_rows(label_rows(metrics)), "\n".join(f"* {in_markdown(line)}" for line in provenance.few_labels)]
+    if len(compared := compare_few_labels(metrics)):
+        parts += [_FEW_COMPARED, markdown_rows(few_label_comparison_rows(compared))]
+    return parts
 
 
 def _missing(provenance: Provenance) -> str:
@@ -301,10 +310,3 @@ def _signed_interval(row: Mapping[Hashable, Any]) -> str:
     digits = 1 if row["measure"] == "retrieval_mm" else 3
     shown = f"{value:+.{digits}f}"
     return shown if np.isnan(low) else f"{shown} [{low:+.{digits}f}, {high:+.{digits}f}]"
-
-
-def _spread(values: np.ndarray) -> str:
-    values = values[~np.isnan(values)]
-    if len(values) == 0:
-        return "–"
-    return f"{values[0]:.3f}" if len(values) == 1 else f"{values.mean():.3f} ± {values.std(ddof=1):.3f}"

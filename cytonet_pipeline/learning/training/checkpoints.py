@@ -92,14 +92,20 @@ def restore_checkpoint(
     return 0, {}
 
 
-def backbone_at(folder: Path, step: int) -> dict[str, torch.Tensor] | None:
-    """Return the backbone's weights after `step` steps; None if that checkpoint is missing or damaged."""
+def weights_at(folder: Path, step: int, part: str) -> dict[str, torch.Tensor] | None:
+    """Return weights after `step` steps; None if that checkpoint is missing or damaged.
+
+    Parameters
+    ----------
+    part : str
+        Module of the model: `encoder.backbone` or `head`.
+    """
     try:
         tensors, _ = _read(_path(folder, step))
     except _DAMAGED as error:
         _log.warning("%s: not readable (%s)", _path(folder, step), error)
         return None
-    prefix = "model.encoder.backbone."
+    prefix = f"model.{part}."
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 

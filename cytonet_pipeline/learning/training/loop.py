@@ -52,6 +52,7 @@ from cytonet_pipeline.learning.training.optimizers import learning_rate, make_op
 from cytonet_pipeline.learning.training.provenance import changes_between, device_name, this_process
 from cytonet_pipeline.learning.training.result import BestState, TrainingResult, headline_figures, log_line, warnings_of
 from cytonet_pipeline.learning.training.validation_monitor import ValidationMonitor, collapse_problems
+from cytonet_pipeline.lineage import repetition
 from cytonet_pipeline.progress import task
 
 _log = logging.getLogger(__name__)
@@ -142,6 +143,8 @@ class Training:
             checkpoints.
         """
         done, seconds = self.restore()
+        for line in repetition(self.block, int(self.objective.eligible.sum())):
+            _log.warning("%s: %s", self.folder.name, line)
         steps, history = self.block.steps, self.history
         began = time.monotonic() - seconds
         self.model.train()
@@ -320,6 +323,7 @@ class Training:
             **headline_figures(measures),
         }
         warnings = warnings_of(self.block, self.model, len(self.pieces), self.history.frame(), self.processes)
+        warnings += repetition(self.block, int(self.objective.eligible.sum()))
         return TrainingResult(
             finished,
             self.model.encoder,

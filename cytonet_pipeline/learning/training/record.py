@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 
+from cytonet_pipeline.errors import TrainingError
 from cytonet_pipeline.learning.backbones.encoders import Encoder, save_encoder
 from cytonet_pipeline.learning.data.sampling import BLOCK
 from cytonet_pipeline.learning.folder import EncoderFolder
-from cytonet_pipeline.learning.training.checkpoints import backbone_at
+from cytonet_pipeline.learning.training.checkpoints import weights_at
 from cytonet_pipeline.learning.training.chunking import pieces
 from cytonet_pipeline.learning.training.provenance import device_name, environment
 from cytonet_pipeline.learning.training.result import TrainingResult
@@ -31,10 +32,17 @@ def record_untrained(folder: EncoderFolder, encoder: Encoder, seconds: float) ->
 
 
 def record_trained(folder: EncoderFolder, result: TrainingResult, device: torch.device) -> None:
-    """Save the last state, the best by k-NN and the classifier of `scratch`, and record the training run."""
+    """Save the state that is evaluated, the best by k-NN and the classifier of `scratch`, and record the training run.
+
+    Raises
+    ------
+    TrainingError
+        An encoder of a few labels is evaluated in its best state, and the checkpoint of that is lost.
+    """
+    best = _save_best(folder, result)
+    stopped_after = _return_to_best(folder, result) if folder.block.labels_per_area is not None else None
     _save(folder, folder.weights, result.encoder)
     result.objective.save(folder.classifier)
-    best = _save_best(folder, result)
     for problem in result.problems:
         _log.error("%s: %s", folder.name, problem)
     machine = {"device": device_name(device), "torch": torch.__version__}
@@ -45,6 +53,7 @@ def record_trained(folder: EncoderFolder, result: TrainingResult, device: torch.
             "problems": list(result.problems),
             "warnings": list(result.warnings),
             "best": best,
+            **({} if stopped_after is None else {"stopped_after": stopped_after}),
             "runs": result.runs,
             "fitting": _fitting(folder, result),
             "loading": _loading(folder),
@@ -57,7 +66,7 @@ def _save_best(folder: EncoderFolder, result: TrainingResult) -> dict[str, Any] 
     best, last = result.best, result.encoder
     if best.step is None:
         return None
-    weights = backbone_at(folder.checkpoints, best.step)
+    weights = weights_at(folder.checkpoints, best.step, "encoder.backbone")
     if weights is None:
         _log.warning("%s: the best state, after step %d, is lost", folder.name, best.step)
         return None
@@ -66,6 +75,28 @@ def _save_best(folder: EncoderFolder, result: TrainingResult) -> dict[str, Any] 
     figures = {"step": best.step, "knn_accuracy": best.knn_accuracy}
     _save(folder, folder.best, encoder, **figures)
     return {**figures, "file": folder.best.name}
+
+
+def _return_to_best(folder: EncoderFolder, result: TrainingResult) -> int:
+    """Give encoder and head the weights of the best step on validation sections; return the step.
+
+    Over a few labels training goes on long after it has learned them by heart. Without annotated validation sections
+    nothing can be chosen, and the last state stays.
+    """
+    step = result.best.step
+    if step is None or step == folder.block.steps:
+        return folder.block.steps
+    for part, module in (("encoder.backbone", result.encoder.backbone), ("head", result.objective.head)):
+        weights = weights_at(folder.checkpoints, step, part)
+        if weights is None:
+            raise TrainingError(
+                f"{folder.name}: the state after step {step}, the best on validation sections, is lost.",
+                looked_for=str(folder.checkpoints),
+                to_fix="delete the encoder's folder and train it again",
+            )
+        module.load_state_dict(weights)
+    _log.info("%s: evaluated as it was after step %d, the best on validation sections", folder.name, step)
+    return step
 
 
 def _save(folder: EncoderFolder, path: Path, encoder: Encoder, **more: Any) -> None:

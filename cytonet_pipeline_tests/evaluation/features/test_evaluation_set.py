@@ -7,7 +7,7 @@ import pytest
 from cytonet_pipeline.errors import StoreError
 from cytonet_pipeline.evaluation.features import embedding_store
 from cytonet_pipeline.evaluation.features.embedding_store import read_embeddings, write_embeddings
-from cytonet_pipeline.evaluation.features.evaluation_set import evaluation_set, labelled_rows, umap_sample
+from cytonet_pipeline.evaluation.features.evaluation_set import evaluation_set, umap_sample
 from cytonet_pipeline.patches import write_index
 from cytonet_pipeline.stages import PATCH_EMBEDDINGS
 from cytonet_pipeline.store import read_table, write_table
@@ -46,14 +46,6 @@ def test_training_takes_the_smallest_orders_of_each_area(made):
     candidates = role[(role["role"] == "train") & (role["annotated_area"] == 3)]
     expected = candidates.nsmallest(150, "order")["patch_id"]
     assert set(train.loc[train["annotated_area"] == 3, "patch_id"]) == set(expected)
-
-
-def test_orders_that_differ_in_the_last_bit_are_told_apart():
-    """As floats they would be ties: 64 bits do not fit into 53."""
-    order = np.array([2**63 + 2, 2**63 + 1, 2**63 + 3], dtype=np.uint64)
-    rows = pd.DataFrame({"role": "train", "annotated_area": 1, "order": order})
-
-    assert labelled_rows(rows, 1).tolist() == [False, True, False]
 
 
 def test_the_umap_sample_is_every_nth_patch_of_each_brain_and_nested():

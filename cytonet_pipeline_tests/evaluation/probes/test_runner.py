@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from sklearn.metrics import f1_score
 
+from cytonet_pipeline.errors import StoreError
 from cytonet_pipeline.evaluation.probes import runner
 from cytonet_pipeline.evaluation.probes.heads import LinearHead
 from cytonet_pipeline.evaluation.probes.metric_rows import Identity
@@ -15,7 +17,7 @@ from cytonet_pipeline.evaluation.probes.protocols import protocols_of
 from cytonet_pipeline.scores import SCORES
 from cytonet_pipeline.settings import EvaluationBlock
 from cytonet_pipeline.stages import LINEAR_PROBE
-from cytonet_pipeline.store import read_record, read_table
+from cytonet_pipeline.store import read_record, read_table, table, write_table
 from cytonet_pipeline_tests.evaluation.conftest import DISTANCES_MM, ENCODER, VERSION
 
 
@@ -134,3 +136,26 @@ def test_a_killed_run_continues_with_the_next_protocol(made, monkeypatch):
 def test_positions_are_classified_by_neighbours_alone_also_with_few_labels():
     assert [p.folder for p in protocols_of("position", EvaluationBlock())] == ["knn", "knn_n10", "knn_n100"]
     assert "end_to_end" in {p.name for p in protocols_of("scratch", EvaluationBlock())}
+
+
+def test_an_encoder_of_few_labels_is_probed_with_those_it_was_trained_on(made, monkeypatch):
+    monkeypatch.setattr(runner, "medoid_distances_mm", lambda folder, store: DISTANCES_MM)
+    data = probe_data(made.store, ENCODER, VERSION, made.settings)
+    drawn = data.rows.iloc[runner.drawn_rows(data, 5, 1)].assign(role="train", x_px=0, y_px=0)
+    content = yaml.safe_load(made.settings.experiments_file.read_text())
+    content["encoders"][ENCODER] |= {"method": "supcon", "labels_per_area": 5, "labels_draw": 1}
+    made.settings.experiments_file.write_text(yaml.safe_dump(content))
+    settings = type(made.settings)(**made.settings.model_dump())
+    columns = [column.name for column in table("training_patches").columns]
+    path = made.store.encoder(ENCODER, VERSION) / "patches.parquet"
+    write_table(path, drawn[columns], "training_patches")
+
+    LINEAR_PROBE.run(settings, ENCODER)
+
+    metrics = read_table(made.store.linear_probes(ENCODER, VERSION) / "metrics.parquet", "metrics")
+    assert set(metrics["protocol"]) == {"logistic"}
+    assert set(metrics["labels_per_area"]) == {5}
+    assert set(metrics["draw"]) == {1}
+    write_table(path, drawn[columns].iloc[1:], "training_patches")
+    with pytest.raises(StoreError, match="was trained on other patches than draw 1 of 5 labels per area"):
+        LINEAR_PROBE.run(settings, ENCODER, recompute=True)

@@ -294,6 +294,25 @@ def test_the_last_two_checkpoints_and_the_best_are_kept(tiny, monkeypatch):
     assert record["best"] == {"step": 4, "knn_accuracy": 0.9, "file": "best.safetensors"}
 
 
+def test_an_encoder_of_few_labels_is_evaluated_in_its_best_state_with_the_classifier_of_that_step(tiny, monkeypatch):
+    folder = tiny.folder(method="scratch", labels_per_area=5, watch_every=2)
+    measure = ValidationMonitor.measure
+    accuracies = iter([0.1, 0.9, 0.3, 0.2, 0.9, 0.4])
+    monkeypatch.setattr(
+        ValidationMonitor, "measure", lambda *given: {**measure(*given), "knn_accuracy": next(accuracies)}
+    )
+    train(folder, tiny)
+
+    record = finish(folder)
+    assert record["stopped_after"] == 4
+    assert same_weights(folder, folder, other="best.safetensors")
+    head = load_file(folder / "checkpoints" / "step-00000004.safetensors")
+    classifier = load_file(folder / "classifier.safetensors")
+    assert torch.equal(classifier["weight"], head["model.head.weight"])
+    last = load_file(folder / "checkpoints" / "step-00000012.safetensors")
+    assert not torch.equal(classifier["weight"], last["model.head.weight"])
+
+
 def test_the_best_state_is_that_of_its_step_also_after_a_kill(tiny, monkeypatch):
     """Measures after the last checkpoint are lost by the kill, and taken again."""
     folder, short = tiny.folder(watch_every=2), tiny.folder("short", watch_every=2)
