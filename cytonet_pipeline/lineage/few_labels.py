@@ -66,7 +66,7 @@ def draw_labels(encoder: str, patches: pd.DataFrame, block: EncoderBlock, sample
         set_aside = patches.loc[rows["row"][chosen]].assign(role="validation")
         beside = pd.concat([beside, set_aside])
     kept = pd.concat([patches.loc[drawn["row"]], beside]).sort_index()
-    return DrawnLabels(kept, {int(area): int(n) for area, n in of_area.items()}, source)
+    return DrawnLabels(kept, dict(zip(of_area.index.tolist(), of_area.tolist(), strict=True)), source)
 
 
 def label_warnings(drawn: DrawnLabels, block: EncoderBlock) -> list[str]:

@@ -24,10 +24,18 @@ NAMES = pd.DataFrame({"index": [1, 2, 3], "name": ["a", "b", "c"], "color": ["#f
 def metrics():
     random = np.random.default_rng(0)
     rows = [
-        {"encoder": e, "protocol": p, "labels_per_area": n, "split": s, "macro_f1": random.uniform(0.2, 0.8)}
+        {
+            "encoder": e,
+            "method": e.removeprefix("demo_"),
+            "protocol": p,
+            "labels_per_area": n,
+            "draw": draw,
+            "split": s,
+            "macro_f1": random.uniform(0.2, 0.8),
+        }
         for e in ("demo_cytonet", "demo_random")
         for p, n, draws in (("linear_E30", 0, 1), ("logistic", 10, 3))
-        for _ in range(draws)
+        for draw in range(draws)
         for s in ("seen_brains", "unseen_brain")
     ]
     frame = pd.DataFrame(rows).assign(dataset="phantom")

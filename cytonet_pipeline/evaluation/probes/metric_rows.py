@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 
 from cytonet_pipeline.dataset import Dataset
-from cytonet_pipeline.evaluation.features.evaluation_set import TEST_ROLES, encoder_sections
+from cytonet_pipeline.evaluation.features.evaluation_set import encoder_sections
 from cytonet_pipeline.evaluation.metrics.intervals import intervals
 from cytonet_pipeline.evaluation.metrics.scoring import scores
 from cytonet_pipeline.evaluation.probes.protocols import Protocol
+from cytonet_pipeline.patches import TEST_ROLES
 from cytonet_pipeline.scores import SCORES
 from cytonet_pipeline.settings import TRAINED, WITHOUT_WEIGHTS, Settings
 from cytonet_pipeline.store import Store, table

@@ -10,9 +10,9 @@ import pandas as pd
 
 from cytonet_pipeline.errors import DataFault, StoreError
 from cytonet_pipeline.evaluation.features.embedding_store import read_embeddings
-from cytonet_pipeline.evaluation.features.evaluation_set import TEST_ROLES, evaluation_set
+from cytonet_pipeline.evaluation.features.evaluation_set import evaluation_set
 from cytonet_pipeline.evaluation.probes.heads import Labelled
-from cytonet_pipeline.patches import split_for_training
+from cytonet_pipeline.patches import TEST_ROLES, split_for_training
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.store import Store
 

@@ -14,14 +14,13 @@ import pandas as pd
 
 from cytonet_pipeline.dataset import Dataset
 from cytonet_pipeline.errors import StoreError
-from cytonet_pipeline.evaluation.features.evaluation_set import TEST_ROLES
 from cytonet_pipeline.evaluation.metrics.area_distances import distance_summary, medoid_distances_mm
 from cytonet_pipeline.evaluation.metrics.scoring import area_scores, confusion, in_top, scores_by_obliquity
 from cytonet_pipeline.evaluation.probes.heads import Head, LinearHead
 from cytonet_pipeline.evaluation.probes.metric_rows import Identity, identity_of, metric_rows
 from cytonet_pipeline.evaluation.probes.probe_data import ProbeData, probe_data
 from cytonet_pipeline.evaluation.probes.protocols import FitInputs, Fitted, Protocol, own_labels, protocols_of
-from cytonet_pipeline.patches import labels_of_draw
+from cytonet_pipeline.patches import TEST_ROLES, labels_of_draw
 from cytonet_pipeline.progress import track
 from cytonet_pipeline.settings import EvaluationBlock, Method, Settings
 from cytonet_pipeline.store import (

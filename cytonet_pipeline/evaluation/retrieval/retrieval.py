@@ -19,7 +19,6 @@ from scipy.spatial.distance import cdist
 
 from cytonet_pipeline.evaluation.features.embedding_store import read_embeddings
 from cytonet_pipeline.evaluation.features.evaluation_set import (
-    TEST_ROLES,
     encoder_sections,
     evaluation_set,
     section_positions_mm,
@@ -37,6 +36,7 @@ from cytonet_pipeline.evaluation.retrieval.searches import (
     searches,
 )
 from cytonet_pipeline.learning.measures import Metric
+from cytonet_pipeline.patches import TEST_ROLES
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.store import REFERENCE_MM, Store, atomic_folder, table, write_record, write_stamp, write_table
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from cytonet_pipeline.evaluation.features.evaluation_set import TEST_ROLES
+from cytonet_pipeline.patches import TEST_ROLES
 from cytonet_pipeline.store import REFERENCE_MM
 
 NEXT_SECTION, MIRRORED_PLACE, OTHER_BRAIN = (

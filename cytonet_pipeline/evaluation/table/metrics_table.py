@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from cytonet_pipeline.dataset import Dataset
-from cytonet_pipeline.evaluation.features.evaluation_set import TEST_ROLES, section_positions_mm
+from cytonet_pipeline.evaluation.features.evaluation_set import section_positions_mm
 from cytonet_pipeline.evaluation.probes.protocols import folder_of
 from cytonet_pipeline.evaluation.table.border_scores import border_distances, with_border_columns
 from cytonet_pipeline.evaluation.table.comparisons import compare_all
@@ -23,7 +23,7 @@ from cytonet_pipeline.evaluation.table.entry import Entry, Resampling
 from cytonet_pipeline.evaluation.table.few_labels import compare_few_labels, with_protocols_of_few_labels
 from cytonet_pipeline.evaluation.table.patch_sets import patch_sets
 from cytonet_pipeline.evaluation.table.table_text import Page, Provenance, latex_table, markdown_page
-from cytonet_pipeline.patches import read_index
+from cytonet_pipeline.patches import TEST_ROLES, read_index
 from cytonet_pipeline.scores import without_retrieval
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.store import (
