@@ -8,37 +8,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
-from cytonet_pipeline.dataset import SIZE_TOLERANCE, Brain, Section
+from cytonet_pipeline.dataset import Brain, Section
 from cytonet_pipeline.dataset.brain_files import follow_warp
-from cytonet_pipeline.errors import DataFault, ScanError
-from cytonet_pipeline.histology.annotations.fit import FIT_PX, require_fit
-from cytonet_pipeline.histology.annotations.plane import PlaneLabels
-from cytonet_pipeline.histology.annotations.reading import (
-    annotation_digest,
-    mask_digest,
-    mask_doubt,
-    open_annotation,
-    open_mask,
-    require_areas,
-)
-from cytonet_pipeline.histology.inventory.changed_reading import require_plausible
-from cytonet_pipeline.histology.inventory.codec_guard import require_decodable, require_decodable_labels
 from cytonet_pipeline.histology.inventory.reuse import Inventory, inputs_digest
+from cytonet_pipeline.histology.inventory.section_guard import examine
 from cytonet_pipeline.histology.inventory.series import judge
-from cytonet_pipeline.histology.quality.intensity import require_intensity
-from cytonet_pipeline.histology.quality.measures import measure_quality
-from cytonet_pipeline.histology.quality.overview import Overview
-from cytonet_pipeline.histology.scan import Scan, open_scan
 from cytonet_pipeline.progress import track
 from cytonet_pipeline.settings import DatasetBlock
 from cytonet_pipeline.store import digest_array, digest_file, digest_of, table
 
-# Reading waits for the network more than for the processor.
+# Headers are waited for on the network.
 _THREADS = 4
 _log = logging.getLogger(__name__)
-PICTURE_PX = 160
 _Known = Mapping[str, tuple[dict[str, Any], np.ndarray]]
 _Opened = tuple[dict[str, Any], np.ndarray | None]
 
@@ -74,63 +56,37 @@ def take_inventory(brain: Brain, block: DatasetBlock, earlier: Inventory | None 
 
 
 def _opened(brain: Brain, block: DatasetBlock, known: _Known) -> Iterator[_Opened]:
+    """Make the row of each section from its own files alone, and its thumbnail if it can be opened, in order."""
     with ThreadPoolExecutor(_THREADS) as pool:
-        yield from pool.map(lambda section: _row(section, brain, block, known), brain.sections)
+        rows = list(pool.map(lambda section: _begun(section, brain, block), brain.sections))
+    to_open = [
+        section
+        for section, row in zip(brain.sections, rows, strict=True)
+        if row["status"] == "ok" and section.scan is not None and row["inputs"] not in known
+    ]
+    examined = examine(to_open, brain.root, block)
+    waiting = {section.sample for section in to_open}
+    for section, row in zip(brain.sections, rows, strict=True):
+        if section.sample in waiting:
+            findings = next(examined)
+            if findings.fault:
+                _log.error("sub-%s, sample %s: %s", section.brain, section.sample, findings.fault)
+            yield row | findings.values, findings.picture
+        else:
+            yield known.get(row["inputs"], (row, None))
 
 
-def _row(section: Section, brain: Brain, block: DatasetBlock, known: _Known) -> _Opened:
-    """Make a section's row from its own files alone, and its thumbnail if it can be opened."""
+def _begun(section: Section, brain: Brain, block: DatasetBlock) -> dict[str, Any]:
+    """Make the row of a section as far as it is known without decoding anything."""
     row = _unopened(section, brain)
     try:
         inputs = inputs_digest(section, brain, block)
-        if inputs in known:
-            return known[inputs]
-        row |= {"transform_digest": placement_digest(section, brain, block), "inputs": inputs}
+        return row | {"inputs": inputs, "transform_digest": placement_digest(section, brain, block)}
     except OSError as error:
         reason = (
             f"{error.filename or 'a file of its own'}: cannot be read ({error.strerror or error}); look at the disk."
         )
-        return row | {"status": "rejected", "reason": reason, "transform_digest": None, "inputs": ""}, None
-    if section.status != "ok" or section.scan is None:
-        return row, None
-    picture = None
-    try:
-        window, invert = block.window_of(section.brain), bool(block.invert_of(section.brain))
-        with open_scan(section.scan, section.pixel_um, window, invert=invert, pick=section.pick) as scan:
-            require_plausible(scan.pixel_um, scan.path, block)
-            require_decodable(scan.path, section.pick, scan.compression, scan.bytes)
-            scan.verify()
-            overview = Overview.of(scan)
-            picture = _small(overview.picture)
-            doubts = [section.reason, *_open_questions(section, scan), *_described(row, scan, overview)]
-            doubts.append(require_intensity(scan, overview, section.brain, block))
-            doubts += _labelled_in_spite_of(doubts[-1], row, section, scan)
-    except DataFault as fault:
-        return row | {"status": "rejected", "reason": _sentence(fault, brain)}, picture
-    except OSError as error:
-        reason = f"cannot be read ({error.strerror or error}); look at the disk."
-        return row | {"status": "rejected", "reason": reason}, picture
-    except Exception as error:  # what a library makes of one file must not end the others
-        _log.exception("sub-%s, sample %s", section.brain, section.sample)
-        reason = f"{section.path}: cannot be read ({type(error).__name__}: {error!s:.120}); copy it from its source."
-        return row | {"status": "rejected", "reason": reason}, picture
-    remarks = " ".join(doubt for doubt in doubts if doubt)
-    return row | {"status": "flagged" if remarks else "ok", "reason": remarks, "remarks": remarks}, picture
-
-
-def _open_questions(section: Section, scan: Scan) -> list[str]:
-    """Return what the scan's file leaves open, as sentences."""
-    questions = list(scan.reader.doubts)
-    if section.pixel_um is None and scan.reader.size_doubt:
-        questions.append(scan.reader.size_doubt)
-    return [f"{scan.path.name}: {question}." for question in questions]
-
-
-def _small(picture: np.ndarray) -> np.ndarray:
-    height, width = picture.shape
-    factor = min(1.0, PICTURE_PX / width, 2 * PICTURE_PX / height)
-    size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
+        return row | {"status": "rejected", "reason": reason, "transform_digest": None, "inputs": ""}
 
 
 def _unopened(section: Section, brain: Brain) -> dict[str, Any]:
@@ -153,79 +109,6 @@ def _unopened(section: Section, brain: Brain) -> dict[str, Any]:
     }
 
 
-def _described(row: dict[str, Any], scan: Scan, overview: Overview) -> list[str]:
-    """Fill in size, quality and digest of the scan, and return what a person should check."""
-    quality = measure_quality(scan, overview)
-    row |= {
-        "digest": scan.reader.digest(),
-        "bytes": scan.bytes,
-        "width_px": scan.width_px,
-        "height_px": scan.height_px,
-        "pixel_um": scan.pixel_um,
-        "levels": len(scan.levels),
-        "bits": scan.bits,
-        "compression": scan.compression,
-        **vars(quality),
-    }
-    doubts = [_size_doubt(scan)]
-    if quality.tissue_fraction == 0:
-        doubts.append(f"{scan.path.name} shows no tissue; look at it, and withdraw it if it is empty.")
-    return doubts
-
-
-def _size_doubt(scan: Scan) -> str:
-    """Describe pixel sizes that disagree by more than a percent; nothing is rescaled."""
-    in_file = scan.file_pixel_um
-    if in_file is not None and abs(in_file - scan.pixel_um) > SIZE_TOLERANCE * scan.pixel_um:
-        return (
-            f"{scan.path.name} says {in_file:g} µm a pixel, sidecar or table {scan.pixel_um:g}; "
-            "the latter is used, correct the wrong one."
-        )
-    conflict = scan.reader.pixel_size_conflict(SIZE_TOLERANCE)
-    return f"{scan.path.name}: {conflict}; {scan.pixel_um:g} is used, correct the wrong one." if conflict else ""
-
-
-def _labelled(row: dict[str, Any], section: Section, scan: Scan) -> list[str]:
-    """Fill in mask and annotation, and return what a person should check."""
-    if section.mask is None and section.annotation is None:
-        return []
-    doubts = []
-    overview = Overview.of(scan, FIT_PX)
-    plane = overview.width_mm, overview.height_mm
-    for path in (section.mask, section.annotation):
-        require_decodable_labels(path)
-    if section.mask is not None:
-        mask = open_mask(section, *plane)
-        doubts += [_misfit(mask, scan, overview), mask_doubt(mask)]
-        row["mask_digest"] = mask_digest(section)
-    if section.annotation is not None:
-        annotation = open_annotation(section, *plane, scan.pixel_um)
-        require_areas(annotation)
-        doubts.append(_misfit(annotation, scan, overview))
-        row["annotation_digest"] = annotation_digest(annotation)
-        if annotation.unknown:
-            doubts.append(
-                f"{annotation.path.name} has areas that desc-areas_dseg.tsv does not list: "
-                f"{', '.join(annotation.unknown[:8])}; they count as not annotated, add them to the table."
-            )
-    return doubts
-
-
-def _labelled_in_spite_of(doubt: str, row: dict[str, Any], section: Section, scan: Scan) -> list[str]:
-    """Fill in mask and annotation; if they seem wrong, name first what makes the tissue itself doubtful."""
-    try:
-        return _labelled(row, section, scan)
-    except DataFault as fault:
-        if not doubt:
-            raise
-        raise ScanError(f"{doubt} {fault.what}", to_fix=fault.to_fix) from fault
-
-
-def _misfit(labels: PlaneLabels, scan: Scan, overview: Overview) -> str:
-    fit = require_fit(labels, scan, overview)
-    return f"{labels.path.name}: {fit}; look whether it is this section's." if fit.doubtful else ""
-
-
 def placement_digest(section: Section, brain: Brain, block: DatasetBlock) -> str | None:
     """Return the digest of a section's place in its brain: matrix, warp with its files, origin; None if it has none."""
     if section.matrix is None:
@@ -234,11 +117,6 @@ def placement_digest(section: Section, brain: Brain, block: DatasetBlock) -> str
     # The third column is ignored when points are mapped, so it is left out here as well.
     used = section.matrix[:, [0, 1, 3]]
     return digest_of([digest_array(used), section.warp_origin, [digest_file(path) for path in warp]])
-
-
-def _sentence(fault: DataFault, brain: Brain) -> str:
-    remedy = f" To fix: {fault.to_fix}." if fault.to_fix else ""
-    return (fault.what + remedy).replace(f"{brain.root}/", "")
 
 
 def _bytes(path: Path | None) -> int:

@@ -6,16 +6,13 @@ import json
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
 
 from cytonet_pipeline.dataset import Dataset, Pick
-from cytonet_pipeline.guard import GuardedProcess
 from cytonet_pipeline.histology import sections_read_otherwise, survey, take_inventory
-from cytonet_pipeline.histology.inventory import codec_guard
 from cytonet_pipeline.histology.inventory.reuse import inputs_digest
 from cytonet_pipeline.learning.data.scans import SectionScans
 from cytonet_pipeline.settings import DatasetBlock
-from cytonet_pipeline_tests.dataset.tiny import TinyDataset, ring, section_picture
+from cytonet_pipeline_tests.dataset.tiny import TinyDataset, section_picture
 
 
 @pytest.fixture
@@ -95,45 +92,6 @@ def test_an_angstrom_is_a_unit(tiny):
     tifffile.imwrite(tiny.scan("0020"), section_picture(), ome=True, metadata=metadata)
 
     assert rows(tiny).loc["0020", "pixel_um"] == pytest.approx(100)
-
-
-def test_what_a_library_raises_over_one_file_does_not_end_the_others(tiny, monkeypatch):
-    module = importlib.import_module("cytonet_pipeline.histology.inventory.survey")
-    really = module.open_scan
-
-    def broken(path, *arguments, **options):
-        if "0020" in path.name:
-            raise ZeroDivisionError("in a codec")
-        return really(path, *arguments, **options)
-
-    monkeypatch.setattr(module, "open_scan", broken)
-    found = rows(tiny)
-
-    assert found["status"].to_dict() == {"0010": "ok", "0020": "rejected", "0030": "ok"}
-    assert "ZeroDivisionError: in a codec" in found.loc["0020", "reason"]
-
-
-def test_a_signal_from_a_codec_is_the_fault_of_its_file(tiny, monkeypatch):
-    tifffile.imwrite(tiny.scan("0020"), section_picture(), compression="jpeg", metadata=None)
-    assert rows(tiny).loc["0020", "status"] == "ok"
-
-    dying = "import os, sys; sys.stdin.readline(); os.kill(os.getpid(), 11)"
-    monkeypatch.setattr(codec_guard, "_decoder", GuardedProcess(["-c", dying]))
-    found = rows(tiny)
-
-    assert found["status"].to_dict() == {"0010": "ok", "0020": "rejected", "0030": "ok"}
-    assert "decoding its JPEG ends the program (SIGSEGV)" in found.loc["0020", "reason"]
-
-
-def test_a_signal_from_the_codec_of_a_mask_is_the_fault_of_its_section(tiny, monkeypatch):
-    Image.fromarray(ring() * 255).save(tiny.mask("0020").with_suffix(".jpg"), quality=95)
-    tiny.mask("0020").unlink()
-    assert rows(tiny).loc["0020", "status"] in {"ok", "flagged"}
-
-    dying = "import os, sys; sys.stdin.readline(); os.kill(os.getpid(), 11)"
-    monkeypatch.setattr(codec_guard, "_decoder", GuardedProcess(["-c", dying]))
-
-    assert "decoding its JPEG ends the program (SIGSEGV)" in rows(tiny).loc["0020", "reason"]
 
 
 def test_files_that_are_read_as_ever_keep_their_rows(tiny):

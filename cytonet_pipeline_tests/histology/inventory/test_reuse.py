@@ -1,5 +1,6 @@
 """A repeated inventory opens the sections that have changed, and no others."""
 
+import importlib
 import os
 
 import numpy as np
@@ -8,7 +9,6 @@ import pytest
 
 from cytonet_pipeline.dataset import Dataset
 from cytonet_pipeline.histology import read_inventory, survey, take_inventory, write_pictures
-from cytonet_pipeline.histology import survey as survey_function
 from cytonet_pipeline.settings import DatasetBlock
 from cytonet_pipeline.store import write_table
 from cytonet_pipeline_tests.dataset.tiny import SAMPLES, TinyDataset, section_picture
@@ -23,16 +23,14 @@ def tiny(tmp_path):
 @pytest.fixture
 def opened(monkeypatch):
     """Names of the scans that were opened."""
-    import sys
+    module = importlib.import_module("cytonet_pipeline.histology.inventory.survey")
+    seen, really = [], module.examine
 
-    module = sys.modules[survey_function.__module__]
-    seen, really = [], module.open_scan
+    def watched(sections, *arguments):
+        seen.extend(section.scan.name for section in sections)
+        return really(sections, *arguments)
 
-    def watched(path, *arguments, **options):
-        seen.append(path.name)
-        return really(path, *arguments, **options)
-
-    monkeypatch.setattr(module, "open_scan", watched)
+    monkeypatch.setattr(module, "examine", watched)
     return seen
 
 
