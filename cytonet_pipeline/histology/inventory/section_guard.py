@@ -104,12 +104,10 @@ def _text(path: Path | None) -> str | None:
 def section_of(request: Mapping[str, Any]) -> tuple[Section, Path, DatasetBlock]:
     """Return the section of a request, the data set's folder and its settings."""
     areas = request["areas"]
-    section = Section(
-        **{name: request[name] for name in ("brain", "sample", "section", "reason", "path", "pixel_um", "mask_value")},
-        **{name: request[name] and Path(request[name]) for name in ("scan", "mask", "annotation")},
-        areas=None if areas is None else Areas(frozenset(areas["numbers"]), areas["by_name"]),
-        pick=Pick(*request["pick"]),
-    )
+    given = {name: request[name] for name in ("brain", "sample", "section", "reason", "path", "pixel_um", "mask_value")}
+    given |= {name: request[name] and Path(request[name]) for name in ("scan", "mask", "annotation")}
+    given |= {"areas": None if areas is None else Areas(frozenset(areas["numbers"]), areas["by_name"])}
+    section = Section(**given, pick=Pick(*request["pick"]))
     return section, Path(request["root"]), DatasetBlock.model_validate(request["block"])
 
 
