@@ -45,6 +45,8 @@ def doctor(
         observations = examine(settings)
         observations += examine_store(settings) if store else []
         observations += examine_cluster(settings) if cluster else []
+    # What two examinations stumble over is one thing to fix.
+    observations = list(dict.fromkeys(observations))
     for observation in observations:
         level = Text(f"{observation.level:>5}", style=observation.colour)
         out.print(level, observation.text, sep="  ", soft_wrap=True)
@@ -181,9 +183,11 @@ def _dataset(settings: Settings) -> Iterator[Observation]:
 
 def _members(settings: Settings) -> Iterator[Observation]:
     from cytonet_pipeline.lineage import examine_members
+    from cytonet_pipeline.stages.waiting import vanished_brains
     from cytonet_pipeline.store import Store
 
-    yield from (Observation(level, text) for level, text in examine_members(settings, Store(settings.store)))
+    findings = examine_members(settings, Store(settings.store), vanished_brains(settings))
+    yield from (Observation(level, text) for level, text in findings)
 
 
 def _sections(brain: "Brain", examined: dict[str, tuple[str, str]]) -> Iterator[Observation]:

@@ -88,6 +88,7 @@ def materialise(
     from cytonet_pipeline.cluster.launchers import require_backend
     from cytonet_pipeline.dataset import Dataset
     from cytonet_pipeline.lineage import stored_brains_left_out
+    from cytonet_pipeline.stages.waiting import settle_returned
     from cytonet_pipeline.store import open_store
     from cytonet_pipeline.store.pins import pins
 
@@ -111,6 +112,7 @@ def materialise(
             to_fix="set `ingest` to `ready` in participants.tsv, or wait for the quiet time; see cytonet doctor",
         )
     store = open_store(settings)
+    settle_returned(settings)
     chosen = encoders or settings.experiments.by_importance()
 
     from cytonet_pipeline.definitions import build_defs

@@ -5,7 +5,7 @@ from cytonet_pipeline.lineage.ancestry import ancestors_of
 from cytonet_pipeline.lineage.compare import compare, would_change
 from cytonet_pipeline.lineage.examination import examine_members
 from cytonet_pipeline.lineage.few_labels import repetition
-from cytonet_pipeline.lineage.members import brains_left_out, stored_brains_left_out
+from cytonet_pipeline.lineage.members import brains_left_out, new_name_of, stored_brains_left_out
 from cytonet_pipeline.lineage.nearby import nearest_training_sections
 from cytonet_pipeline.lineage.prov import as_prov
 from cytonet_pipeline.lineage.queries import (
@@ -46,6 +46,7 @@ __all__ = [
     "happened_since",
     "learning_of",
     "nearest_training_sections",
+    "new_name_of",
     "read_training_set",
     "recorded_sections",
     "repetition",

@@ -1,6 +1,6 @@
 """What `cytonet doctor` says of who takes part: names that nobody has, brains that are left out, copies, leaks."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from cytonet_pipeline.dataset import Dataset
 from cytonet_pipeline.lineage.copies import describe_copies, leaking_copies, remedy_for_copies
@@ -14,8 +14,13 @@ _MOST_NAMED = 5
 Finding = tuple[str, str]
 
 
-def examine_members(settings: Settings, store: Store) -> Iterator[Finding]:
+def examine_members(settings: Settings, store: Store, waiting: Collection[str] = ()) -> Iterator[Finding]:
     """Examine which brains would take part in training now.
+
+    Parameters
+    ----------
+    waiting : collection of str
+        Brains that wait for confirmation, of which is said elsewhere that they are left out, and what to do.
 
     Yields
     ------
@@ -28,6 +33,8 @@ def examine_members(settings: Settings, store: Store) -> Iterator[Finding]:
             yield "bad", f"{key}: {brain} is not in {settings.data}; {describe_known(brain, known)}"
     left_out = stored_brains_left_out(settings, store)
     for brain, reason in left_out.items():
+        if brain in waiting:
+            continue
         yield (
             "note",
             f"{reason} The store still has it; it is in no training set and not evaluated. "

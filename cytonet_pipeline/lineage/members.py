@@ -96,6 +96,11 @@ def require_known_unseen_brain(encoder: str, settings: Settings) -> None:
         )
 
 
+def new_name_of(store: Store, brain: str) -> str:
+    """Return a sentence on the name under which a brain of the store lies in it once more; empty if under none."""
+    return _new_name(scans_in(store, [brain]), scans_in(store, [each for each in brains_in(store) if each != brain]))
+
+
 def _new_name(old: pd.DataFrame, others: pd.DataFrame) -> str:
     same = others[others["digest"].isin(old["digest"])]
     names = sorted(same["brain"].unique())

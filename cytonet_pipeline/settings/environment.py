@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Self
 from zoneinfo import ZoneInfo
 
 from cytonet_pipeline.errors import ConfigurationError
@@ -54,6 +55,13 @@ class Settings(Strict):
             "CYTONET_CLUSTER": self.cluster,
             "CYTONET_TIMEZONE": self.timezone,
         }
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return these settings with other values, which are checked; the experiments file is read anew.
+
+        pydantic's own copy would keep what was read from the former file.
+        """
+        return type(self)(**{**self.model_dump(), **(update or {})})
 
     @cached_property
     def experiments(self) -> Experiments:

@@ -166,7 +166,7 @@ def table_entries(settings: Settings) -> "Entries":
             continue
         of_file = settings
         if files[encoder] != settings.experiments_file:
-            of_file = Settings(**{**settings.model_dump(), "experiments_file": files[encoder]})
+            of_file = settings.model_copy(update={"experiments_file": files[encoder]})
         reason = _why_not_comparable(encoder, of_file, settings)
         if reason:
             left_out[encoder] = reason

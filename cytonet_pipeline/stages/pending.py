@@ -12,7 +12,7 @@ from cytonet_pipeline.errors import CytonetError
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.stages.stage import store_of
 from cytonet_pipeline.stages.training import ENCODER
-from cytonet_pipeline.stages.waiting import fault_of, reason_not_to_train, vanished_brains
+from cytonet_pipeline.stages.waiting import fault_of, reason_not_to_train, settle_returned, vanished_brains
 from cytonet_pipeline.stages.watching import Watch
 
 
@@ -65,6 +65,7 @@ def brains_to_ingest(settings: Settings, watch: Watch | None = None) -> Pending:
     from cytonet_pipeline.lineage import brains_left_out
     from cytonet_pipeline.lineage.members import brains_in
 
+    settle_returned(settings)
     found = Watch().look(settings, math.inf) if watch is None else watch.look(settings)
     store = store_of(settings)
     left_out = brains_left_out(settings, brains_in(store))
@@ -74,6 +75,8 @@ def brains_to_ingest(settings: Settings, watch: Watch | None = None) -> Pending:
         if finding.answer in places:
             places[finding.answer][brain] = finding.text
     pending.faults.update({brain: str(fault_of(settings, loss)) for brain, loss in vanished_brains(settings).items()})
+    for brain in pending.faults.keys() & pending.not_released.keys():
+        del pending.not_released[brain]  # The fault says so, too.
     return pending
 
 

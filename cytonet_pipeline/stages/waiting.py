@@ -6,13 +6,14 @@ decided already does not wait: withdrawn sections, brains that are not released,
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cytonet_pipeline.errors import ConfigurationError, CytonetError, DataFault, StoreError
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.stages.stage import store_of
 from cytonet_pipeline.store import Store, read_table
-from cytonet_pipeline.store.decisions import Loss, forgotten_brains, now, read_loss, remove_loss, write_loss
+from cytonet_pipeline.store.decisions import Loss, forgotten_brains, losses, now, read_loss, remove_loss, write_loss
 from cytonet_pipeline.store.pins import pin_of
 
 if TYPE_CHECKING:
@@ -136,6 +137,21 @@ def accept(settings: Settings, brain: str, by: str) -> Loss:
     return accepted
 
 
+def settle_returned(settings: Settings) -> None:
+    """Note which brains are back whose vanishing was accepted: the confirmation does not count for the next time.
+
+    Nothing is ingested of a brain that returns unchanged, so this cannot wait for `settle`.
+    """
+    from cytonet_pipeline.dataset import Dataset
+
+    store = store_of(settings)
+    gone = [loss for loss in losses(store, "accepted") if loss.whole]
+    there = Dataset(settings.data, settings.experiments.dataset).brains() if gone else []
+    for accepted in gone:
+        if accepted.brain in there:
+            write_loss(store, "accepted", replace(accepted, whole=False, applied=not accepted.lost))
+
+
 def settle(settings: Settings, brain: str) -> None:
     """Note that a brain has been ingested: what was accepted counts for that loss and not for the next one."""
     store = store_of(settings)
@@ -147,11 +163,15 @@ def settle(settings: Settings, brain: str) -> None:
 
 def fault_of(settings: Settings, loss: Loss) -> StoreError:
     """Return what to tell people about a brain that waits."""
+    from cytonet_pipeline.lineage import new_name_of
+
     name = f"sub-{loss.brain}"
     if loss.whole:
+        places = [str(settings.data / name), f"{settings.data / 'participants.tsv'}, row {name}"]
         return StoreError(
-            f"{name} has vanished from the data set; it waits for confirmation.",
-            looked_for=[str(settings.data / name), f"{settings.data / 'participants.tsv'}, row {name}"],
+            f"{name} has vanished from the data set; it waits for confirmation."
+            f"{new_name_of(store_of(settings), loss.brain)}",
+            looked_for=places,
             to_fix=f"put it back; if it is meant to be gone: cytonet accept {loss.brain}; to delete what the store has "
             f"of it: cytonet forget {loss.brain}",
             meanwhile="its earlier results and the encoders that saw it stay in use; those are not trained again",

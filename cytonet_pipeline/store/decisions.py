@@ -114,6 +114,11 @@ def read_loss(store: Store, kind: str, brain: str) -> Loss | None:
     return Loss(**_fields(read_record(path), Loss)) if path.exists() else None
 
 
+def losses(store: Store, kind: str) -> list[Loss]:
+    """Return all losses that wait for confirmation (`waiting`) or were confirmed (`accepted`)."""
+    return [Loss(**_fields(read_record(path), Loss)) for path in _records(store.root / kind)]
+
+
 def write_loss(store: Store, kind: str, loss: Loss) -> None:
     """Write a loss that waits for confirmation, or was confirmed."""
     write_record(_loss_path(store, kind, loss.brain), asdict(loss))

@@ -8,9 +8,10 @@ from cytonet_pipeline.errors import StoreError
 from cytonet_pipeline.progress import track
 from cytonet_pipeline.store.damage import mark, remedy_of
 from cytonet_pipeline.store.integrity import faults_in
-from cytonet_pipeline.store.paths import Store, pointers, result_folders
+from cytonet_pipeline.store.paths import Store, result_folders
+from cytonet_pipeline.store.seals import CLAIM, is_being_taken_over, is_sealed, pointers_in
 from cytonet_pipeline.store.stamps import full_stamp, stamp_path
-from cytonet_pipeline.store.tables import is_sealed, read_record
+from cytonet_pipeline.store.tables import read_record
 from cytonet_pipeline.store.takeover import results_without_digests
 
 
@@ -45,7 +46,7 @@ def examine(store: Store) -> Examined:
     What is found damaged is marked, so that the run that is advised makes it again.
     """
     # Once a store was taken over, a result without digests has lost them.
-    taken_over = is_sealed(store.root / "store.json")
+    taken_over = is_sealed(store.root / CLAIM)
     undigested = set() if taken_over else {folder for folder, _ in results_without_digests(store)}
     files = total = results = 0
     faults = list(_faults_of_pointers(store))
@@ -66,8 +67,8 @@ def examine(store: Store) -> Examined:
 
 
 def _faults_of_pointers(store: Store) -> Iterator[str]:
-    found = pointers(store)
-    sealed = any(is_sealed(path) for path in found)
+    found = pointers_in(store.root)
+    sealed = any(is_sealed(path) for path in found) and not is_being_taken_over(store.root)
     for path in found:
         try:
             read_record(path)

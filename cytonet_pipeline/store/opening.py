@@ -6,8 +6,9 @@ from pathlib import Path
 from cytonet_pipeline.errors import StoreError
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.store.paths import Store
-from cytonet_pipeline.store.tables import is_sealed, read_record, write_pointer
-from cytonet_pipeline.store.takeover import take_over
+from cytonet_pipeline.store.seals import CLAIM, begin_taking_over, is_sealed
+from cytonet_pipeline.store.tables import read_record, write_pointer, write_record
+from cytonet_pipeline.store.takeover import results_without_digests, take_over
 
 # Keys about single brains or scans may be added later: they stand in the digests of what is made from it.
 _OF_SINGLE_BRAINS = ("schema_version", "window", "invert", "mask_value", "plausible_pixel_um")
@@ -22,13 +23,16 @@ def open_store(settings: Settings) -> Store:
     Raises
     ------
     StoreError
-        It was made from another data set or with another block, or cannot be written.
+        It was made from another data set or with another block, cannot be written, or its `store.json` is damaged.
     """
     store = Store(settings.store)
-    path = store.root / "store.json"
+    path = store.root / CLAIM
     if not path.exists():
-        write_pointer(path, _claim(settings))
-        return store
+        if not any(results_without_digests(store)):
+            write_pointer(path, _claim(settings))
+            return store
+        begin_taking_over(store.root)
+        write_record(path, _claim(settings))
     require_claim(settings)
     if not is_sealed(path):
         take_over(store)

@@ -135,13 +135,6 @@ def result_folders(store: Store) -> list[Path]:
     return [path for path in (*found, *trained) if not any(part.startswith(".") for part in path.parts[-3:])]
 
 
-def pointers(store: Store) -> list[Path]:
-    """Return the records that lie beside no result: which versions are wanted and in use, and what the store is of."""
-    patterns = ("training_sets/*.json", "encoders/*/current.json", "encoders/*/use.json")
-    found = [path for pattern in patterns for path in store.root.glob(pattern)]
-    return [*sorted(found), store.root / "store.json"]
-
-
 def _folder_names(folder: Path) -> list[str]:
     if not folder.exists():
         return []

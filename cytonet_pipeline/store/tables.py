@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from cytonet_pipeline.errors import StoreError
 from cytonet_pipeline.store.atomic import atomic_file, write_json
 from cytonet_pipeline.store.contract import Table
-from cytonet_pipeline.store.damage import damaged, is_pointer, remedy_of, root_of, unreadable
+from cytonet_pipeline.store.damage import damaged, remedy_of, unreadable
 from cytonet_pipeline.store.digest import as_json, digest_of
 from cytonet_pipeline.store.integrity import verified, verified_parts
 from cytonet_pipeline.store.schemas import table
+from cytonet_pipeline.store.seals import has_lost_seal
 
 if TYPE_CHECKING:
     # Imported where they are used: Dagster's definitions import this module, and load without pandas.
@@ -135,24 +136,10 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
     write_json(path, {"schema_version": RECORD_VERSION, **record})
 
 
-def _had_seal(path: Path) -> bool:
-    """Return whether a record without a seal has lost it: in a store that was taken over all pointers have one."""
-    root = root_of(path) if is_pointer(path) and path.name != "store.json" else None
-    return root is not None and is_sealed(root / "store.json")
-
-
 def write_pointer(path: Path, record: Mapping[str, Any]) -> None:
     """Write a record that lies beside no stamp with a digest of its own, `seal`: `read_record` compares it."""
     content = as_json({"schema_version": RECORD_VERSION, **record})
     write_json(path, {**content, "seal": digest_of(content)})
-
-
-def is_sealed(path: Path) -> bool:
-    """Return whether a record has a digest of its own: those of version 0.2.1 have none."""
-    try:
-        return '"seal"' in path.read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        return False
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -170,6 +157,8 @@ def read_record(path: Path) -> dict[str, Any]:
     if not isinstance(record, dict) or record.get("schema_version") not in {RECORD_VERSION, RECORD_VERSION - 1}:
         raise StoreError(f"{path}: not a record that this version reads.", to_fix=remedy_of(path))
     seal = record.pop("seal", None)
-    if seal not in (None, digest_of(record)) or (seal is None and _had_seal(path)):
+    if seal is None and has_lost_seal(path):
+        raise damaged(path, "its digest is missing, and other records of this store have theirs")
+    if seal not in (None, digest_of(record)):
         raise damaged(path, "its digest is not the one that was recorded")
     return record

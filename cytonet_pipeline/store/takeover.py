@@ -9,8 +9,9 @@ from cytonet_pipeline.errors import DamagedResult
 from cytonet_pipeline.progress import track
 from cytonet_pipeline.store.damage import mark, marked
 from cytonet_pipeline.store.locks import lock
-from cytonet_pipeline.store.paths import EVALUATIONS, Store, pointers, result_folders
+from cytonet_pipeline.store.paths import EVALUATIONS, Store, result_folders
 from cytonet_pipeline.store.readable import fault_of_content
+from cytonet_pipeline.store.seals import begin_taking_over, end_taking_over, pointers_in
 from cytonet_pipeline.store.stamps import files_of_result, full_stamp, is_drawing, write_stamp
 from cytonet_pipeline.store.tables import read_record, write_pointer
 
@@ -26,17 +27,19 @@ def take_over(store: Store) -> None:
     Records that lie beside no stamp get a digest of their own, `store.json` the last: it says that all is done.
     """
     with lock(store.root / ".takeover.lock", "reading results of version 0.2.1", wait_s=_WAIT_S):
+        begin_taking_over(store.root)
         found = list(results_without_digests(store))
         if found:
             _log.warning("%s: a store of version 0.2.1; its results are read once to record digests", store.root)
         taken = sum(_take(folder, inputs) for folder, inputs in track(found, "digesting earlier results"))
         if found:
             _log.warning("%s: %d results digested, %d damaged", store.root, taken, len(found) - taken)
-        for pointer in pointers(store):
+        for pointer in pointers_in(store.root):
             try:
                 write_pointer(pointer, read_record(pointer))
             except DamagedResult as error:
                 _log.warning("%s", error)
+        end_taking_over(store.root)
 
 
 def results_without_digests(store: Store) -> Iterator[tuple[Path, dict[str, Any]]]:

@@ -4,12 +4,14 @@ import shutil
 
 import pytest
 
+from cytonet_pipeline.cli.doctor import examine
 from cytonet_pipeline.dataset.withdrawals import Withdrawal, add_withdrawals, withdrawals_path
 from cytonet_pipeline.errors import ConfigurationError, StoreError
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.stages import COLIN27_TRANSFORMS, SECTION_SCANS, TRAINING_SET
+from cytonet_pipeline.stages.pending import brains_to_ingest
 from cytonet_pipeline.stages.stage import store_of
-from cytonet_pipeline.stages.waiting import accept, reason_not_to_train, waiting_brains
+from cytonet_pipeline.stages.waiting import accept, reason_not_to_train, settle_returned, waiting_brains
 from cytonet_pipeline.store import Verdict, read_table
 
 # One worker builds the finished run that these tests copy.
@@ -163,6 +165,28 @@ def test_a_vanished_brain_waits_and_its_encoders_are_not_trained_again(settings)
     TRAINING_SET.run(settings, "tiny_cytonet")
     sections = read_table(TRAINING_SET.folder(settings, "tiny_cytonet") / "sections.parquet", "training_sections")
     assert "B02" not in set(sections["brain"])
+
+
+def test_a_brain_that_returned_waits_again_when_it_vanishes_again(settings):
+    """Nothing is ingested when it returns unchanged, so no ingestion notes that the confirmation is used up."""
+    saved = shutil.copytree(settings.data, settings.data.with_name("saved"))
+    vanish(settings, "B02")
+    accept(settings, "B02", "Ada")
+    settle_returned(settings)
+    assert waiting_brains(settings) == {}, "it is still gone"
+    shutil.rmtree(settings.data)
+    shutil.copytree(saved, settings.data)
+    pending = brains_to_ingest(settings)
+    assert "B02" not in pending.inputs | pending.faults
+
+    vanish(settings, "B02")
+
+    assert list(waiting_brains(settings)) == ["B02"]
+    pending = brains_to_ingest(settings)
+    assert "has vanished" in pending.faults["B02"]
+    assert "B02" not in pending.not_released, "the sensor says it once"
+    said = [each.text for each in examine(settings) if "B02" in each.text and "passed over" not in each.text]
+    assert len(said) == 1, "and so does doctor"
 
 
 def test_the_brain_s_page_says_that_it_waits(settings):

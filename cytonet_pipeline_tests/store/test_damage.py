@@ -1,5 +1,6 @@
 """Every kind of file in a finished store: damaged, it is noticed, or it is a by-product that is made again."""
 
+import json
 import re
 import shutil
 
@@ -19,7 +20,8 @@ from cytonet_pipeline.patches import read_index
 from cytonet_pipeline.registration import BrainChain
 from cytonet_pipeline.stages import ENCODER, PATCH_EMBEDDINGS, PATCH_INDEX, STAGES, TRAINING_SET, UMAP_PLOTS
 from cytonet_pipeline.stages.pending import brains_to_ingest, encoders_to_train
-from cytonet_pipeline.store import Store, Verdict, read_record, read_table, verified
+from cytonet_pipeline.store import Store, Verdict, open_store, read_record, read_table, verified
+from cytonet_pipeline.store.seals import begin_taking_over, is_sealed, pointers_in
 from cytonet_pipeline_tests.conftest import PROJECT, cytonet
 
 BRAIN, NAME = "B01", "tiny_cytonet"
@@ -169,10 +171,33 @@ def test_a_file_without_a_digest_that_cannot_be_read_is_marked(finished):
 
 
 def as_0_2_1_wrote(stamp):
-    import json
-
     content = json.loads(stamp.read_text())
     stamp.write_text(json.dumps({key: value for key, value in content.items() if not key.startswith("_")}))
+
+
+def lose_seal(pointer):
+    content = json.loads(pointer.read_text())
+    del content["seal"]
+    pointer.write_text(json.dumps(content))
+
+
+def test_a_claim_without_its_digest_is_no_store_of_0_2_1(finished):
+    """Unless a take-over was killed before it came to `store.json`."""
+    lose_seal(finished.store / "store.json")
+    with pytest.raises(DamagedResult, match="its digest is missing"):
+        open_store(finished)
+    for pointer in pointers_in(finished.store)[:-1]:
+        lose_seal(pointer)
+    with pytest.raises(DamagedResult, match="its digest is missing"):
+        open_store(finished)
+
+    begin_taking_over(finished.store)
+    open_store(finished)
+
+    assert all(is_sealed(pointer) for pointer in pointers_in(finished.store))
+    lose_seal(finished.store / "store.json")
+    with pytest.raises(DamagedResult, match="its digest is missing"):
+        open_store(finished)
 
 
 def test_a_store_of_0_2_1_is_digested_once(finished, caplog):
@@ -184,8 +209,8 @@ def test_a_store_of_0_2_1_is_digested_once(finished, caplog):
         (folder / "inputs.json").unlink()
     features = PATCH_EMBEDDINGS.folder(finished, NAME)
     (features / "_inputs.json").rename(features / "inputs.json")
-    claim = root / "store.json"
-    claim.write_text(re.sub(r',?\s*"seal": "\w+"', "", claim.read_text()))
+    for pointer in pointers_in(root):
+        lose_seal(pointer)
     truncate(damaged := UMAP_PLOTS.folder(finished, "tiny_scratch") / "umap.parquet")
 
     TRAINING_SET.run(finished, NAME)

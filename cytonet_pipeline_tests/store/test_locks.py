@@ -11,7 +11,7 @@ import time
 import pytest
 
 from cytonet_pipeline.errors import StoreError
-from cytonet_pipeline.store import lock
+from cytonet_pipeline.store import lock, locks
 from cytonet_pipeline.store.locks import STALE_S
 
 
@@ -45,15 +45,75 @@ def test_the_lock_of_a_process_number_that_was_used_again_is_taken_over(tmp_path
         assert json.loads(path.read_text())["born"] != "1"
 
 
-def test_a_lock_of_another_host_counts_until_its_heart_stops(tmp_path):
+@pytest.fixture
+def of_another_host(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "HEARTBEAT_S", 0.05)
     path = tmp_path / "lock"
     path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "purpose": "training"}))
-    with pytest.raises(StoreError, match="elsewhere"), lock(path, "mine"):
+    return path
+
+
+def set_heartbeat(path, ago_s):
+    os.utime(path, (time.time() - ago_s, time.time() - ago_s))
+
+
+def test_a_lock_of_another_host_counts_until_its_heart_stops(of_another_host, caplog):
+    with (
+        pytest.raises(StoreError, match=r"training, process 1 on elsewhere, last heartbeat at .* UTC, \d s ago"),
+        lock(of_another_host, "mine"),
+    ):
         pass
 
-    past = time.time() - STALE_S - 1
-    os.utime(path, (past, past))
-    with lock(path, "mine"):
+    set_heartbeat(of_another_host, STALE_S + 1)
+    with lock(of_another_host, "mine"):
+        pass
+    assert "taken over from training, process 1 on elsewhere" in caplog.text
+
+
+def test_a_heartbeat_that_looks_old_by_another_clock_counts_while_it_beats(of_another_host, monkeypatch):
+    """The other host's clock is an hour behind, or this one was set forward."""
+    stopped = threading.Event()
+
+    def beat():
+        while not stopped.wait(0.02):
+            set_heartbeat(of_another_host, 3600)
+
+    beating = threading.Thread(target=beat)
+    beating.start()
+    try:
+        assert not watched(of_another_host, 0.5).abandoned()
+    finally:
+        stopped.set()
+        beating.join()
+    assert watched(of_another_host, 0.5).abandoned()
+
+
+def watched(path, seconds):
+    watch, end = locks._Watch(path), time.monotonic() + seconds
+    while not watch.abandoned() and time.monotonic() < end:
+        time.sleep(0.01)
+    return watch
+
+
+def test_a_heartbeat_of_the_future_ends_by_the_clock_of_who_waits(of_another_host, monkeypatch):
+    """The clock was set back: the lock would not grow old for hours."""
+    set_heartbeat(of_another_host, -7200)
+    with pytest.raises(StoreError, match="ahead of this machine's clock"), lock(of_another_host, "mine"):
+        pass
+
+    monkeypatch.setattr(locks, "STALE_S", 0.2)
+    with lock(of_another_host, "mine", wait_s=5):
+        pass
+
+
+def test_a_live_process_of_this_host_keeps_its_lock_however_old_its_heartbeat(tmp_path):
+    """It was stopped for a while, or the clock was set forward."""
+    path = tmp_path / "lock"
+    held = {"host": socket.gethostname(), "pid": os.getpid(), "purpose": "training"}
+    path.write_text(json.dumps(held))
+    set_heartbeat(path, 7 * 86400)
+
+    with pytest.raises(StoreError, match="training"), lock(path, "mine"):
         pass
 
 
