@@ -26,12 +26,15 @@ class BrainStage(StampedStage[str]):
     picture : str
         File name of the picture for the asset page.
     picture_title : str
+    figures : tuple of str
+        Names of the figures that its page shows first, in this order.
     """
 
     group = "histology"
     partition_set = "brain"
     picture: ClassVar[str]
     picture_title: ClassVar[str]
+    figures: ClassVar[tuple[str, ...]]
 
     def run(self, settings: Settings, partition: str, *, recompute: bool = False) -> None:
         """See `Stage.run`.
@@ -126,7 +129,7 @@ class BrainStage(StampedStage[str]):
             verdict.digest or "failed",
             status=verdict.status,
             reasons=(*remarks, *verdict.reasons),
-            numbers=verdict.numbers,
+            numbers={name: verdict.numbers[name] for name in self.figures if name in verdict.numbers} | verdict.numbers,
             pictures={self.picture_title: beside(folder, self.picture)},
         )
 

@@ -54,6 +54,10 @@ class SectionScansStage(BrainStage):
     tables: ClassVar = {"section_scans": "sections.parquet"}
     picture = "contact_sheet.png"
     picture_title = "contact sheet"
+    figures = (
+        "sections", "sections ok", "sections flagged", "sections rejected", "sections withdrawn", "annotated sections",
+        "notes on files passed over", "gaps in the series",
+    )  # fmt: skip
 
     def run(self, settings: Settings, partition: str, *, recompute: bool = False) -> None:
         """See `Stage.run`; what was accepted of the brain's losses is used up by it."""
@@ -151,6 +155,10 @@ class Colin27TransformsStage(BrainStage):
     code_version = "1"
     picture = "transform.png"
     picture_title = "sections over Colin-27"
+    figures = (
+        "area_agreement", "mirrored_area_agreement", "on_cortex_share", "inside_brain_share", "inside_template_share",
+        "folded_share", "jacobian_p01", "jacobian_p99", "median_gap_mm", "lost_points",
+    )  # fmt: skip
 
     def folder(self, settings: Settings, partition: str) -> Path:
         """See `Stage.folder`."""
@@ -205,6 +213,7 @@ class PatchIndexStage(BrainStage):
     tables: ClassVar = {"patch_index": "part-*.parquet"}
     picture = "patches.png"
     picture_title = "where the patches lie"
+    figures = ("patches", "annotated patches", "areas annotated", "patches train", "patches validation")
 
     def folder(self, settings: Settings, partition: str) -> Path:
         """See `Stage.folder`."""
