@@ -24,7 +24,7 @@ def withdraw(
 
     Adds a row per section to derivatives/sections/sub-XX/sub-XX_withdrawn.tsv of the data set, the one file there that
     this program writes. To take a withdrawal back, delete its row. `cytonet run`, or the sensor, then ingests the brain
-    without the sections; the encoders whose weights saw them are listed. docs/consent.md says more.
+    without the sections; every result that used them is listed. docs/consent.md says more.
     """
     from cytonet_pipeline.dataset import Dataset
     from cytonet_pipeline.dataset.withdrawals import Withdrawal, add_withdrawals, withdrawals_path
@@ -51,7 +51,7 @@ def withdraw(
     standing = sum(section.status == "ok" for section in known.values()) - sum(known[s].status == "ok" for s in new)
     out.print(f"withdrawn: {', '.join(f'{brain}/{sample}' for sample in new)}, in {path}", markup=False, soft_wrap=True)
     out.print(f"{standing} other sections of {brain} stay in use", markup=False)
-    _print_encoders_that_saw(settings, brain, new)
+    _print_affected(settings, brain, new)
     out.print("next: cytonet run, or the sensor new_brains, ingests the brain without them")
 
 
@@ -145,19 +145,24 @@ def _sections_of_one_brain(sections: list[str]) -> tuple[str, list[str]]:
     return named[0][0], list(dict.fromkeys(sample for _, sample in named))
 
 
-def _print_encoders_that_saw(settings: Settings, brain: str, samples: list[str]) -> None:
-    from cytonet_pipeline.lineage import encoders_of
+def _print_affected(settings: Settings, brain: str, samples: list[str]) -> None:
+    """Print what rests on sections, a line per version of an encoder."""
+    from cytonet_pipeline.lineage import affected_by
     from cytonet_pipeline.store import Store
 
-    store = Store(settings.store)
     try:
-        uses = {use for sample in samples for use in encoders_of(brain, sample, store)}
+        results = affected_by(Store(settings.store), brain, samples)
     except CytonetError as error:
-        err.print(f"which encoders saw them cannot be read: {error}", markup=False, soft_wrap=True)
+        err.print(f"what rests on them cannot be read: {error}", markup=False, soft_wrap=True)
         return
-    seen = sorted({f"{u.encoder}@{u.version}" for u in uses if u.role in ("train", "validation", "inherited")})
-    if seen:
-        out.print(f"seen by the weights of {', '.join(seen)}", markup=False, soft_wrap=True)
+    by_version: dict[str, list[str]] = {}
+    for each in results:
+        by_version.setdefault(f"{each.encoder}@{each.version}".strip("@"), []).append(each.what)
+    for version, kinds in by_version.items():
+        named = f"{version}: {', '.join(kinds)}" if version else ", ".join(kinds)
+        out.print(f"affected: {named}", markup=False, soft_wrap=True)
+    if results:
+        out.print(f"how: cytonet lineage affected {brain}/{samples[0]}", markup=False, soft_wrap=True)
 
 
 def _require_known(settings: Settings, brain: str) -> None:
