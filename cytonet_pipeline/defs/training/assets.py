@@ -63,11 +63,14 @@ def collect(context: dg.OpExecutionContext, settings: dg.ResourceParam[Settings]
     """Check the weights, put them into use, and describe the training."""
     with failures_explained():
         ENCODER.collect(settings, context.partition_key)
-        encoder, version = context.partition_key, ENCODER.folder(settings, context.partition_key).name
+        encoder, folder = context.partition_key, ENCODER.folder(settings, context.partition_key)
+        version = folder.name
         page = refresh_page(context, settings, encoder, version)
         tell_brains(context, settings, encoder, version)
-        # How long training took is among its figures: this run may only have found it done.
-        return described(ENCODER.summary(settings, encoder), "trained, or found trained; put into use", page)
+        record = context.instance.get_run_record_by_id(context.run.run_id)
+        new = record is None or (folder / "encoder.json").stat().st_mtime >= record.create_timestamp.timestamp()
+        done = "trained" if new else "nothing: this version was trained already"
+        return described(ENCODER.summary(settings, encoder), done, page)
 
 
 @dg.graph_asset(
