@@ -4,10 +4,11 @@ VENV := .venv
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test test-long test-slurm test-full soak ui lint clean
+.PHONY: help setup demo study test test-long test-slurm test-full soak ui lint clean
 
 help:
 	@echo "make demo       synthetic brains -> every asset -> metrics table, plots and maps (about 8 minutes)"
+	@echo "make study      nine synthetic brains, 70 encoders, and the page of docs/results.md (a night; PART=headline: an hour and a half)"
 	@echo "make test       lint, types, import order, and the tests to run before every commit"
 	@echo "make test-long  the rest: whole runs that are killed, interrupted or served, and a real Slurm (Debian packages, root)"
 	@echo "make test-full  make test and make test-long in one"
@@ -23,6 +24,10 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 setup: $(READY)
+
+# PART=headline ends after the first part; again, it goes on.
+study: $(READY)
+	@$(MALLOC) $(BIN)/cytonet study $(if $(PART),--part $(PART))
 
 demo: $(READY)
 	@$(BIN)/cytonet demo

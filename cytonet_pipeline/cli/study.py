@@ -89,13 +89,14 @@ def estimate(settings: Settings, chosen: list[str], jobs: int, *, painted: bool)
     experiments = settings.experiments
     step_s: dict[tuple[str, int, int], float] = {}
     rows, left = [], list(chosen)
-    if painted and not settings.data.exists():
+    unpainted = painted and not settings.data.exists()
+    if unpainted:
         brains_s = len(_BRAINS) * _SECTIONS * (_PAINTING_S + _INGESTING_S)
-        rows.append({"part": "brains", "encoders": 0, "trained": 0, "hours": brains_s / 3600 / jobs})
+        rows.append({"part": "(synthetic brains)", "encoders": 0, "trained": 0, "hours": brains_s / 3600 / jobs})
     for part in [*experiments.parts, ""]:
         names = [name for name in (experiments.encoders_of(part) if part else left) if name in left]
         left = [name for name in left if name not in names]
-        open_names = [name for name in names if not LINEAR_PROBE.is_current(settings, name)]
+        open_names = [name for name in names if unpainted or not LINEAR_PROBE.is_current(settings, name)]
         seconds = 0.0
         for name in open_names:
             block = experiments.encoders[name]

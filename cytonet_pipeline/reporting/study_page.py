@@ -121,6 +121,7 @@ def _label_section(folder: Path, rows: pd.DataFrame) -> list[str]:
     order = [str(labels) for labels in sorted(set(points["labels"]) - {0})] + ["all"]
     wide = cells.pivot_table("cell", ["split", "method"], "at", aggfunc="first", fill_value="–")
     wide = wide[[at for at in order if at in wide]].reset_index()
+    wide["split"] = wide["split"].str.replace("_", " ")
     bars = "; ".join(f"{bar}: {n} points" for bar, n in points["bar"].value_counts().items())
     note = (
         "Scratch and SupCon were trained on these labels, all other features are probed with them (logistic regression "
