@@ -4,6 +4,7 @@ Exact, unlike an index of approximate neighbours; on a GPU where there is one.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,18 +16,50 @@ from cytonet_pipeline.learning.measures import Metric
 
 # 128 MiB of similarities at once.
 QUERIES_AT_ONCE, CANDIDATES_AT_ONCE = 2048, 16_384
+
+
+@dataclass(frozen=True)
+class FeatureRows:
+    """Some rows of a table of features, gathered a chunk at a time: the table is never copied.
+
+    Attributes
+    ----------
+    features : (N, D) array
+    index : (M,) int array
+        Rows of `features`.
+    """
+
+    features: np.ndarray
+    index: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        """Return the features of a chunk, (m, D)."""
+        return self.features[self.index[part]]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of rows and of features."""
+        return len(self.index), self.features.shape[1]
+
+
 # Tells which pairs of some queries (rows) and some candidates (columns) do not count.
 Barred = Callable[[slice, slice], np.ndarray]
 
 
 def nearest(
-    queries: np.ndarray, candidates: np.ndarray, metric: Metric = "cosine", barred: Barred | None = None
+    queries: np.ndarray | FeatureRows,
+    candidates: np.ndarray | FeatureRows,
+    metric: Metric = "cosine",
+    barred: Barred | None = None,
 ) -> np.ndarray:
     """Return the nearest candidate of each query.
 
     Parameters
     ----------
-    queries, candidates : (M, D), (N, D) arrays
+    queries, candidates : (M, D), (N, D) arrays or FeatureRows
         Of any float type; chunks are converted to float32, never the whole.
     metric : {"cosine", "euclidean"}
         Largest cosine, or smallest distance.

@@ -25,7 +25,7 @@ from cytonet_pipeline.evaluation.features.evaluation_set import (
 )
 from cytonet_pipeline.evaluation.metrics.intervals import median_interval
 from cytonet_pipeline.evaluation.probes.metric_rows import Identity, identity_of
-from cytonet_pipeline.evaluation.retrieval.nearest import Barred, nearest
+from cytonet_pipeline.evaluation.retrieval.nearest import Barred, FeatureRows, nearest
 from cytonet_pipeline.evaluation.retrieval.searches import (
     MIRRORED_PLACE,
     PROTOCOLS,
@@ -99,22 +99,23 @@ def retrieve(
     Parameters
     ----------
     rows : DataFrame
-        Evaluation set, index 0 … N-1, `brain` and `sample` as categories.
-    features : (N, D) array
+        Evaluation set, index 0 … N-1, `brain` and `sample` as categories; `feature` is each row's row of `features`.
+    features : (M, D) array
     """
-    ids, at_mm = rows["patch_id"].to_numpy(), rows[list(REFERENCE_MM)].to_numpy(np.float64)
+    ids, at, at_mm = rows["patch_id"].to_numpy(), rows["feature"].to_numpy(), rows[list(REFERENCE_MM)].to_numpy(float)
     parts = [pd.DataFrame({c.name: pd.Series(dtype=c.pandas_type) for c in table("retrieved").columns})]
     for search in found:
         barred = _barred(search, footprints)
-        place = nearest(features[search.queries], features[search.candidates], metric, barred)
-        queries, chosen = search.queries[place >= 0], search.candidates[place[place >= 0]]
-        sought_mm = place_sought_mm(rows.iloc[queries], search.protocol)
+        queries, candidates = (FeatureRows(features, at[chosen]) for chosen in (search.queries, search.candidates))
+        place = nearest(queries, candidates, metric, barred)
+        sought, chosen = search.queries[place >= 0], search.candidates[place[place >= 0]]
+        sought_mm = place_sought_mm(rows.iloc[sought], search.protocol)
         parts.append(
             pd.DataFrame(
                 {
                     "protocol": search.protocol,
                     "split": search.split,
-                    "patch_id": ids[queries],
+                    "patch_id": ids[sought],
                     "found_id": ids[chosen],
                     "distance_mm": np.linalg.norm(sought_mm - at_mm[chosen], axis=1),
                     "n_candidates": len(search.candidates),
@@ -189,13 +190,13 @@ def retrieval_rows(
 def _rows_with_features(
     store: Store, encoder: str, version: str, settings: Settings
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    """Read the evaluation set and its features; brains and sections become categories."""
+    """Read the evaluation set and all features; `feature` is the row of each patch in these. Names are categories."""
     rows = evaluation_set(store, encoder, version, settings)
     patch_ids, features = read_embeddings(store, encoder, version, dtype=np.float16)
     place = pd.Series(np.arange(len(patch_ids)), index=patch_ids).reindex(rows["patch_id"].to_numpy())
     known = place.notna().to_numpy()
     rows = rows[known].reset_index(drop=True).astype({"brain": "category", "sample": "category"})
-    return rows, features[place[known].to_numpy(np.int64)]
+    return rows.assign(feature=place[known].to_numpy(np.int64)), features
 
 
 def _placed_sections(store: Store, encoder: str, version: str, rows: pd.DataFrame) -> pd.DataFrame:

@@ -77,6 +77,8 @@ def small():
     rows = pd.DataFrame([s for s in sections for _ in range(12)], columns=columns)
     n = len(rows)
     rows["hemisphere"] = random.choice(["L", "R"], n)
+    # Features lie in another order than the rows.
+    rows["feature"] = random.permutation(n)
     rows["patch_id"], rows["order"] = np.arange(n, dtype=np.uint64), random.permutation(n).astype(np.uint64)
     rows["x_px"], rows["y_px"] = random.integers(0, 300, n), random.integers(0, 300, n)
     rows["ref_x_mm"] = np.where(rows["hemisphere"] == "L", -1, 1) * random.uniform(0, 60, n)
@@ -115,7 +117,7 @@ def candidates_of(rows, runs, query, protocol):
 def expected_of(small, protocol, split):
     """By a float64 loop: what each query finds, distances of it, of the best and of all candidates."""
     rows, found, best, every = small.rows, {}, [], []
-    units = small.features.astype(np.float64)
+    units = small.features[rows["feature"]].astype(np.float64)
     units /= np.linalg.norm(units, axis=1, keepdims=True)
     at_mm = rows[["ref_x_mm", "ref_y_mm", "ref_z_mm"]].to_numpy(np.float64)
     for query in rows.index[rows["role"] == split]:
