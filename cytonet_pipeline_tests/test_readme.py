@@ -72,3 +72,20 @@ def test_the_names_that_the_readme_imports_can_be_called():
     imported = {name.strip() for line in lists for name in line.split(",")}
     assert {"open_scan", "load_transform", "load_encoder"} <= imported
     assert all(callable(names[name]) for name in imported)
+
+
+@pytest.mark.long
+def test_sections_that_the_documents_name_are_in_the_demo(tmp_path):
+    """A reader types them after `make demo`. Only where the sections lie is planned here; nothing is painted."""
+    from cytonet_pipeline.phantom.anatomy import build_anatomy
+    from cytonet_pipeline.phantom.reference import Reference, write_reference
+    from cytonet_pipeline.phantom.sections import Painter
+
+    write_reference(tmp_path / "space", build_anatomy(0))
+    plan = Painter(Reference.load(tmp_path / "space"), "B01", seed=0, pixel_um=64.0).plan(12)
+    texts = [(PROJECT / name).read_text() for name in ("README.md", "docs/lineage.md")]
+
+    named = {sample for text in texts for sample in re.findall(r"\bB01/(\d+)\b", text)}
+
+    assert named
+    assert named <= {section.sample for section in plan}
