@@ -44,8 +44,9 @@ def study(
     folder = folder or project_folder() / "study"
     own_brains = not os.environ.get("CYTONET_DATA")
     settings = study_settings(folder, reference)
-    os.environ.update(settings.environment())
     chosen = _up_to(settings, part)
+    # Worker processes and the definitions of assets read them there.
+    os.environ.update(settings.environment())
     show(
         estimate(settings, chosen, jobs, painted=own_brains),
         title=f"{settings.experiments_file.name}: hours that are left, {jobs} encoders side by side on idle cores",
