@@ -88,7 +88,7 @@ def over_seeds(metrics: pd.DataFrame) -> pd.DataFrame:
     rows = metrics[(metrics["split"] == "unseen_brain") & ~metrics["encoder"].isin(studied(metrics))]
     rows = rows[(rows["protocol"] == "logistic") | ((rows["method"] == "position") & (rows["protocol"] == "knn"))]
     drawn = rows.groupby(["method", "labels_per_area", "seed"])["macro_f1"].mean().reset_index()
-    by_labels = drawn.groupby(["method", "labels_per_area"])["macro_f1"].agg(_spread).unstack()
+    by_labels = drawn.groupby(["method", "labels_per_area"])["macro_f1"].agg(_spread).unstack(fill_value="–")
     by_labels = by_labels[[*[labels for labels in by_labels.columns if labels], 0]]
     by_labels.columns = [f"{labels} labels per area" if labels else "all labels" for labels in by_labels.columns]
     by_labels.insert(0, "seeds", drawn.groupby("method")["seed"].nunique())

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from cytonet_pipeline.settings import Settings
+from cytonet_pipeline.settings import SUPERVISED, Settings
 from cytonet_pipeline.store import Store, read_record
 
 # The protocol by which each method is read; areas are not linear in positions.
 _CLASSIFIER = {"position": "knn"}
 _DEFAULT_CLASSIFIER = "logistic"
-SUPERVISED = ("scratch", "supcon")
 POSTER_PROTOCOLS = ("linear_E30", "linear_E500")
 
 
