@@ -1,9 +1,10 @@
 """What the command line shows: progress with estimates, tables, and errors as they are meant to be read."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -15,6 +16,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd  # takes longer to import than help takes to print
 
 # Names and paths are never markup: `[old]` in one is part of it, and so is `:x:`. Colours are given as styles.
 out = Console(highlight=False, markup=False, emoji=False)
@@ -94,7 +98,7 @@ class _Plain:
         err.print(f"{self._description}: {done:g}{of} {note}".rstrip(), soft_wrap=True)
 
 
-def show(frame: pd.DataFrame, title: str = "", *, droppable: Sequence[str] = ()) -> None:
+def show(frame: "pd.DataFrame", title: str = "", *, droppable: Sequence[str] = ()) -> None:
     """Print a data frame as a table; on a terminal too narrow for it, as one paragraph per row.
 
     Parameters
@@ -116,18 +120,20 @@ def show(frame: pd.DataFrame, title: str = "", *, droppable: Sequence[str] = ())
         out.print(f"left out, too narrow: {', '.join(left_out)} (see --json)", soft_wrap=True)
 
 
-def _grid(frame: pd.DataFrame, title: str, *, whole_words: bool) -> Table:
+def _grid(frame: "pd.DataFrame", title: str, *, whole_words: bool) -> Table:
+    from pandas.api.types import is_numeric_dtype
+
     grid = Table(title=title or None, title_justify="left")
     widths = _shared_width(frame) if whole_words else [None] * len(frame.columns)
     for column, width in zip(frame.columns, widths, strict=True):
-        numeric = pd.api.types.is_numeric_dtype(frame[column])
+        numeric = is_numeric_dtype(frame[column])
         grid.add_column(str(column), justify="right" if numeric else "left", overflow="fold", width=width)
     for row in frame.itertuples(index=False):
         grid.add_row(*(_cell(value) for value in row))
     return grid
 
 
-def _show_paragraphs(frame: pd.DataFrame, title: str) -> None:
+def _show_paragraphs(frame: "pd.DataFrame", title: str) -> None:
     out.print(title, style="italic")
     for row in frame.itertuples(index=False):
         first, *others = (_cell(value) for value in row)
@@ -135,7 +141,7 @@ def _show_paragraphs(frame: pd.DataFrame, title: str) -> None:
         out.print(f"{first}: {', '.join(cells)}")
 
 
-def _fits(frame: pd.DataFrame, *, whole_words: bool) -> bool:
+def _fits(frame: "pd.DataFrame", *, whole_words: bool) -> bool:
     """Whether a table fits the terminal: if its words may wrap, or else if only its widest column does, to a third."""
     if whole_words:
         return sum(_longest_words(frame)) + 3 * len(frame.columns) + 1 <= out.width
@@ -143,7 +149,7 @@ def _fits(frame: pd.DataFrame, *, whole_words: bool) -> bool:
     return sum(widths[:-1]) + min(widths[-1], max(12, widths[-1] // 3)) + 3 * len(widths) + 1 <= out.width
 
 
-def _shared_width(frame: pd.DataFrame) -> list[int | None]:
+def _shared_width(frame: "pd.DataFrame") -> list[int | None]:
     """Return the width of each column if no word is broken: what the terminal has left goes to the narrow ones first.
 
     Rich narrows the widest columns, whatever is in them: names and digests would be folded.
@@ -159,16 +165,16 @@ def _shared_width(frame: pd.DataFrame) -> list[int | None]:
     return widths
 
 
-def _longest_words(frame: pd.DataFrame) -> list[int]:
+def _longest_words(frame: "pd.DataFrame") -> list[int]:
     """Return the length of the longest word in each column, its name included (characters)."""
     return [max(len(word) for cell in cells for word in cell.split() or [""]) for cells in _columns_of_cells(frame)]
 
 
-def _columns_of_cells(frame: pd.DataFrame) -> list[list[str]]:
+def _columns_of_cells(frame: "pd.DataFrame") -> list[list[str]]:
     return [[str(name), *(_cell(value) for value in frame[name])] for name in frame.columns]
 
 
 def _cell(value: object) -> str:
-    if value is None or (isinstance(value, float) and pd.isna(value)):
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
     return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -2,9 +2,8 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
 import typer
 
 from cytonet_pipeline import progress
@@ -13,6 +12,9 @@ from cytonet_pipeline.cli.console import Terminal, err, out, show
 from cytonet_pipeline.cli.pipeline import Jobs, materialise
 from cytonet_pipeline.settings import Settings, project_file, project_folder
 from cytonet_pipeline.store.processes import usable_cores
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _BRAINS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B20")
 _SECTIONS = 40
@@ -76,7 +78,7 @@ def study_settings(folder: Path, reference: Path | None) -> Settings:
     return Settings.from_environment({**defaults, **stated})
 
 
-def estimate(settings: Settings, chosen: list[str], jobs: int, *, painted: bool) -> pd.DataFrame:
+def estimate(settings: Settings, chosen: list[str], jobs: int, *, painted: bool) -> "pd.DataFrame":
     """Estimate what is left to do: a row per part, with the encoders that no earlier one has.
 
     Parameters
@@ -84,6 +86,8 @@ def estimate(settings: Settings, chosen: list[str], jobs: int, *, painted: bool)
     painted : bool
         Whether brains are painted where there are none yet.
     """
+    import pandas as pd
+
     from cytonet_pipeline.learning.planning.cpu_time import cpu_time, seconds_per_step
     from cytonet_pipeline.stages import LINEAR_PROBE, UMAP_PLOTS
 

@@ -84,8 +84,10 @@ def save(figure: Figure, path: Path, dpi: int = 150) -> Path:
     """Write a figure in one piece, in the format of the suffix of `path`. The same figure gives the same bytes."""
     kind = path.suffix.lstrip(".")
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})
+    # Half the time of the default for files a tenth larger.
+    options: dict[str, Any] = {"pil_kwargs": {"compress_level": 3}} if kind == "png" else {}
     with atomic_file(path) as temporary, rc_context(_RC):
-        without_mathtext(figure).savefig(temporary, dpi=dpi, format=kind, metadata=metadata)
+        without_mathtext(figure).savefig(temporary, dpi=dpi, format=kind, metadata=metadata, **options)
     return path
 
 

@@ -1,6 +1,8 @@
 """What is printed is what it is: names and paths are never markup."""
 
 import io
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -56,3 +58,13 @@ def test_doctor_keeps_them(printed, monkeypatch):
         doctor.doctor(cluster=False)
 
     assert AWKWARD in printed.getvalue()
+
+
+def test_help_waits_for_no_library_of_tables_networks_or_runs():
+    """Every command imports the whole command line; each of these takes as long as the rest of it together."""
+    heavy = ("pandas", "pyarrow", "scipy", "torch", "dagster")
+    code = f"import sys, cytonet_pipeline.cli; print(*(name for name in {heavy} if name in sys.modules))"
+
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+    assert loaded == []
