@@ -1,6 +1,7 @@
 """A training run: what it leaves, that it survives being killed, and what it refuses."""
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -32,7 +33,6 @@ from cytonet_pipeline.store import read_record, read_table, write_record, write_
 from cytonet_pipeline_tests.learning.tiny_training import TinyTraining
 
 CPU = torch.device("cpu")
-ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(autouse=True)
@@ -143,18 +143,21 @@ def test_the_same_seed_gives_the_same_weights_and_another_gives_others(tiny, tra
     assert same_weights(trained_once, folder) == (seed == 0)
 
 
-KILLED = """
-import sys, os, signal
-from cytonet_pipeline.learning import __main__
-from cytonet_pipeline.learning.training.loop import Training
-step, last = Training.step, int(sys.argv.pop())
-def killed(self, loaded):
-    if loaded.batch.step == last:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return step(self, loaded)
-Training.step = killed
-sys.exit(__main__.main(sys.argv[1:]))
-"""
+# Forks of a process that has imported torch: a process of its own each would spend most of its time on that.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload([__name__, "torch._dynamo"])
+
+
+def train_until_killed(arguments: list[str], last: int) -> None:
+    step = Training.step
+
+    def killed(self, loaded):
+        if loaded.batch.step == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(self, loaded)
+
+    Training.step = killed
+    sys.exit(main(arguments))
 
 
 @pytest.mark.parametrize(
@@ -173,9 +176,11 @@ def test_a_killed_run_continues_bit_for_bit(tiny, loading, workers, kills, optim
     whole, killed = tiny.folder("whole", **options), tiny.folder("killed", **options)
     train(whole, tiny)
     for step in kills:
-        arguments = [str(killed), "--data", str(tiny.data), "--threads", "1", str(step)]
-        ended = subprocess.run([sys.executable, "-c", KILLED, *arguments], env=ONE_THREAD, capture_output=True)
-        assert ended.returncode == -signal.SIGKILL
+        arguments = [str(killed), "--data", str(tiny.data), "--threads", "1"]
+        process = PROCESSES.Process(target=train_until_killed, args=(arguments, step))
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
         assert not (killed / "encoder.json").exists()
         assert list((killed / "checkpoints").glob("step-*"))
 
