@@ -26,7 +26,7 @@ from cytonet_pipeline.store import (
     verdict_on_encoder,
     write_stamp,
 )
-from cytonet_pipeline.store.pins import pin_of, put_into_use
+from cytonet_pipeline.store.pins import pin_of, pin_texts, put_into_use
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,10 +70,7 @@ class TrainingSetStage(Stage[str]):
         return current_inputs(folder)
 
     def is_current(self, settings: Settings, partition: str) -> bool:
-        """See `Stage.is_current`.
-
-        What was decided also stays while a brain that it lists waits for confirmation, or a version is pinned.
-        """
+        """See `Stage.is_current`; what was decided also stays while one of its brains waits, or a version is pinned."""
         return self._waits(settings, partition) or super().is_current(settings, partition)
 
     def _waits(self, settings: Settings, encoder: str) -> bool:
@@ -159,7 +156,7 @@ class TrainingSetStage(Stage[str]):
         return Summary(
             folder,
             training_set.version,
-            reasons=_pin_text(settings, partition),
+            reasons=pin_texts(store_of(settings), partition),
             numbers=numbers,
             texts={"what changed": text, "sections": _sections_text(sections)},
         )
@@ -328,7 +325,7 @@ class EncoderStage(Stage[str]):
             folder,
             folder.name,
             status=verdict.status,
-            reasons=(*verdict.reasons, *_pin_text(settings, partition)),
+            reasons=(*verdict.reasons, *pin_texts(store_of(settings), partition)),
             numbers=numbers,
             pictures={"training curves": folder / "curves.png"},
             texts={"sections": sections_text(settings, partition, folder.name)},
@@ -363,18 +360,13 @@ def is_trained(folder: Path) -> bool:
     return (folder / "encoder.json").exists()
 
 
-def _pin_text(settings: Settings, encoder: str) -> tuple[str, ...]:
-    pinned = pin_of(store_of(settings), encoder)
-    return () if pinned is None else (pinned.text,)
-
-
 def _require_decided_now(settings: Settings, encoder: str, folder: Path) -> None:
     """Refuse to train a version again in its place if today's brains and settings give another one."""
-    inputs = TRAINING_SET.inputs(settings, encoder)
-    if inputs["version"] != folder.name:
+    now = TRAINING_SET.inputs(settings, encoder)["version"]
+    if now != folder.name:
         raise TrainingError(
             f"encoder {encoder}: version {folder.name} cannot be trained again in its place, brains and settings of "
-            f"today give {inputs['version']}.",
+            f"today give {now}.",
             looked_for=str(folder),
             to_fix=f"compare it in a folder of its own: cytonet reproduce {encoder}@{folder.name}",
         )

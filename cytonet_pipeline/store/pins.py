@@ -62,6 +62,12 @@ def pin_of(store: Store, encoder: str) -> UseDecision | None:
     return decisions[-1] if decisions and decisions[-1].pinned else None
 
 
+def pin_texts(store: Store, encoder: str) -> tuple[str, ...]:
+    """Return the sentence on the pin of an encoder; nothing if none is pinned."""
+    pinned = pin_of(store, encoder)
+    return () if pinned is None else (pinned.text,)
+
+
 def pins(store: Store) -> dict[str, UseDecision]:
     """Return the decisions that pin encoders, by encoder."""
     found = {encoder: pin_of(store, encoder) for encoder in store.encoders()}
