@@ -14,7 +14,9 @@ import pandas as pd
 import pyarrow.dataset
 import pytest
 from safetensors import safe_open
+from typer.testing import CliRunner
 
+from cytonet_pipeline.cli import app
 from cytonet_pipeline.cluster.local import LocalLauncher
 from cytonet_pipeline.evaluation.retrieval.searches import PROTOCOLS
 from cytonet_pipeline.scores import retrieval_only, without_retrieval
@@ -118,22 +120,25 @@ def test_a_second_run_computes_nothing_again(ran):
     assert weights.stat().st_mtime_ns == before
 
 
-def test_lineage_answers_in_both_directions(ran):
-    seen = json.loads(
-        cytonet("lineage", "encoder", "tiny_cytonet", "--json", settings=ran.settings, home=ran.home).stdout
-    )
+@pytest.fixture
+def printed_by(ran, monkeypatch):
+    """What a command prints about the finished run, in this process."""
+    for name, value in ran.settings.environment().items():
+        monkeypatch.setenv(name, value)
+
+    def run(*words: str) -> str:
+        result = CliRunner().invoke(app, words, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    return run
+
+
+def test_lineage_answers_in_both_directions(printed_by):
+    seen = json.loads(printed_by("lineage", "encoder", "tiny_cytonet", "--json"))
     trained = next(row for row in seen if row["n_training_patches"] > 0)
 
-    uses = json.loads(
-        cytonet(
-            "lineage",
-            "section",
-            f"{trained['brain']}/{trained['sample']}",
-            "--json",
-            settings=ran.settings,
-            home=ran.home,
-        ).stdout
-    )
+    uses = json.loads(printed_by("lineage", "section", f"{trained['brain']}/{trained['sample']}", "--json"))
 
     assert {use["encoder"] for use in uses} >= {"tiny_cytonet", "tiny_scratch"}
     assert next(use for use in uses if use["encoder"] == "tiny_cytonet")["role"] == "train"
@@ -142,19 +147,19 @@ def test_lineage_answers_in_both_directions(ran):
     assert all(row["n_training_patches"] == 0 and row["role"] == "unseen_brain" for row in held_out)
 
 
-def test_two_encoders_can_be_compared(ran):
-    printed = cytonet("lineage", "diff", "tiny_cytonet", "tiny_scratch", settings=ran.settings, home=ran.home).stdout
+def test_two_encoders_can_be_compared(printed_by):
+    printed = printed_by("lineage", "diff", "tiny_cytonet", "tiny_scratch")
     assert "method" in printed
     assert "scratch" in printed
 
 
-def test_points_go_to_colin27_and_back(ran, tmp_path):
+def test_points_go_to_colin27_and_back(printed_by, tmp_path):
     points = tmp_path / "points.tsv"
     points.write_text("name\tx_mm\ty_mm\tz_mm\na\t-40\t-10\t30\nb\t30\t-50\t20\n")
     there = tmp_path / "there.tsv"
-    cytonet("map", "sub-B01", str(points), "--out", str(there), settings=ran.settings, home=ran.home)
+    printed_by("map", "sub-B01", str(points), "--out", str(there))
 
-    back = cytonet("map", "B01", str(there), "--to", "brain", settings=ran.settings, home=ran.home).stdout
+    back = printed_by("map", "B01", str(there), "--to", "brain")
 
     rows = [line.split("\t") for line in back.strip().splitlines()]
     assert rows[0] == ["name", "x_mm", "y_mm", "z_mm"]
