@@ -1,7 +1,9 @@
 """Commands that materialise the pipeline and show it."""
 
+import errno
 import logging
 import os
+import socket
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,6 +71,7 @@ def ui(
     from cytonet_pipeline.defs.instance import dagster_home, open_instance
     from cytonet_pipeline.learning import PATH_ENVIRONMENT
 
+    _require_free_port(host, port)
     home = dagster_home()
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
     open_instance().dispose()
@@ -143,6 +146,41 @@ def materialise(
         err.print(f"failed: {name}\n{message}", style="red", soft_wrap=True)
     out.print(f"{len(outcome.done)} done, {len(outcome.current)} current, {len(outcome.failed)} failed")
     return not outcome.failed and not outcome.faults
+
+
+def _require_free_port(host: str, port: int) -> None:
+    """Refuse an address that the web server could not listen on, before Dagster fails of it in the background."""
+    try:
+        _listen(host, port)
+    except (OSError, OverflowError) as error:
+        if not isinstance(error, OSError) or error.errno != errno.EADDRINUSE:
+            raise ConfigurationError(
+                f"{host}:{port}: cannot be listened on ({error}).",
+                to_fix="cytonet ui --host ADDRESS --port PORT, with an address of this machine and a port from 1024 on",
+            ) from error
+        raise ConfigurationError(
+            f"{host}:{port}: in use, by another UI or another program.",
+            to_fix=f"open http://{host}:{port} if it is yours, or: cytonet ui --port {_next_free(host, port)}",
+        ) from error
+
+
+def _next_free(host: str, port: int) -> int:
+    for candidate in range(port + 1, min(port + 100, 65536)):
+        try:
+            _listen(host, candidate)
+        except OSError:
+            continue
+        return candidate
+    return 0
+
+
+def _listen(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as server:
+        # As the web server does: a port whose last connections are still closing is free.
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind((host, port))
+        server.listen(1)
 
 
 def _without_forgotten(settings: Settings, brains: list[str], *, named: bool) -> list[str]:
