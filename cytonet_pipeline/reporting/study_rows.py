@@ -4,7 +4,7 @@ No name of an encoder is known here. The first trained encoder of the file, in t
 budget of steps; encoders with other budgets, samples or unseen brains are compared in panels of their own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -150,10 +150,10 @@ def spread(values: pd.Series) -> str:
     return f"{values.median():.3f}{around}"
 
 
-def _poster_order(entry: tuple[tuple[str, int], pd.DataFrame]) -> tuple[int, int]:
+def _poster_order(entry: tuple[tuple[Hashable, ...], pd.DataFrame]) -> tuple[int, int]:
     methods = ("cytonet", "scratch", "supcon", "pretrained", "random", "intensity", "position")
     (method, _), group = entry
-    return methods.index(method), int(group["pretrain_samples"].max())
+    return methods.index(str(method)), int(group["pretrain_samples"].max())
 
 
 def _patches(group: pd.DataFrame) -> str:
