@@ -43,9 +43,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """
     temporary = _temporary_beside(path)
     try:
-        with _store_explained(path, only_below=temporary):
+        with store_explained(path, only_below=temporary):
             yield temporary
-        with _store_explained(path):
+        with store_explained(path):
             _flush_to_disk(temporary)
             temporary.replace(path)
     finally:
@@ -61,11 +61,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """
     temporary = _temporary_beside(path)
     try:
-        with _store_explained(path):
+        with store_explained(path):
             temporary.mkdir()
-        with _store_explained(path, only_below=temporary):
+        with store_explained(path, only_below=temporary):
             yield temporary
-        with _store_explained(path):
+        with store_explained(path):
             replaced = _temporary_beside(path)
             if path.exists():
                 path.replace(replaced)
@@ -106,7 +106,7 @@ def _temporary_beside(path: Path) -> Path:
 
 
 @contextmanager
-def _store_explained(path: Path, only_below: Path | None = None) -> Iterator[None]:
+def store_explained(path: Path, only_below: Path | None = None) -> Iterator[None]:
     """Turn errors of the file system into errors of the store, with their remedy.
 
     Parameters

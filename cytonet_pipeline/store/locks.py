@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cytonet_pipeline.errors import StoreError
+from cytonet_pipeline.store.atomic import store_explained
 from cytonet_pipeline.store.processes import birth_of, is_alive
 
 HEARTBEAT_S = 10.0
@@ -41,9 +42,10 @@ def lock(path: Path, purpose: str, *, wait_s: float = 0.0) -> Iterator[None]:
     Raises
     ------
     StoreError
-        Another process holds it, after `wait_s`.
+        Another process holds it, after `wait_s`; or this user may not write there.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with store_explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + wait_s
     watch = _Watch(path)
     while not _take(path, purpose):
@@ -68,8 +70,11 @@ def lock(path: Path, purpose: str, *, wait_s: float = 0.0) -> Iterator[None]:
 
 def _take(path: Path, purpose: str) -> bool:
     try:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-    except FileExistsError:
+        with store_explained(path):
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+    except StoreError as error:
+        if not isinstance(error.__cause__, FileExistsError):
+            raise
         return False
     with os.fdopen(descriptor, "w") as stream:
         pid = os.getpid()

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cytonet_pipeline.store.atomic import beside, json_text, write_json
+from cytonet_pipeline.store.atomic import beside, json_text, store_explained, write_json
 from cytonet_pipeline.store.damage import MARK, damaged, unreadable
 from cytonet_pipeline.store.digest import as_json, digest_bytes, digest_file, digest_of
 
@@ -147,7 +147,8 @@ def read_stamp(folder: Path) -> dict[str, Any] | None:
 def remove_stamp(folder: Path) -> None:
     """Make the result in a folder count as missing."""
     for name in (beside(folder, NAME).name, NAME):
-        (folder / name).unlink(missing_ok=True)
+        with store_explained(folder / name):
+            (folder / name).unlink(missing_ok=True)
 
 
 def stamp_path(folder: Path) -> Path:

@@ -1,5 +1,6 @@
 """One writer at a time, and no dead one is waited for."""
 
+import errno
 import json
 import os
 import socket
@@ -43,6 +44,15 @@ def test_the_lock_of_a_process_number_that_was_used_again_is_taken_over(tmp_path
 
     with lock(path, "the next one"):
         assert json.loads(path.read_text())["born"] != "1"
+
+
+def test_a_lock_where_this_user_may_not_write_is_refused_with_the_remedy(tmp_path, monkeypatch):
+    def refused(path, *_):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(locks.os, "open", refused)
+    with pytest.raises(StoreError, match=r"no write permission[\s\S]*give this user write permission"):
+        lock(tmp_path / "lock", "mine").__enter__()
 
 
 @pytest.fixture
