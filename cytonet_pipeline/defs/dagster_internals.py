@@ -38,6 +38,7 @@ UNDOCUMENTED = {
     ),
     "dagster.DagsterInstance.get_backfills": "backfills that still include a brain or an encoder",
     "dagster.DagsterInstance.get_run_records": "runs that a brain or an encoder has had, with their times",
+    "dagster.DagsterInstance.report_engine_event": "what to do, in the log of a failed run",
     "dagster.DagsterInstance.report_run_failed": "runs whose process has gone",
     "dagster.DagsterInstance.add_run_tags": "the cluster's job, and what a run is made from, as its tags",
     "dagster.DagsterInstance.get_materialized_partitions": "what the instance knows already, for `cytonet adopt`",
@@ -161,6 +162,16 @@ def assets_in_order(defs: dg.Definitions) -> list[str]:
     """Return the assets that are computed, each after all that it depends on."""
     graph = defs.resolve_asset_graph()
     return [key.to_user_string() for key in graph.toposorted_asset_keys if graph.get(key).is_materializable]
+
+
+def note_in_log(instance: dg.DagsterInstance, run: dg.DagsterRun, text: str) -> None:
+    """Add a line to the log of a run, also of one that has ended."""
+    instance.report_engine_event(text, run)
+
+
+def partition_of(run: dg.DagsterRun) -> str:
+    """Return the partition of a run; empty if it has none."""
+    return run.tags.get(_PARTITION_TAG, "")
 
 
 def named_jobs(defs: dg.Definitions) -> list[dg.JobDefinition]:

@@ -59,6 +59,7 @@ def decide_runs(
     *,
     run_keys: bool = False,
     most: int | None = None,
+    tags_of: Mapping[str, Mapping[str, str]] | None = None,
 ) -> RunDecisions:
     """Decide for each partition whether a run of a job is requested now.
 
@@ -74,6 +75,8 @@ def decide_runs(
     most : int, optional
         How many are requested at a time; runs that wait in the queue count. The others have to wait for their turn, in
         the order of `pending`.
+    tags_of : mapping, optional
+        By partition, further tags of its run.
     """
     fail_orphaned_runs(instance)
     backfills = partitions_in_backfills(instance, job, assets)
@@ -92,7 +95,7 @@ def decide_runs(
         if reason is not None:
             decided.held_back[partition] = reason
             continue
-        tags = {INPUTS_TAG: inputs, ATTEMPT_TAG: str(attempts + 1)}
+        tags = {INPUTS_TAG: inputs, ATTEMPT_TAG: str(attempts + 1), **(tags_of or {}).get(partition, {})}
         run_key = partition if run_keys else None
         decided.requests.append(dg.RunRequest(run_key=run_key, partition_key=partition, tags=tags))
     return decided

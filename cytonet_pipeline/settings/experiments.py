@@ -183,11 +183,38 @@ class IngestBlock(Strict):
     )
 
 
+class RetrainBlock(Strict):
+    """The `retrain:` block: what the schedule may spend, and what goes into use. No part of any version or stamp."""
+
+    at_most: PositiveInt | None = Field(
+        None,
+        description="encoders that the schedule retrain requests per tick; the others wait; default: all",
+        json_schema_extra=NOTHING,
+    )
+    smallest_change: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="share of an encoder's training patches that must come, go or change before the schedule trains it "
+        "again; changed settings always count",
+        json_schema_extra=NOTHING,
+    )
+    gate: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="by how much the k-NN accuracy on validation sections of a new version may be below that of the "
+        "version in use for it to go into use; default: whatever it is",
+        json_schema_extra=NOTHING,
+    )
+
+
 class Experiments(Strict):
     """An experiments file: a data set, encoders, and how they are evaluated."""
 
     dataset: DatasetBlock
     ingest: IngestBlock = IngestBlock()
+    retrain: RetrainBlock = RetrainBlock()
     encoders: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")], EncoderBlock]
     evaluation: EvaluationBlock = EvaluationBlock()
     parts: dict[str, tuple[str, ...]] = Field(

@@ -7,13 +7,19 @@ around them.
 
 import math
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cytonet_pipeline.errors import CytonetError
 from cytonet_pipeline.settings import Settings
+from cytonet_pipeline.stages.gate import held_back
 from cytonet_pipeline.stages.stage import store_of
 from cytonet_pipeline.stages.training import ENCODER
 from cytonet_pipeline.stages.waiting import fault_of, reason_not_to_train, settle_returned, vanished_brains
 from cytonet_pipeline.stages.watching import Watch
+from cytonet_pipeline.store import Store
+
+if TYPE_CHECKING:
+    from cytonet_pipeline.stages.retraining import Change
 
 
 @dataclass(frozen=True)
@@ -32,12 +38,15 @@ class Pending:
         training.
     writing : dict
         By brain that has not been quiet for long enough, when it will be taken.
+    changes : dict
+        By encoder that has been trained and would see something else now, what.
     """
 
     inputs: dict[str, str] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
     not_released: dict[str, str] = field(default_factory=dict)
     writing: dict[str, str] = field(default_factory=dict)
+    changes: dict[str, "Change"] = field(default_factory=dict)
 
     @property
     def left_out(self) -> dict[str, str]:
@@ -83,27 +92,43 @@ def brains_to_ingest(settings: Settings, watch: Watch | None = None) -> Pending:
 def encoders_to_train(settings: Settings) -> Pending:
     """Find encoders of the experiments file that would see something else now, with the version they would get.
 
-    An encoder for which there is nothing to train on, or whose version is trained and failed its check, is left out and
-    named with the reason: the same training would end the same way.
+    Left out and named with the reason is an encoder for which there is nothing to train on, whose version is trained
+    and failed its check or is held back by the gate (the same training would end the same way), and one of whose
+    training patches too few have changed.
     """
-    from cytonet_pipeline.lineage import resolve_training_set
-
     store = store_of(settings)
     pending = Pending()
     for name, block in settings.experiments.encoders.items():
-        if block.retired:
-            continue
-        try:
-            version = resolve_training_set(name, settings, store)[0].version
-            ENCODER.require_sound(settings, name, version)
-            in_use = store.current_version(name)
-        except CytonetError as error:
-            pending.faults[name] = str(error)
-            continue
-        if version != in_use:
-            waits = reason_not_to_train(settings, name)
-            if waits:
-                pending.faults[name] = waits
-                continue
-            pending.inputs[name] = version
+        if not block.retired:
+            try:
+                _compare_encoder(name, settings, store, pending)
+            except CytonetError as error:
+                pending.faults[name] = str(error)
     return pending
+
+
+def _compare_encoder(name: str, settings: Settings, store: Store, pending: Pending) -> None:
+    from cytonet_pipeline.lineage import read_training_set, resolve_training_set
+    from cytonet_pipeline.stages.retraining import change_between
+
+    now, _ = resolve_training_set(name, settings, store)
+    ENCODER.require_sound(settings, name, now.version)
+    in_use = store.current_version(name)
+    if now.version == in_use:
+        return
+    held = held_back(store, name, now.version)
+    waits = reason_not_to_train(settings, name) or ("" if held is None else held.text)
+    if waits:
+        pending.faults[name] = waits
+        return
+    if in_use is not None:
+        change = change_between(read_training_set(store, in_use), now, store)
+        pending.changes[name] = change
+        smallest = settings.experiments.retrain.smallest_change
+        if change.of_data_alone and change.share < smallest:
+            pending.faults[name] = (
+                f"too little has changed: {change.share:.2%} of its training patches, less than {smallest:.2%} "
+                f"(retrain: smallest_change); to train it all the same: cytonet run --encoders {name}\n{change.text}"
+            )
+            return
+    pending.inputs[name] = now.version

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from cytonet_pipeline.errors import StoreError, TrainingError
 from cytonet_pipeline.markup import in_markdown
 from cytonet_pipeline.settings import TRAINING_CODE_VERSION, Settings
+from cytonet_pipeline.stages.gate import gate_texts, held_back, hold_back, release, weigh
 from cytonet_pipeline.stages.lineage_page import sections_text
 from cytonet_pipeline.stages.stage import Stage, Summary, store_of
 from cytonet_pipeline.stages.waiting import reason_not_to_train
@@ -187,12 +188,15 @@ class EncoderStage(Stage[str]):
     def recorded_inputs(self, settings: Settings, partition: str) -> dict[str, Any] | None:
         """See `Stage.recorded_inputs`: the version in use, if it is whole.
 
-        A decided version that is trained and failed its check is never in use, and need not be trained again.
+        A decided version that is trained and failed its check, or that the gate holds back, is not in use and need not
+        be trained again.
         """
         store = store_of(settings)
         decided = TRAINING_SET.decided_version(settings, partition)
-        failed = decided is not None and self.has_failed(settings, partition, decided)
-        version = decided if failed else store.current_version(partition)
+        left = decided is not None and (
+            self.has_failed(settings, partition, decided) or held_back(store, partition, decided) is not None
+        )
+        version = decided if left else store.current_version(partition)
         if version is None:
             return None
         folder = store.encoder(partition, version)
@@ -286,8 +290,16 @@ class EncoderStage(Stage[str]):
             shutil.rmtree(folder)
         return prepare(settings, store, encoder)
 
-    def collect(self, settings: Settings, encoder: str) -> None:
-        """Check that the training is whole, draw its curves, and put it into use unless its check failed."""
+    def collect(self, settings: Settings, encoder: str, *, despite_gate: bool = False) -> None:
+        """Check that the training is whole, draw its curves, and put it into use.
+
+        Not if its check failed, or the gate holds it back.
+
+        Parameters
+        ----------
+        despite_gate : bool
+            A person has decided to use it although the gate would hold it back.
+        """
         from cytonet_pipeline.learning.prepare import finish
         from cytonet_pipeline.reporting.curves import training_curves
 
@@ -299,8 +311,15 @@ class EncoderStage(Stage[str]):
                 training_curves(history, folder / "curves.png", title=encoder)
         # A stamp of its files; what makes an encoder current is its version.
         write_stamp(folder, {"version": folder.name})
-        if self.verdict(settings, encoder).ok:
+        if not self.verdict(settings, encoder).ok:
+            return
+        held = None if despite_gate else weigh(settings, encoder, folder.name)
+        if held is not None:
+            hold_back(store_of(settings), held)
+            _log.warning("%s", held.text)
+        else:
             kept = put_into_use(store_of(settings), encoder, folder.name)
+            release(store_of(settings), encoder)
             if kept is not None:
                 _log.warning("%s; version %s is trained and not put into use", kept.text, folder.name)
 
@@ -325,7 +344,11 @@ class EncoderStage(Stage[str]):
             folder,
             folder.name,
             status=verdict.status,
-            reasons=(*verdict.reasons, *pin_texts(store_of(settings), partition)),
+            reasons=(
+                *verdict.reasons,
+                *pin_texts(store_of(settings), partition),
+                *gate_texts(store_of(settings), partition, folder.name),
+            ),
             numbers=numbers,
             pictures={"training curves": folder / "curves.png"},
             texts={"sections": sections_text(settings, partition, folder.name)},

@@ -10,10 +10,11 @@ from cytonet_pipeline.definitions import build_defs
 from cytonet_pipeline.defs import run_requests
 from cytonet_pipeline.defs.histology.sensors import new_brains
 from cytonet_pipeline.defs.training.schedules import retrain
-from cytonet_pipeline.stages import PATCH_INDEX, SECTION_SCANS
+from cytonet_pipeline.stages import ENCODER, PATCH_INDEX, SECTION_SCANS, TRAINING_SET
+from cytonet_pipeline.stages.gate import weigh
 from cytonet_pipeline.stages.pending import Pending, brains_to_ingest, encoders_to_train
-from cytonet_pipeline.store import Store
-from cytonet_pipeline_tests.conftest import settings_for
+from cytonet_pipeline.store import Store, read_record, write_record
+from cytonet_pipeline_tests.conftest import restamp, settings_for
 
 # One worker builds the finished run that these tests look at.
 pytestmark = pytest.mark.xdist_group("ran")
@@ -231,6 +232,94 @@ def test_the_schedule_trains_the_encoders_whose_training_set_would_differ(instan
     assert all(request.tags["cytonet/inputs"] != current for request in requests)
     # Within one tick Dagster tells requests apart by their keys, and takes two without any for the same one.
     assert {request.run_key for request in requests} == {request.partition_key for request in requests}
+
+
+def with_retraining(settings, **block):
+    """Settings whose experiments file has another `retrain:` block."""
+    changed = settings.model_copy()
+    retrain_block = settings.experiments.retrain.model_copy(update=block)
+    changed.__dict__["experiments"] = settings.experiments.model_copy(update={"retrain": retrain_block})
+    return changed
+
+
+@pytest.fixture
+def without_b01(ran, tmp_path):
+    """The finished store after a brain has gone: every encoder that saw it would see something else."""
+    store = tmp_path / "store"
+    shutil.copytree(ran.settings.store, store)
+    shutil.rmtree(store / "patch_index" / "brain=B01")
+    return ran.settings.model_copy(update={"store": store})
+
+
+def test_a_request_to_train_again_says_what_has_changed_and_what_is_affected(instance, without_b01):
+    requests = {request.partition_key: request for request in schedule_tick(instance, without_b01).run_requests}
+
+    changed = requests["tiny_cytonet"].tags["cytonet/changed"]
+    assert changed.startswith("brains -B01; sections +0 -6, ")
+    assert "training patches" in changed
+    change = encoders_to_train(without_b01).changes["tiny_cytonet"]
+    assert change.of_data_alone
+    assert change.share > 0.3
+    version = Store(without_b01.store).current_version("tiny_cytonet")
+    assert any(line.startswith(f"B01: weights tiny_cytonet@{version}, learned from ") for line in change.affected)
+    assert any(line.startswith("B01: table of results") for line in change.affected)
+    assert not any("tiny_scratch" in line for line in change.affected), "each run names its own encoder's results"
+
+
+def test_a_change_that_is_too_small_trains_nothing_and_says_so(instance, without_b01):
+    """One new section must not cost 64 GPUs for a day."""
+    ticked = schedule_tick(instance, with_retraining(without_b01, smallest_change=1.0))
+
+    assert "tiny_cytonet: too little has changed: " in ticked.skip_message
+    assert "cytonet run --encoders tiny_cytonet" in ticked.skip_message
+
+
+def test_no_more_encoders_are_trained_per_tick_than_the_budget_allows(instance, without_b01):
+    requests = schedule_tick(instance, with_retraining(without_b01, at_most=1)).run_requests
+
+    assert [request.partition_key for request in requests] == ["tiny_cytonet"]
+
+
+def test_a_version_that_scores_worse_is_held_back_until_a_person_decides(without_b01):
+    settings, encoder = with_retraining(without_b01, gate=0.05), "tiny_cytonet"
+    store = Store(settings.store)
+    old = store.current_version(encoder)
+    TRAINING_SET.run(settings, encoder)
+    new = TRAINING_SET.decided_version(settings, encoder)
+    trained_as(store, encoder, old, 0.6)
+    shutil.copytree(store.encoder(encoder, old), store.encoder(encoder, new))
+
+    trained_as(store, encoder, new, 0.54)
+    ENCODER.collect(settings, encoder)
+    assert store.current_version(encoder) == old
+    assert f"version {new} is held back by the gate, {old} stays in use" in encoders_to_train(settings).faults[encoder]
+    assert any("0.54 after 0.6, worse by more than 0.05" in r for r in ENCODER.summary(settings, encoder).reasons)
+    assert ENCODER.is_current(settings, encoder), "it is trained, and need not be trained again"
+    assert ENCODER.version_in_use(settings, encoder) == old
+
+    ENCODER.collect(settings, encoder, despite_gate=True)
+    assert store.current_version(encoder) == new
+    assert encoder not in encoders_to_train(settings).faults
+
+
+@pytest.mark.parametrize(("score", "gate"), [(0.56, 0.05), (0.1, None), (None, 0.05)])
+def test_a_version_goes_into_use_within_the_gate_without_one_and_without_scores(tmp_path, ran, score, gate):
+    settings, encoder = with_retraining(ran.settings.model_copy(update={"store": tmp_path}), gate=gate), "tiny_cytonet"
+    store = Store(tmp_path)
+    for version, reached in (("old", 0.6), ("new", score)):
+        figures = {} if reached is None else {"knn_accuracy": reached}
+        write_record(store.encoder(encoder, version) / "encoder.json", {"figures": figures})
+    store.point_current(encoder, "old")
+
+    assert weigh(settings, encoder, "new") is None
+
+
+def trained_as(store, encoder, version, score):
+    """Let a stored version have another score on validation sections."""
+    path = store.encoder(encoder, version) / "encoder.json"
+    record = read_record(path)
+    write_record(path, {**record, "figures": {**record["figures"], "knn_accuracy": score}})
+    restamp(path.parent)
 
 
 def test_the_schedule_leaves_an_encoder_to_a_run_that_trains_it(instance, ran, tmp_path):

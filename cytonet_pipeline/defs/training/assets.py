@@ -58,11 +58,25 @@ def submit_training(context: dg.OpExecutionContext, settings: dg.ResourceParam[S
     yield dg.Output(None)
 
 
+class CollectOptions(dg.Config):
+    """Options of the last step of training, in the launchpad.
+
+    Attributes
+    ----------
+    use_despite_gate : bool
+        Put the version into use although the gate (`retrain: gate`) holds it back.
+    """
+
+    use_despite_gate: bool = False
+
+
 @dg.op(ins=_START, tags={"kind": "collect"})
-def collect(context: dg.OpExecutionContext, settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult:
+def collect(
+    context: dg.OpExecutionContext, config: CollectOptions, settings: dg.ResourceParam[Settings]
+) -> dg.MaterializeResult:
     """Check the weights, put them into use, and describe the training."""
     with failures_explained():
-        ENCODER.collect(settings, context.partition_key)
+        ENCODER.collect(settings, context.partition_key, despite_gate=config.use_despite_gate)
         encoder, folder = context.partition_key, ENCODER.folder(settings, context.partition_key)
         version = folder.name
         page = refresh_page(context, settings, encoder, version)

@@ -13,6 +13,9 @@ from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.stages import ENCODER, TRAINING_SET
 from cytonet_pipeline.stages.pending import encoders_to_train
 
+# What has changed since the version in use was trained.
+CHANGE_TAG = "cytonet/changed"
+
 
 @dg.schedule(
     cron_schedule="0 3 * * 1",
@@ -29,11 +32,21 @@ def retrain(context: dg.ScheduleEvaluationContext, settings: dg.ResourceParam[Se
     except CytonetError as error:
         return dg.SkipReason(str(error))
     decided = decide_runs(
-        context.instance, "train_encoder", (TRAINING_SET.name, ENCODER.name), pending.inputs, run_keys=True
+        context.instance,
+        "train_encoder",
+        (TRAINING_SET.name, ENCODER.name),
+        pending.inputs,
+        run_keys=True,
+        most=settings.experiments.retrain.at_most,
+        tags_of={name: {CHANGE_TAG: change.summary} for name, change in pending.changes.items()},
     )
     decided.held_back.update(pending.faults)
     if decided.held_back:
         context.log.info(decided.held_back_text("encoders"))
+    for request in decided.requests:
+        change = pending.changes.get(str(request.partition_key))
+        why = "first training" if change is None else change.text
+        context.log.info(f"{request.partition_key}: {why}")
     if decided.requests:
         return decided.requests
     if decided.held_back:
