@@ -102,7 +102,9 @@ def _draw_mesh(
     # Edges in the faces' colours close the seams between antialiased triangles. An array is drawn without a loop over
     # triangles, although the signature does not list it.
     polygons: Any = flat
-    axes.add_collection(PolyCollection(polygons, facecolors=colors, edgecolors=colors, linewidths=0.2, rasterized=True))
+    triangles = PolyCollection(polygons, facecolors=colors, edgecolors=colors, linewidths=0.2, rasterized=True)
+    axes.add_collection(triangles, autolim=False)  # which would visit each of them
+    axes.update_datalim(flat.reshape(-1, 2))
     axes.autoscale_view()
     axes.set_aspect("equal")
     bare(axes)
