@@ -6,6 +6,7 @@ trained and whole, it is not trained again, and evaluation keeps the one in use.
 `cytonet use ENCODER@VERSION`, or by materialising `encoder` in the UI with `use_despite_gate` in the launchpad.
 """
 
+import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,11 @@ from typing import Any
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.stages.stage import store_of
 from cytonet_pipeline.store import Store, read_record, write_pointer
+from cytonet_pipeline.store.pins import put_into_use
 
 SCORE = "knn_accuracy"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,19 @@ def weigh(settings: Settings, encoder: str, version: str) -> HeldBack | None:
     if score is None or before is None or before - score <= gate:
         return None
     return HeldBack(encoder, version, score, in_use, before, gate)
+
+
+def enter(settings: Settings, encoder: str, version: str, *, despite_gate: bool = False) -> None:
+    """Put a trained version into use, unless the gate holds it back or people have pinned another one."""
+    held = None if despite_gate else weigh(settings, encoder, version)
+    if held is not None:
+        hold_back(store_of(settings), held)
+        _log.warning("%s", held.text)
+        return
+    kept = put_into_use(store_of(settings), encoder, version)
+    release(store_of(settings), encoder)
+    if kept is not None:
+        _log.warning("%s; version %s is trained and not put into use", kept.text, version)
 
 
 def hold_back(store: Store, held: HeldBack) -> None:

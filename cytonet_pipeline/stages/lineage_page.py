@@ -206,3 +206,12 @@ def models_text(settings: Settings, brain: str) -> str:
     head = ["| encoder | version | in use | sections | learned from |", "|---|---|---|---|---|"]
     more = f"\n\nOf a section: `cytonet lineage section {brain}/SAMPLE`"
     return "\n".join([*head, *lines]) + more
+
+
+def roles_text(sections: "pd.DataFrame") -> str:
+    """List the sections of a training set as Markdown: a row per brain and role."""
+    lines = ["| brain | role | sections |", "|---|---|---|"]
+    for (brain, role), rows in sections.groupby(["brain", "role"], sort=True):
+        samples = ", ".join(in_markdown(str(sample)) for sample in rows["sample"])
+        lines.append(f"| {in_markdown(str(brain))} | {role} | {samples} |")
+    return "\n".join(lines)

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cytonet_pipeline.errors import StoreError, TrainingError
-from cytonet_pipeline.markup import in_markdown
 from cytonet_pipeline.settings import TRAINING_CODE_VERSION, Settings
-from cytonet_pipeline.stages.gate import gate_texts, held_back, hold_back, release, weigh
-from cytonet_pipeline.stages.lineage_page import sections_text
+from cytonet_pipeline.stages.gate import enter, gate_texts, held_back
+from cytonet_pipeline.stages.lineage_page import roles_text, sections_text
 from cytonet_pipeline.stages.stage import Stage, Summary, store_of
 from cytonet_pipeline.stages.waiting import reason_not_to_train
 from cytonet_pipeline.store import (
@@ -27,10 +26,10 @@ from cytonet_pipeline.store import (
     verdict_on_encoder,
     write_stamp,
 )
-from cytonet_pipeline.store.pins import pin_of, pin_texts, put_into_use
+from cytonet_pipeline.store.pins import pin_of, pin_texts
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 _log = logging.getLogger(__name__)
 
@@ -159,7 +158,7 @@ class TrainingSetStage(Stage[str]):
             training_set.version,
             reasons=pin_texts(store_of(settings), partition),
             numbers=numbers,
-            texts={"what changed": text, "sections": _sections_text(sections)},
+            texts={"what changed": text, "sections": roles_text(sections)},
         )
 
 
@@ -313,15 +312,7 @@ class EncoderStage(Stage[str]):
         write_stamp(folder, {"version": folder.name})
         if not self.verdict(settings, encoder).ok:
             return
-        held = None if despite_gate else weigh(settings, encoder, folder.name)
-        if held is not None:
-            hold_back(store_of(settings), held)
-            _log.warning("%s", held.text)
-        else:
-            kept = put_into_use(store_of(settings), encoder, folder.name)
-            release(store_of(settings), encoder)
-            if kept is not None:
-                _log.warning("%s; version %s is trained and not put into use", kept.text, folder.name)
+        enter(settings, encoder, folder.name, despite_gate=despite_gate)
 
     def summary(self, settings: Settings, partition: str) -> Summary:
         """See `Stage.summary`; with what its job on a cluster took."""
@@ -367,15 +358,6 @@ _HEADLINE = {
 
 TRAINING_SET = TrainingSetStage()
 ENCODER = EncoderStage()
-
-
-def _sections_text(sections: "pd.DataFrame") -> str:
-    """List the sections of a training set as Markdown: a row per brain and role."""
-    lines = ["| brain | role | sections |", "|---|---|---|"]
-    for (brain, role), rows in sections.groupby(["brain", "role"], sort=True):
-        samples = ", ".join(in_markdown(str(sample)) for sample in rows["sample"])
-        lines.append(f"| {in_markdown(str(brain))} | {role} | {samples} |")
-    return "\n".join(lines)
 
 
 def is_trained(folder: Path) -> bool:
