@@ -4,12 +4,12 @@ No name of an encoder is known here. The first trained encoder of the file, in t
 budget of steps; encoders with other budgets, samples or unseen brains are compared in panels of their own.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
-from cytonet_pipeline.settings import SUPERVISED, Settings
+from cytonet_pipeline.settings import SUPERVISED, TRAINED, Settings
 from cytonet_pipeline.store import Store, read_record
 
 # The protocol by which each method is read; areas are not linear in positions.
@@ -24,15 +24,15 @@ def described(metrics: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Beside the columns of table `metrics`: `steps`, `samples` (0: all), `trained_labels` (0: all, or none),
+        Beside the columns of table `metrics`: `steps` (0: not trained here), `samples` (0: all), `trained_labels` (0: all, or none),
         `few` (whether it was trained on few labels) and `main` (main budget, all patches, the data set's unseen brain).
     """
     blocks = settings.experiments.encoders
     rows = metrics[metrics["encoder"].isin(list(blocks))].reset_index(drop=True)
     of_row = [blocks[name] for name in rows["encoder"]]
     ordered = [blocks[name] for name in settings.experiments.by_importance()]
-    budget = next((block.steps for block in ordered if block.steps), 0)
-    rows["steps"] = [block.steps for block in of_row]
+    budget = next((block.steps for block in ordered if block.method in TRAINED), 0)
+    rows["steps"] = [block.steps if block.method in TRAINED else 0 for block in of_row]
     rows["samples"] = [block.samples or 0 for block in of_row]
     rows["trained_labels"] = [block.labels_per_area or 0 for block in of_row]
     rows["few"] = rows["trained_labels"] > 0
@@ -86,9 +86,9 @@ def poster_table(rows: pd.DataFrame) -> pd.DataFrame:
             "method": method,
             "patches": _patches(group),
             "seeds": group["seed"].nunique(),
-            **_scores_of(str(method), group),
+            **_scores_of(method, group),
         }
-        for (method, _), group in sorted(whole.groupby(["method", "samples"]), key=_poster_order)
+        for method, group in sorted(_by_sample(whole), key=_poster_order)
     ]
     return pd.DataFrame(records)
 
@@ -150,10 +150,14 @@ def spread(values: pd.Series) -> str:
     return f"{values.median():.3f}{around}"
 
 
-def _poster_order(entry: tuple[tuple[Hashable, ...], pd.DataFrame]) -> tuple[int, int]:
+def _by_sample(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    return [(str(group["method"].iloc[0]), group) for _, group in rows.groupby(["method", "samples"])]
+
+
+def _poster_order(entry: tuple[str, pd.DataFrame]) -> tuple[int, int]:
     methods = ("cytonet", "scratch", "supcon", "pretrained", "random", "intensity", "position")
-    (method, _), group = entry
-    return methods.index(str(method)), int(group["pretrain_samples"].max())
+    method, group = entry
+    return methods.index(method), int(group["pretrain_samples"].max())
 
 
 def _patches(group: pd.DataFrame) -> str:

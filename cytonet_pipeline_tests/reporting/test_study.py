@@ -19,7 +19,7 @@ encoders:
   long: {<<: *net, seed: 0, steps: 900}
   left: {<<: *net, seed: 0, held_out: [B01]}
   left_scratch: {<<: *net, method: scratch, seed: 0, held_out: [B01], labels_per_area: 10}
-  position: {method: position, working_pixel_um: 128, steps: 0}
+  position: {method: position, working_pixel_um: 128}
 evaluation: {labels_per_area: [10], draws: 2}
 """
 _F1 = {"cytonet_seed0": 0.5, "cytonet_seed1": 0.54, "scratch_nall": 0.6, "scratch_n10_draw0": 0.2}
@@ -48,7 +48,7 @@ def metrics(settings):
                         "dataset": "synthetic", "encoder": name, "version": "1", "method": block.method,
                         "seed": block.seed, "held_out": block.held_out or "B20", "protocol": protocol,
                         "labels_per_area": labels, "draw": draw, "split": split,
-                        "pretrain_samples": (block.samples or 900) if block.steps else 0,
+                        "pretrain_samples": (block.samples or 900) if block.method != "position" else 0,
                         "n_patches": 100, "n_sections": 4, "n_areas": 5,
                         "macro_f1": value, "macro_f1_low": ends[0], "macro_f1_high": ends[1],
                     })  # fmt: skip
