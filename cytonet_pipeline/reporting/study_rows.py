@@ -24,8 +24,9 @@ def described(metrics: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Beside the columns of table `metrics`: `steps` (0: not trained here), `samples` (0: all), `trained_labels` (0: all, or none),
-        `few` (whether it was trained on few labels) and `main` (main budget, all patches, the data set's unseen brain).
+        Beside the columns of table `metrics`: `steps` (0: not trained here), `samples` (0: all), `trained_labels`
+        (0: all, or none), `few` (whether it was trained on few labels) and `main` (main budget, all patches, the data
+        set's unseen brain).
     """
     blocks = settings.experiments.encoders
     rows = metrics[metrics["encoder"].isin(list(blocks))].reset_index(drop=True)
