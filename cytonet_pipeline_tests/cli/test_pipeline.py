@@ -2,12 +2,18 @@
 
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
 from cytonet_pipeline.cli import pipeline
+from cytonet_pipeline.cli.inputs import map_
 from cytonet_pipeline.cli.pipeline import run, ui
-from cytonet_pipeline.errors import ConfigurationError
+from cytonet_pipeline.cli.training import export
+from cytonet_pipeline.errors import ConfigurationError, CytonetError
+from cytonet_pipeline.settings.experiments import EvaluationBlock
+from cytonet_pipeline_tests.conftest import settings_for
+from cytonet_pipeline_tests.dataset.tiny import TinyDataset
 
 
 def test_an_unknown_cluster_is_refused_once_and_not_by_every_encoder(monkeypatch):
@@ -47,3 +53,37 @@ def test_a_port_in_use_is_named_with_the_next_free_one():
 def test_an_address_that_is_none_of_this_machine_is_refused(host, port):
     with pytest.raises(ConfigurationError, match="cannot be listened on"):
         pipeline._require_free_port(host, port)
+
+
+@pytest.fixture
+def tiny_settings(tmp_path, monkeypatch):
+    TinyDataset(tmp_path / "brains").write()
+    (tmp_path / "store" / "encoders" / "tiny_cytonet" / "0123456789abcdef").mkdir(parents=True)
+    (tmp_path / "points.tsv").write_text("x_mm\ty_mm\tz_mm\n1\t2\t3\n")
+    monkeypatch.chdir(tmp_path)
+    settings = settings_for(tmp_path, tmp_path / "store")
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    return settings
+
+
+@pytest.mark.parametrize(
+    ("call", "near"),
+    [
+        (lambda: run(brains="sub-B1", encoders=None), "B01"),
+        (lambda: run(brains="b01", encoders=None), "B01"),
+        (lambda: run(brains=None, encoders="tiny_cytonett"), "tiny_cytonet"),
+        (lambda: map_("sub-B1", Path("points.tsv"), to="MNIColin27", output=None), "B01"),
+        (lambda: export("tiny_cytonett", Path("out")), "tiny_cytonet"),
+    ],
+)
+def test_a_slip_of_the_pen_is_refused_with_the_names_near_it(tiny_settings, call, near):
+    with pytest.raises(CytonetError) as refused:
+        call()
+
+    assert near in str(refused.value)
+    assert not (tiny_settings.store / "store.json").exists()
+
+
+def test_brains_to_map_may_be_written_with_sub():
+    assert EvaluationBlock(map_brains=("sub-B20", "B03")).map_brains == ("B20", "B03")
