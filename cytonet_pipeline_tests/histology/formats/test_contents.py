@@ -193,3 +193,17 @@ def test_aperio_scans_have_the_levels_and_the_pixel_size_that_openslide_gives(sh
             assert [(width, height) for height, width in scan.levels] == list(slide.level_dimensions), path
             mpp = slide.properties.get("openslide.mpp-x")
             assert (scan.reader.file_pixel_um or (None,))[0] == (None if mpp is None else pytest.approx(float(mpp)))
+
+
+def test_a_scan_of_ventana_is_refused_whatever_its_name(tmp_path):
+    """Tiles of BIF overlap: laid side by side they would put pixels into the wrong place."""
+    picture = np.full((96, 128), 230, np.uint8)
+    xmp = b'<EncodeInfo Ver="2"><SlideInfo><iScan Magnification="20"/></SlideInfo></EncodeInfo>'
+    path = write(tmp_path / "scan.tif", (picture, {"extratags": [(700, 1, len(xmp), xmp, True)]}))
+
+    with pytest.raises(ScanError, match=r"scan\.tif: is a Ventana \(BIF\) file") as refused:
+        open_scan(path, 1.0)
+    assert "OME-TIFF" in refused.value.to_fix
+    # Other programs write XMP too.
+    other = write(tmp_path / "other.tif", (picture, {"extratags": [(700, 1, 5, b"<xmp>", True)]}))
+    assert whole(other).tolist() == picture.tolist()

@@ -244,3 +244,16 @@ def test_a_scale_that_is_not_understood_is_named(unit, what, section_picture, tm
 
     assert "a scale of 0.5 × 0.5" in str(fault.value)
     assert what in str(fault.value)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_plate_of_wells_is_refused_and_its_images_are_read(version, tmp_path):
+    plate = {"plate": {"rows": [{"name": "A"}], "columns": [{"name": "1"}], "wells": [{"path": "A/1"}]}}
+    path, picture = tmp_path / "plate.ome.zarr", np.full((40, 50), 200, np.uint8)
+    zarr.open_group(path, mode="w", zarr_format=version).attrs.update(plate if version == 2 else {"ome": plate})
+
+    with pytest.raises(ScanError, match=r"plate\.ome\.zarr: is a plate of wells") as refused:
+        open_scan(path, 1.0)
+    assert "one of its images" in refused.value.to_fix
+    field = write_ome_zarr(path / "A/1/0", [picture], version=version)
+    assert whole(field).tolist() == picture.tolist()
