@@ -119,6 +119,11 @@ def meaning_of(path: Path, header: Any) -> Vectors:
     if name == "Mapping":
         return Vectors("SPM", positions=True, lps=False)
     if name and code == _VECTOR:
+        if _text(header["descrip"]).startswith("Connectome Workbench"):
+            raise TransformError(
+                f"{path}: a field of Connectome Workbench, whose header is the same for -to-itk and for -to-world.",
+                to_fix="write it with -to-itk and clear its intent_name (docs/programs/fsl.md has the command)",
+            )
         raise TransformError(
             f"{path}: {described}: what these vectors mean is not known.",
             to_fix=f"if they are displacements in LPS mm, clear the intent_name; otherwise {_ANTS}",

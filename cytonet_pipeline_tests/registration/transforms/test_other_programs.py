@@ -1,5 +1,13 @@
 """Transform files of other programs: each is refused with the remedy for its program, or read where it is ITK's."""
 
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
@@ -75,3 +83,36 @@ def test_a_chain_with_a_byte_order_mark_is_read(tmp_path):
     (tmp_path / "c.json").write_text('{"transforms": [{"path": "up.mat"}]}', encoding="utf-8-sig")
 
     np.testing.assert_allclose(load_transform(tmp_path / "c.json")(np.zeros((1, 3))), [[0, 0, 5]])
+
+
+def test_fields_of_connectome_workbench_are_refused_until_they_are_said_to_be_lps(tmp_path):
+    """Its header is the same for LPS and RAS vectors: only what the person asked it for tells them apart."""
+    image = nibabel.Nifti1Image(np.full((4, 4, 4, 1, 3), 2, np.float32), np.eye(4))
+    image.header.set_intent(1007, (), "vector")
+    image.header["descrip"] = "Connectome Workbench, version 1.5.0"
+    nibabel.save(image, tmp_path / "workbench.nii.gz")
+
+    with pytest.raises(TransformError, match=r"workbench\.nii\.gz: a field of Connectome Workbench") as refused:
+        load_transform(tmp_path / "workbench.nii.gz")
+    assert "docs/programs/fsl.md" in refused.value.to_fix
+
+
+@pytest.mark.skipif(shutil.which("wb_command") is None, reason="wb_command (Connectome Workbench) is not installed")
+def test_a_warp_of_fnirt_is_read_after_the_conversion_in_the_documents(tmp_path, monkeypatch):
+    """Positions by FSL's rule: index times voxel size, plus the displacement, in the voxels of the moving image."""
+    monkeypatch.chdir(tmp_path)
+    fixed, moving = np.diag([-2.0, 2, 2, 1]), np.diag([-1.5, 1.5, 1.5, 1])
+    fixed[:3, 3], moving[:3, 3] = [40, -30, -20], [45, -35, -25]
+    index = np.moveaxis(np.indices((20, 22, 18)), 0, -1)
+    warp = np.stack([2 * np.sin(index[..., 0] / 6), np.cos(index[..., 1] / 7), index[..., 2] * 0.05 - 1], -1)
+    nibabel.save(nibabel.Nifti1Image(warp.astype(np.float32), fixed), "warp.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(np.zeros((40, 42, 38), np.float32), moving), "moving.nii.gz")
+    page = (Path(__file__).parents[3] / "docs/programs/fsl.md").read_text()
+    for command in (re.search(r"`(wb_command [^`]+)`", page)[1], re.search(r"^(python -c .+)$", page, re.M)[1]):
+        subprocess.run([sys.executable if a == "python" else a for a in shlex.split(command)], check=True)
+
+    chosen = np.random.default_rng(0).integers(1, 17, (100, 3))
+    expected = (chosen * 2.0 + warp[tuple(chosen.T)]) / 1.5 @ moving[:3, :3].T + moving[:3, 3]
+    mapped = load_transform("itk.nii.gz")(chosen @ fixed[:3, :3].T + fixed[:3, 3])
+
+    np.testing.assert_allclose(mapped, expected, atol=1e-5)
