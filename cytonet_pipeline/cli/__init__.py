@@ -14,6 +14,7 @@ from cytonet_pipeline.errors import CytonetError
 # The order of these imports is the order of the commands in `cytonet --help`.
 # isort: off
 from cytonet_pipeline.cli import pipeline
+from cytonet_pipeline.cli import ui
 from cytonet_pipeline.cli import study
 from cytonet_pipeline.cli import store
 from cytonet_pipeline.cli import consent
@@ -24,7 +25,9 @@ from cytonet_pipeline.cli import training
 from cytonet_pipeline.cli import bench
 # isort: on
 
-__all__ = ["app", "bench", "consent", "doctor", "inputs", "lineage", "main", "pipeline", "store", "study", "training"]
+__all__ = [
+    "app", "bench", "consent", "doctor", "inputs", "lineage", "main", "pipeline", "store", "study", "training", "ui",
+]  # fmt: skip
 
 
 @app.command()

@@ -1,10 +1,7 @@
 """Commands that materialise the pipeline and show it."""
 
-import errno
 import logging
 import os
-import socket
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +11,7 @@ from cytonet_pipeline.cli.app import app, names_in
 from cytonet_pipeline.cli.console import Terminal, err, out, show
 from cytonet_pipeline.errors import ConfigurationError
 from cytonet_pipeline.names import bare_brain, describe_known
-from cytonet_pipeline.settings import Settings, project_file, project_folder
+from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.store.processes import usable_cores
 
 if TYPE_CHECKING:
@@ -60,28 +57,6 @@ def run(
     ok = materialise(settings, names_in(brains or ""), chosen, jobs=jobs)
     _show_results(settings)
     raise typer.Exit(0 if ok else 1)
-
-
-@app.command()
-def ui(
-    port: Annotated[int, typer.Option(help="Port of the web server.")] = 3000,
-    host: Annotated[str, typer.Option(help="Address to listen on; the web server has no login.")] = "127.0.0.1",
-) -> None:
-    """Start the Dagster UI and its daemon on the same instance as `cytonet run`."""
-    from cytonet_pipeline.defs.instance import dagster_home, open_instance
-    from cytonet_pipeline.learning import PATH_ENVIRONMENT
-
-    _require_free_port(host, port)
-    home = dagster_home()
-    os.environ.setdefault("PYTHONWARNINGS", "ignore")
-    open_instance().dispose()
-    out.print(f"http://{host}:{port}  (instance in {home}; stop with Ctrl-C)")
-    # The code server may start in another folder: what the settings are here, they are there.
-    os.environ.update({**Settings.from_environment().environment(), **PATH_ENVIRONMENT})
-    workspace = project_file("workspace.yaml")
-    os.chdir(project_folder())
-    command = [sys.executable, "-m", "dagster", "dev", "-w", str(workspace)]
-    os.execv(sys.executable, [*command, "-h", host, "-p", str(port)])
 
 
 def materialise(
@@ -146,41 +121,6 @@ def materialise(
         err.print(f"failed: {name}\n{message}", style="red", soft_wrap=True)
     out.print(f"{len(outcome.done)} done, {len(outcome.current)} current, {len(outcome.failed)} failed")
     return not outcome.failed and not outcome.faults
-
-
-def _require_free_port(host: str, port: int) -> None:
-    """Refuse an address that the web server could not listen on, before Dagster fails of it in the background."""
-    try:
-        _listen(host, port)
-    except (OSError, OverflowError) as error:
-        if not isinstance(error, OSError) or error.errno != errno.EADDRINUSE:
-            raise ConfigurationError(
-                f"{host}:{port}: cannot be listened on ({error}).",
-                to_fix="cytonet ui --host ADDRESS --port PORT, with an address of this machine and a port from 1024 on",
-            ) from error
-        raise ConfigurationError(
-            f"{host}:{port}: in use, by another UI or another program.",
-            to_fix=f"open http://{host}:{port} if it is yours, or: cytonet ui --port {_next_free(host, port)}",
-        ) from error
-
-
-def _next_free(host: str, port: int) -> int:
-    for candidate in range(port + 1, min(port + 100, 65536)):
-        try:
-            _listen(host, candidate)
-        except OSError:
-            continue
-        return candidate
-    return 0
-
-
-def _listen(host: str, port: int) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as server:
-        # As the web server does: a port whose last connections are still closing is free.
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        server.bind((host, port))
-        server.listen(1)
 
 
 def _without_forgotten(settings: Settings, brains: list[str], *, named: bool) -> list[str]:

@@ -1,5 +1,6 @@
 """The UI, started for real: its asset graph, a materialisation launched through it, and its page in a browser."""
 
+import contextlib
 import inspect
 import json
 import os
@@ -10,10 +11,11 @@ import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 
-from cytonet_pipeline.cli.pipeline import ui
+from cytonet_pipeline.cli.ui import ui
 from cytonet_pipeline.store import Store, Verdict
 from cytonet_pipeline_tests.cluster.processes import until
 from cytonet_pipeline_tests.conftest import PROJECT, environment_for, settings_for
@@ -45,6 +47,7 @@ class Server:
     def __init__(self, settings, home, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.settings = settings
+        self.home = f"DAGSTER_HOME={home}".encode()
         environment = environment_for(settings, home)
         command = [sys.executable, "-m", "cytonet_pipeline.cli", "ui", "--port", str(port)]
         self.log = (home / "ui.log").open("w+")
@@ -83,13 +86,24 @@ class Server:
         self.log.seek(0)
         return self.log.read()
 
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGINT)
+    def stop(self) -> list[str]:
+        """End it as a service manager does; return the command lines of what is left."""
+        self.process.send_signal(signal.SIGTERM)
         try:
             self.process.wait(60)
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.log.close()
+        return self.left_over()
+
+    def left_over(self) -> list[str]:
+        """List the processes that have its instance in their environment or arguments."""
+        mine = []
+        for place in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if self.home in (place / "environ").read_bytes() and place.name != str(os.getpid()):
+                    mine.append((place / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        return [line for line in mine if line]
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +120,8 @@ def server(small_brains, tmp_path_factory):
         started.wait()
         yield started
     finally:
-        started.stop()
+        left = started.stop()
+    assert not left, "SIGTERM ends the web server, the daemon and the code server"
 
 
 def test_the_asset_graph_shows_groups_descriptions_kinds_and_owners(server):
