@@ -115,7 +115,7 @@ print(len(defs().get_repository_def().assets_defs_by_key), *encoders.get_partiti
     assets, *encoders, home = installed.run("-c", code, cwd=empty).stdout.split()
 
     assert int(assets) > 10
-    assert {"demo_cytonet", "poster_r50_10M"} <= {*encoders}
+    assert "demo_cytonet" in encoders
     assert Path(home) == empty / ".dagster"
     assert (empty / ".dagster" / "dagster.yaml").read_text() == (PROJECT / "dagster.yaml").read_text()
 

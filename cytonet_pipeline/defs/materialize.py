@@ -35,7 +35,7 @@ def materialize(
             # Once, here: a job with --recompute would begin from scratch whenever it is requeued.
             stage.discard(settings, partition)
             recompute = False
-        began, needed = time.monotonic(), recompute or not _is_up_to_date(stage, settings, partition)
+        began, needed = time.monotonic(), config.recompute or not _is_up_to_date(stage, settings, partition)
         sent = partition is not None and send(context, settings, stage, partition, recompute=recompute)
         stage.run(settings, partition, recompute=recompute and not sent)
         done = f"computed in {time.monotonic() - began:.1f} s" if needed else "nothing: it was current already"

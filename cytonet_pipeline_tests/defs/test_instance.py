@@ -123,9 +123,9 @@ def test_what_an_encoder_saw_is_in_the_store_and_dagster_has_its_version(finishe
 def test_asset_pages_show_pictures_and_numbers(finished):
     shown = {
         ("section_scans", "B01"): ("contact sheet", "sections"),
-        ("colin27_transforms", "B01"): ("sections over Colin-27", "jacobian_min"),
+        ("colin27_transforms", "B01"): ("sections over Colin-27", "area_agreement"),
         ("patch_index", "B01"): ("where the patches lie", "patches"),
-        ("encoder", "tiny_cytonet"): ("training curves", "loss"),
+        ("encoder", "tiny_cytonet"): ("training curves", "training patches"),
         ("umap_plots", "tiny_cytonet"): (None, None),
         ("metrics_table", None): ("macro F1", "encoders"),
     }

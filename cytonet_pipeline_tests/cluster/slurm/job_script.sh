@@ -76,7 +76,7 @@ note end ", \"code\": $code, \"asked\": \"$asked\", \"step\": $(printf %d "$(rep
 
 if [ "$asked" = USR1 ] && [ "$code" != 0 ] && [ "$(reported state)" != failed ]; then
     [ "$(cat "$place/.step" 2> /dev/null)" != "at $(reported step)" ] \
-        || fail "no checkpoint was written within a whole walltime: raise walltime or lower checkpoint_every"
+        || fail "no checkpoint or part was finished in a whole walltime: raise walltime or lower checkpoint_every"
     echo "at $(reported step)" > "$place/.step"
     note requeue
     scontrol requeue "$SLURM_JOB_ID" && exit 0
