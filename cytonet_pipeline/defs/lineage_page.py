@@ -21,7 +21,7 @@ def refresh_page(
         return {}
 
 
-def tell_brains(context: dg.OpExecutionContext, settings: Settings, encoder: str, version: str) -> None:
+def show_on_brains(context: dg.OpExecutionContext, settings: Settings, encoder: str, version: str) -> None:
     """Put the models that saw a brain on its page, for each brain that a new version knows."""
     for brain in brains_of(settings, encoder, version):
         text = dg.MetadataValue.md(models_text(settings, brain))

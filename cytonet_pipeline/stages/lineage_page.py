@@ -192,7 +192,12 @@ def models_text(settings: Settings, brain: str) -> str:
     store = store_of(settings)
     lines = []
     for encoder, version, _ in trained_versions(store):
-        rows = sections_of(encoder, store, version, brain=brain)
+        try:
+            rows = sections_of(encoder, store, version, brain=brain)
+        except CytonetError:
+            # Damaged: what is wrong with an encoder must not end the ingestion of a brain.
+            lines.append(f"| {in_markdown(encoder)} | {version} | | cannot be read | see: cytonet doctor --store |")
+            continue
         if rows.empty:
             continue
         seen = rows[rows["n_training_patches"] > 0]

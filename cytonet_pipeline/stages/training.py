@@ -327,7 +327,7 @@ class EncoderStage(Stage[str]):
             "backbone": record.get("backbone"),
             "brain that it never saw": settings.held_out(partition),
             **{name: figures.pop(key) for key, name in _HEADLINE.items() if key in figures},
-            **job_facts(folder),
+            "job on the cluster": job_facts(folder),
             **figures,
             "problems": record.get("problems", []),
         }

@@ -7,7 +7,7 @@ re-execution, or a fresh materialisation after everything was killed, goes on wh
 import dagster as dg
 
 from cytonet_pipeline.defs.failures import failures_explained
-from cytonet_pipeline.defs.lineage_page import refresh_page, tell_brains
+from cytonet_pipeline.defs.lineage_page import refresh_page, show_on_brains
 from cytonet_pipeline.defs.materialize import described, materialize
 from cytonet_pipeline.defs.metadata import columns_of
 from cytonet_pipeline.defs.partitions import encoders, every_brain, pool_of
@@ -80,7 +80,7 @@ def collect(
         encoder, folder = context.partition_key, ENCODER.folder(settings, context.partition_key)
         version = folder.name
         page = refresh_page(context, settings, encoder, version)
-        tell_brains(context, settings, encoder, version)
+        show_on_brains(context, settings, encoder, version)
         record = context.instance.get_run_record_by_id(context.run.run_id)
         new = record is None or (folder / "encoder.json").stat().st_mtime >= record.create_timestamp.timestamp()
         done = "trained" if new else "nothing: this version was trained already"
