@@ -59,10 +59,14 @@ def map_(
     to: Annotated[str, typer.Option(help="MNIColin27, or brain (the brain's own space).")] = "MNIColin27",
     output: Annotated[Path | None, typer.Option("--out", help="TSV to write; default: standard output.")] = None,
 ) -> None:
-    """Map points of a brain to Colin-27, or back. Millimetres, RAS; a point without an image becomes n/a."""
+    """Map points of a brain to Colin-27, or back, in millimetres, RAS.
+
+    A point at which the transform has no value, or whose inverse is not found, becomes n/a. Far outside the brain a
+    transform still has values, but nothing was registered there: such points are mapped, and their number is said.
+    """
     from cytonet_pipeline.registration.map_points import map_table
 
-    mapped, without = map_table(Settings.from_environment(), bare_brain(brain), points, to)
+    mapped, remarks = map_table(Settings.from_environment(), bare_brain(brain), points, to)
     text = mapped.to_csv(sep="\t", index=False, na_rep="n/a", float_format="%.4f")
     if output is None:
         typer.echo(text, nl=False)
@@ -70,5 +74,5 @@ def map_(
         from cytonet_pipeline.store import write_text
 
         write_text(output, text)
-    if without:
-        err.print(f"{without} of {len(mapped)} points have no image there (n/a)")
+    for remark in remarks:
+        err.print(remark, soft_wrap=True)

@@ -26,7 +26,9 @@ def plan(
     encoders: Annotated[
         str | None, typer.Option(help="Only these, separated by commas; default: all of CYTONET_EXPERIMENTS.")
     ] = None,
-    gpu: Annotated[str, typer.Option(help="Kind of GPU; an unknown name lists the known ones.")] = "A100-40GB",
+    gpu: Annotated[
+        str, typer.Option(help="Kind of GPU to plan for, here or elsewhere; an unknown name lists the known ones.")
+    ] = "A100-40GB",
     gpus: Annotated[
         int | None,
         typer.Option(help="GPUs; default: those of the cluster's profile, else `processes`.", min=1),
@@ -36,7 +38,7 @@ def plan(
 ) -> None:
     """Say what training runs will need: memory per GPU, hours, reading, disk, and what to switch on."""
     from cytonet_pipeline.cluster.launchers import backend_of
-    from cytonet_pipeline.learning.planning.resource_plan import plan_training, remarks, table
+    from cytonet_pipeline.learning.planning.resource_plan import DROPPABLE, plan_training, remarks, table
     from cytonet_pipeline.store import Store
     from cytonet_pipeline.store.pins import pins
 
@@ -46,7 +48,8 @@ def plan(
     if as_json:
         typer.echo(json.dumps([each.as_json() for each in plans], indent=2))
     else:
-        show(table(plans), title=f"{settings.experiments_file.name} on {gpu}")
+        show(table(plans), title=f"{settings.experiments_file.name} on {gpu}", droppable=DROPPABLE)
+        out.print(f"planned for {gpu}, which need not be in this machine; --gpu NAME: another kind", soft_wrap=True)
         for line in remarks(plans):
             out.print(line, soft_wrap=True)
         for name, pinned in pins(Store(settings.store)).items():

@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 
 from cytonet_pipeline.dataset import Brain, Dataset, Section
-from cytonet_pipeline.errors import ConfigurationError
+from cytonet_pipeline.errors import ConfigurationError, ReferenceSpaceError
 from cytonet_pipeline.names import bare, describe_known
 from cytonet_pipeline.registration import BrainChain, resolve_chain
 from cytonet_pipeline.registration.chain.sources import pixel_um_of
+from cytonet_pipeline.registration.reference.files import find_files
+from cytonet_pipeline.registration.reference.volumes import read_volume
 from cytonet_pipeline.settings import Settings
 
 MM = ["x_mm", "y_mm", "z_mm"]
@@ -18,8 +20,11 @@ SPACES = ("MNIColin27", "brain")
 _EXAMPLE = f"its first line names the columns, separated by tabs: {' '.join(MM)}, or {' '.join(SCAN)}"
 
 
-def map_table(settings: Settings, brain: str, points: Path, to: str) -> tuple[pd.DataFrame, int]:
+def map_table(settings: Settings, brain: str, points: Path, to: str) -> tuple[pd.DataFrame, list[str]]:
     """Map the points of a TSV file.
+
+    A registration is fitted to the brain. Its transform has values beyond it too, which mean less the farther away a
+    point lies: such points are mapped, and counted in a remark.
 
     Parameters
     ----------
@@ -33,8 +38,8 @@ def map_table(settings: Settings, brain: str, points: Path, to: str) -> tuple[pd
     -------
     table : pd.DataFrame
         The given columns, with x_mm, y_mm, z_mm replaced by, or followed by, those in the target space.
-    without : int
-        Number of points that have no image there (NaN).
+    remarks : list of str
+        How many points have no image there (NaN), and how many lie outside of the template's volume.
 
     Raises
     ------
@@ -51,11 +56,30 @@ def map_table(settings: Settings, brain: str, points: Path, to: str) -> tuple[pd
     if set(SCAN) <= set(table.columns):
         source_mm = _scan_to_brain(source, chain, table, points)
         mapped_mm = chain.brain_to_reference(source_mm) if to == "MNIColin27" else source_mm
+        colin_mm = mapped_mm if to == "MNIColin27" else None
     else:
         source_mm = table[MM].to_numpy(np.float64)
         mapped_mm = chain.brain_to_reference(source_mm) if to == "MNIColin27" else chain.reference_to_brain(source_mm)
+        colin_mm = mapped_mm if to == "MNIColin27" else source_mm
     mapped = table.assign(**dict(zip(MM, mapped_mm.T, strict=True)))
-    return mapped, int(np.isnan(mapped_mm).any(axis=1).sum())
+    without = int(np.isnan(mapped_mm).any(axis=1).sum())
+    remarks = [f"{without} of {len(mapped)} points have no image there (n/a)"] if without else []
+    return mapped, remarks if colin_mm is None else [*remarks, *_remarks_on_place(settings.reference, colin_mm)]
+
+
+def _remarks_on_place(reference: Path, colin_mm: np.ndarray) -> list[str]:
+    """Say how many points lie outside of the template's volume, or why that is not known."""
+    try:
+        low_mm, high_mm = read_volume(find_files(reference)["mask"]).bounds_mm()
+    except ReferenceSpaceError as error:
+        return [f"whether the points lie in Colin-27 was not checked: {error.what}"]
+    outside = int(((colin_mm < low_mm) | (colin_mm > high_mm)).any(axis=1).sum())
+    if not outside:
+        return []
+    return [
+        f"{outside} of {len(colin_mm)} points lie outside of the volume of Colin-27, where no registration was fitted: "
+        "their images are extrapolated"
+    ]
 
 
 def _read(points: Path) -> pd.DataFrame:

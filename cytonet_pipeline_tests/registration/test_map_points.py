@@ -102,6 +102,23 @@ def test_a_point_without_a_place_stays_in_its_line_and_is_counted(brains, tmp_pa
     assert (tmp_path / "out.tsv").read_text().splitlines()[2] == "n/a\tn/a\tn/a"
 
 
+@pytest.mark.parametrize("target", ["MNIColin27", "brain"])
+def test_points_far_outside_the_brain_are_mapped_and_counted(brains, small_brains, tmp_path, monkeypatch, target):
+    """Beyond its field a registration has its affine left, and nobody has registered anything there."""
+    (tmp_path / "p.tsv").write_text("x_mm\ty_mm\tz_mm\n1\t2\t3\n500\t500\t500\n")
+    monkeypatch.setenv("CYTONET_REFERENCE", str(small_brains / "tpl-MNIColin27"))
+
+    result = CliRunner().invoke(app, ["map", "B07", str(tmp_path / "p.tsv"), "--to", target])
+
+    assert "n/a" not in result.stdout
+    assert "1 of 2 points lie outside of the volume of Colin-27" in result.stderr
+
+    monkeypatch.setenv("CYTONET_REFERENCE", str(tmp_path / "nowhere"))
+    unchecked = CliRunner().invoke(app, ["map", "B07", str(tmp_path / "p.tsv"), "--to", target])
+    assert unchecked.stdout == result.stdout
+    assert "was not checked" in unchecked.stderr
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [

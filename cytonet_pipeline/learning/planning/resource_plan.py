@@ -29,6 +29,10 @@ from cytonet_pipeline.settings import TRAINED, EncoderBlock, Settings
 UTILISATION = 0.2
 # Pyramids of scans halve the resolution from level to level, in tiles of about this edge.
 TILE_PX = 512
+# Below this, arithmetic says nothing of a training run: starting it, reading and many small operations take longer.
+SHORTEST_HOURS = 0.1
+# Columns that a narrow terminal does without, the first ones first.
+DROPPABLE = ("activations", "host GiB", "epochs", "GB/s scans", "GB/s packed", "images per GPU", "pack TB", "reads/s")
 
 
 @dataclass(frozen=True)
@@ -170,8 +174,9 @@ def decoded_bytes(edge_px: int, pixel_um: float, scan_um: float) -> float:
 
 
 def table(plans: list[ResourcePlan]) -> pd.DataFrame:
-    """Lay the plans out as a table for people: one row per encoder."""
-    return pd.DataFrame([_row(p) for p in plans]).fillna("–")
+    """Lay the plans out as a table for people: one row per encoder, and no column that is empty in all of them."""
+    rows = pd.DataFrame([_row(p) for p in plans]).fillna("–")
+    return rows.loc[:, [not rows[column].isin(["–", ""]).all() for column in rows]]
 
 
 def remarks(plans: list[ResourcePlan]) -> list[str]:
@@ -183,10 +188,19 @@ def remarks(plans: list[ResourcePlan]) -> list[str]:
             lines.append(
                 f"{p.encoder}: {p.memory.total:.0f} GiB do not fit on {p.gpu} ({p.gpu_gib:.0f} GiB). Set {ways}"
             )
+    if any(p.memory and _is_short(p) for p in plans):
+        lines.append(
+            f"<{SHORTEST_HOURS}: arithmetic alone would take less; starting, reading and small operations take longer, "
+            "so no rates are given. `cytonet run` shows the time that is left on this machine"
+        )
+    if not any(p.memory for p in plans):
+        return lines
     lines.append(
         "GiB: per GPU. host GiB: patches per rank on their way to its GPU, in the node's memory; the process itself "
         "comes on top"
     )
+    if not any(p.memory and not _is_short(p) for p in plans):
+        return lines
     lines.append(
         f"hours, reads/s and GB/s: arithmetic alone, at an assumed {UTILISATION:.0%} of the GPU's peak rate; "
         f"scans: decoded pixels, tiles of {TILE_PX} px; a pack has shards of at most {SHARD_BYTES / 1e6:.0f} MB; "
@@ -198,6 +212,11 @@ def remarks(plans: list[ResourcePlan]) -> list[str]:
 def _row(p: ResourcePlan) -> dict[str, str]:
     if p.memory is None:
         return {"encoder": p.encoder, "fits": "not trained"}
+    rates = {
+        "reads/s": f"{p.images_per_s:.0f}",
+        "GB/s scans": f"{p.gb_per_s_scans:.3g}",
+        "GB/s packed": f"{p.gb_per_s_packed:.3g}",
+    }
     figures = {
         "GiB": f"{p.memory.total:.1f}",
         "activations": f"{p.memory.activations:.1f}",
@@ -205,13 +224,15 @@ def _row(p: ResourcePlan) -> dict[str, str]:
         "host GiB": f"{p.host_gib:.1f}",
         "steps": str(p.steps),
         "epochs": "–" if p.epochs is None else f"{p.epochs:.1f}",
-        "hours": f"{p.hours:.1f}",
-        "reads/s": f"{p.images_per_s:.0f}",
-        "GB/s scans": f"{p.gb_per_s_scans:.3g}",
-        "GB/s packed": f"{p.gb_per_s_packed:.3g}",
+        "hours": f"<{SHORTEST_HOURS}" if _is_short(p) else f"{p.hours:.1f}",
+        **({} if _is_short(p) else rates),
         "pack TB": "–" if p.pack_tb is None else f"{p.pack_tb:.3g}",
     }
     return {"encoder": p.encoder, "fits": "yes" if p.fits else "NO", **figures, "switch on": " or ".join(p.switch_on)}
+
+
+def _is_short(p: ResourcePlan) -> bool:
+    return p.hours < SHORTEST_HOURS
 
 
 def _flops_per_s(block: EncoderBlock, gpu: Gpu) -> float:

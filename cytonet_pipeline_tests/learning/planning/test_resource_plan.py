@@ -145,6 +145,20 @@ def test_time_reads_and_shards_follow_from_the_entry():
     assert more.images_per_gpu == 16
 
 
+def test_a_plan_gives_no_rates_where_arithmetic_is_not_what_takes_time():
+    """Three million patches per second for the demo: nothing reads so fast, and nobody has to."""
+    demo = Settings.from_environment({"CYTONET_EXPERIMENTS": str(PROJECT / "experiments" / "demo.yaml")})
+
+    plans = plan_training(demo, "A100-40GB", ["demo_cytonet", "demo_position"])
+
+    rows = table(plans).set_index("encoder")
+    assert rows.loc["demo_cytonet", "hours"] == "<0.1"
+    assert rows.loc["demo_position", "hours"] == "–"
+    assert not {"reads/s", "GB/s scans", "pack TB", "switch on"} & {*rows.columns}
+    assert any(line.startswith("<0.1: ") for line in remarks(plans))
+    assert "reads/s" in table(plan_training(POSTER, "A100-40GB", ["poster_r50_200k"]))
+
+
 def test_patches_read_ahead_need_memory_of_the_node():
     """Batches of 32 patches of 8.4 MB take 0.5 GiB each, page-locked; two readers copy from 0.25 GiB.
 
