@@ -3,18 +3,25 @@
 As in `point_transform`, points are millimetres, RAS (scan plane: x right, y down), float64.
 """
 
+import logging
 from abc import abstractmethod
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.ndimage import map_coordinates
 
 from cytonet_pipeline.errors import TransformError
 from cytonet_pipeline.registration.transforms.folds import Folds
-from cytonet_pipeline.registration.transforms.inverse import solve
-from cytonet_pipeline.registration.transforms.point_transform import Affine, PointTransform
+from cytonet_pipeline.registration.transforms.inverse import solve, solve_from_nearby
+from cytonet_pipeline.registration.transforms.point_transform import Affine, PointTransform, chunks_of, in_threads
 from cytonet_pipeline.store import digest_array
+
+# Points of one call for which a search that failed starts again elsewhere: about a minute of one core. Chains of
+# registrations need it for none or for a few.
+_MOST_RESTARTED = 1 << 18
+_log = logging.getLogger(__name__)
 
 
 class Field(PointTransform):
@@ -160,16 +167,41 @@ class FieldInverse(PointTransform):
         """See `PointTransform.undefined`."""
         return self.field.folds.hopeless
 
-    def _map(self, points: np.ndarray) -> np.ndarray:
+    def _map_into(self, mapped: np.ndarray, points: np.ndarray) -> None:
         if self.undefined:
-            return np.full(points.shape, np.nan)
-        solution = solve(self.field.continued, points)
+            mapped[:] = np.nan
+            return
+        unfinished: list[_Unfinished] = []
+
+        def begin(chunk: slice) -> None:
+            targets = np.array(points[chunk], dtype=np.float64)
+            solution, unsolved = solve(self.field.continued, targets)
+            if len(unsolved):
+                unfinished.append(_Unfinished(chunk, targets, unsolved))
+            else:
+                self._settle(targets, solution)
+            mapped[chunk] = solution
+
+        def finish(part: _Unfinished) -> None:
+            solution = mapped[part.chunk]
+            solve_from_nearby(self.field.continued, part.targets, solution, part.unsolved[: part.searched])
+            self._settle(part.targets, solution)
+            # Whether they have moved is not known either.
+            solution[part.unsolved[part.searched :]] = np.nan
+
+        in_threads(begin, chunks_of(len(points)))
+        in_threads(finish, _shared_out(unfinished))
+
+    def _map(self, points: np.ndarray) -> np.ndarray:
+        return self(points)
+
+    def _settle(self, points: np.ndarray, solution: np.ndarray) -> None:
+        """Keep what the search found only where it is the one origin of a point, and within the field."""
         covered = self.field.folds.cover(points, solution)
         unmoved = ~self.field.covers(solution)
         # Not reached from inside: then the point has not moved, if it lies outside the field.
         solution[unmoved] = np.where(self.field.covers(points[unmoved])[:, None], np.nan, points[unmoved])
         solution[covered] = np.nan
-        return solution
 
     def inverse(self) -> Field:
         """Return the field that this inverts."""
@@ -178,6 +210,40 @@ class FieldInverse(PointTransform):
     def to_json(self) -> dict[str, Any]:
         """Describe the field that is inverted."""
         return {"kind": "numeric inverse", "of": self.field.to_json()}
+
+
+class _Unfinished(NamedTuple):
+    """The targets of a chunk of points, (N, d), and the indices of those that have no solution yet.
+
+    The first `searched` of them are searched again, the others are given up.
+    """
+
+    chunk: slice
+    targets: np.ndarray
+    unsolved: np.ndarray
+    searched: int = 0
+
+
+def _shared_out(unfinished: Sequence[_Unfinished]) -> list[_Unfinished]:
+    """Limit the points of a call whose search starts again: the first ones, up to a number.
+
+    A number, and not a time: the result must not depend on the machine.
+    """
+    left, shared = _MOST_RESTARTED, []
+    for part in sorted(unfinished, key=lambda part: part.chunk.start):
+        shared.append(part._replace(searched=min(left, len(part.unsolved))))
+        left -= shared[-1].searched
+    waiting = sum(len(part.unsolved) for part in unfinished)
+    if waiting > _MOST_RESTARTED:
+        _log.warning(
+            "The inverse of a displacement field is not found at %d points in the first search: it is searched again "
+            "for %d of them, and %d are given up and have no image. Map fewer points at once, or register again with "
+            "more regularisation.",
+            waiting,
+            _MOST_RESTARTED,
+            waiting - _MOST_RESTARTED,
+        )
+    return shared
 
 
 def _lossless_float32(values: np.ndarray) -> np.ndarray:

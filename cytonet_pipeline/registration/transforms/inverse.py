@@ -15,23 +15,34 @@ _SHORTEST_STEP = 1 / 64
 DIFFERENCE_MM = 1e-4
 
 
-def solve(forward: Map, targets: np.ndarray) -> np.ndarray:
+def solve(forward: Map, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Find points x with forward(x) = target, (N, d); NaN where the iteration does not converge.
 
     `forward` moves points by little compared with the size of the space. Fixed-point steps x ← x − (forward(x) − y)
     come first: they are cheap and enough for gentle fields. The points that are left go through damped Newton steps
-    with the Jacobian by central differences, from several starting points.
+    with the Jacobian by central differences.
+
+    Returns
+    -------
+    solution : (N, d) array
+    unsolved : (M,) array
+        Indices of the targets that `solve_from_nearby` may still solve.
     """
     solution, waiting = _fixed_point(forward, targets)
-    start = solution[waiting]
+    if len(waiting):
+        solution[waiting] = newton(forward, solution[waiting], targets[waiting])
+    return solution, waiting[np.isnan(solution[waiting]).any(axis=1)]
+
+
+def solve_from_nearby(forward: Map, targets: np.ndarray, solution: np.ndarray, unsolved: np.ndarray) -> None:
+    """Solve what `solve` left unsolved by Newton steps from several starting points, and fill it into its solution."""
     for shift in _restarts(targets.shape[1]):
-        if not len(waiting):
-            break
-        solution[waiting] = newton(forward, start, targets[waiting])
-        waiting = waiting[np.isnan(solution[waiting]).any(axis=1)]
-        nearby = targets[waiting] + shift
-        start = targets[waiting] - (forward(nearby) - nearby)
-    return solution
+        if not len(unsolved):
+            return
+        nearby = targets[unsolved] + shift
+        start = targets[unsolved] - (forward(nearby) - nearby)
+        solution[unsolved] = newton(forward, start, targets[unsolved])
+        unsolved = unsolved[np.isnan(solution[unsolved]).any(axis=1)]
 
 
 def newton(forward: Map, start: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -70,9 +81,8 @@ def _newton_step(forward: Map, points: np.ndarray, residual: np.ndarray) -> np.n
 
 
 def _restarts(dimension: int) -> np.ndarray:
-    """Return shifts (mm) of the place whose displacement gives the next start, (2^d + 1, d)."""
-    corners = np.array(np.meshgrid(*[(-1.0, 1.0)] * dimension)).reshape(dimension, -1).T
-    return np.concatenate([_RESTART_MM * corners, np.zeros((1, dimension))])
+    """Return shifts (mm) of the place whose displacement gives the next start, (2^d, d)."""
+    return _RESTART_MM * np.array(np.meshgrid(*[(-1.0, 1.0)] * dimension)).reshape(dimension, -1).T
 
 
 def _fixed_point(forward: Map, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

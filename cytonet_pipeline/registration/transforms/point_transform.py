@@ -5,9 +5,9 @@ Everything here maps points in millimetres, RAS (scan plane: x right, y down), f
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from cytonet_pipeline.store import digest_of
 _CHUNK_POINTS = 1 << 16
 # map_coordinates releases the GIL: a second thread helps, more compete for memory bandwidth.
 _THREADS = 2
+_Part = TypeVar("_Part")
 
 
 class PointTransform(ABC):
@@ -46,19 +47,17 @@ class PointTransform(ABC):
         if points.ndim != 2 or points.shape[1] != self.dimension:
             raise ValueError(f"expected points of shape (N, {self.dimension}), got {points.shape}")
         mapped = np.empty(points.shape, dtype=np.float64)
-        chunks = [slice(start, start + _CHUNK_POINTS) for start in range(0, len(points), _CHUNK_POINTS)]
+        self._map_into(mapped, points)
+        return mapped
+
+    def _map_into(self, mapped: np.ndarray, points: np.ndarray) -> None:
+        """Map all points of a call, (N, dimension) of any type of numbers, into an array that may be theirs."""
 
         def _map_chunk(chunk: slice) -> None:
             # Other types become float64 here, chunk by chunk: a copy of all points would grow with their number.
             mapped[chunk] = self._map(np.asarray(points[chunk], dtype=np.float64))
 
-        if len(chunks) < 4:
-            for chunk in chunks:
-                _map_chunk(chunk)
-        else:
-            with ThreadPoolExecutor(_THREADS) as threads:
-                list(threads.map(_map_chunk, chunks))
-        return mapped
+        in_threads(_map_chunk, chunks_of(len(points)))
 
     @abstractmethod
     def _map(self, points: np.ndarray) -> np.ndarray:
@@ -81,6 +80,21 @@ class PointTransform(ABC):
     def digest(self) -> str:
         """Digest of what the transform does, whatever file it came from."""
         return digest_of(self.to_json())
+
+
+def chunks_of(n: int) -> list[slice]:
+    """Return the chunks in which n points are mapped."""
+    return [slice(start, start + _CHUNK_POINTS) for start in range(0, n, _CHUNK_POINTS)]
+
+
+def in_threads(work: Callable[[_Part], None], parts: Sequence[_Part]) -> None:
+    """Do some work on each part, in several threads where that pays."""
+    if len(parts) < 4:
+        for part in parts:
+            work(part)
+        return
+    with ThreadPoolExecutor(_THREADS) as threads:
+        list(threads.map(work, parts))
 
 
 class Affine(PointTransform):
@@ -144,10 +158,14 @@ class Chain(PointTransform):
         self.dimension = dimensions.pop()
         self.notes = tuple(dict.fromkeys(note for member in self.members for note in member.notes))
 
-    def _map(self, points: np.ndarray) -> np.ndarray:
+    def _map_into(self, mapped: np.ndarray, points: np.ndarray) -> None:
+        # Member by member, and not chunk by chunk: an inverse shares out its effort among all points of a call.
         for member in self.members:
-            points = member._map(points)
-        return points
+            member._map_into(mapped, points)
+            points = mapped
+
+    def _map(self, points: np.ndarray) -> np.ndarray:
+        return self(points)
 
     @property
     def undefined(self) -> str:

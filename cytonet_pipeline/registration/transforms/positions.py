@@ -5,7 +5,7 @@ from functools import cached_property
 import numpy as np
 
 from cytonet_pipeline.registration.transforms.fields import DisplacementField, Field, FieldInverse
-from cytonet_pipeline.registration.transforms.point_transform import Affine
+from cytonet_pipeline.registration.transforms.point_transform import Affine, chunks_of, in_threads
 
 # Grid points from which the linear part is estimated: about this many along each axis.
 _FITTED_PER_AXIS = 12
@@ -69,11 +69,15 @@ class PositionInverse(FieldInverse):
         self._residual = residual.inverse()
         self._linear = linear.inverse()
 
-    def _map(self, points: np.ndarray) -> np.ndarray:
-        solution = self._residual._map(self._linear._map(points))
-        # Outside the grid there is no image, and nothing stays where it is.
-        solution[~self.field.covers(solution)] = np.nan
-        return solution
+    def _map_into(self, mapped: np.ndarray, points: np.ndarray) -> None:
+        self._linear._map_into(mapped, points)
+        self._residual._map_into(mapped, mapped)
+
+        def refuse_outside(chunk: slice) -> None:
+            # Outside the grid there is no image, and nothing stays where it is.
+            mapped[chunk][~self.field.covers(mapped[chunk])] = np.nan
+
+        in_threads(refuse_outside, chunks_of(len(mapped)))
 
     @property
     def undefined(self) -> str:

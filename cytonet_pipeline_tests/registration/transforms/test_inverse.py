@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+import SimpleITK
 
 from cytonet_pipeline.registration import (
     Affine,
@@ -14,7 +15,9 @@ from cytonet_pipeline.registration import (
     jacobian_determinant,
     load_transform,
 )
-from cytonet_pipeline.registration.transforms import folds
+from cytonet_pipeline.registration.transforms import fields, folds, point_transform
+from cytonet_pipeline.registration.transforms.inverse import solve_from_nearby
+from cytonet_pipeline.registration.transforms.positions import PositionField
 from cytonet_pipeline_tests.registration.conftest import random_field
 
 TEN_MICROMETRES = 0.01
@@ -132,6 +135,13 @@ def noise(n=40, mm=20.0):
     return DisplacementField(values, grid)
 
 
+def field_of_positions(field):
+    """The same map as a field that holds the positions themselves."""
+    index = np.indices(field.values_mm.shape[1:]).reshape(3, -1)
+    places = field.grid_to_mm[:3, :3] @ index + field.grid_to_mm[:3, 3:]
+    return PositionField(field.values_mm + places.reshape(field.values_mm.shape), field.grid_to_mm)
+
+
 def test_the_inverse_of_a_field_that_is_none_is_given_up_soon_with_figures(caplog):
     """Its search for folds would take minutes, and hours in a field of the usual size."""
     field = noise()
@@ -144,6 +154,60 @@ def test_the_inverse_of_a_field_that_is_none_is_given_up_soon_with_figures(caplo
     assert time.perf_counter() - start < 10
     assert re.search(r"folds space at about \d\d% of its 64,000 grid points", inverse.undefined)
     assert "No inverse is computed" in caplog.text
+
+
+@pytest.fixture(scope="module")
+def barely_inverted():
+    """A field that has an inverse at a small part of its places."""
+    return noise(n=6, mm=3.0)
+
+
+@pytest.mark.parametrize("as_positions", [False, True])
+def test_the_search_for_an_inverse_that_hardly_exists_is_bounded_over_a_whole_call(
+    barely_inverted, monkeypatch, caplog, as_positions
+):
+    """By a number of points, over all chunks; what is found in the first search stays."""
+    field = field_of_positions(barely_inverted) if as_positions else Chain([barely_inverted, Affine(np.eye(4))])
+    inverse = field.inverse()
+    points = np.random.default_rng(0).uniform(-6, 6, (120, 3))
+    expected = inverse(points)
+    monkeypatch.setattr(point_transform, "_CHUNK_POINTS", 60)
+    monkeypatch.setattr(fields, "_MOST_RESTARTED", 20)
+    searched = []
+
+    def counted(forward, targets, solution, unsolved):
+        searched.append(len(unsolved))
+        return solve_from_nearby(forward, targets, solution, unsolved)
+
+    monkeypatch.setattr(fields, "solve_from_nearby", counted)
+
+    back = inverse(points)
+
+    assert sum(searched) == 20
+    given_up = int(re.search(r"and (\d+) are given up and", caplog.text).group(1))
+    lost = np.isnan(back).any(axis=1) & np.isfinite(expected).all(axis=1)
+    assert 0 < lost.sum() <= given_up < 100
+    kept = np.isfinite(back).all(axis=1)
+    np.testing.assert_allclose(back[kept], expected[kept], atol=1e-6)
+
+
+def test_what_comes_back_from_a_field_that_mostly_has_no_inverse_is_where_itk_maps_from(barely_inverted):
+    field = barely_inverted
+    targets = np.random.default_rng(0).uniform(-6, 6, (120, 3))
+    itk = SimpleITK.DisplacementFieldTransform(3)
+    image = SimpleITK.GetImageFromArray(
+        np.moveaxis(np.float64(field.values_mm), 0, -1).transpose(2, 1, 0, 3), isVector=True
+    )
+    image.SetOrigin(field.grid_to_mm[:3, 3])
+    image.SetSpacing(field.spacing_mm)
+    itk.SetDisplacementField(SimpleITK.Cast(image, SimpleITK.sitkVectorFloat64))
+
+    back = field.inverse()(targets)
+
+    found = np.isfinite(back).all(axis=1)
+    assert 0.02 < found.mean() < 0.5
+    mapped = np.array([itk.TransformPoint(point) for point in back[found]])
+    assert np.linalg.norm(mapped - targets[found], axis=1).max() < 2e-5
 
 
 def test_a_field_with_a_few_folds_keeps_its_inverse_however_many_cells_may_fold(monkeypatch):
