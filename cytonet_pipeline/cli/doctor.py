@@ -177,6 +177,8 @@ def _dataset(settings: Settings) -> Iterator[Observation]:
             f"sub-{name}: {state}, {len(usable)} of {len(brain.sections)} sections usable, {annotated} annotated",
         )
         yield from (Observation("bad", problem) for problem in brain.problems)
+        if name not in released and (fault := dataset.file_of_the_future(name)):
+            yield Observation("bad", f"sub-{name}: {fault}")
         yield from _sections(brain, examined)
         yield from (Observation("note", f"sub-{name}: {note}") for note in brain.notes)
 

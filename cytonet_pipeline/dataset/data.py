@@ -13,6 +13,7 @@ from cytonet_pipeline.dataset.names import is_label
 from cytonet_pipeline.dataset.once import once
 from cytonet_pipeline.dataset.reading import read_brain
 from cytonet_pipeline.dataset.release import (
+    future_file_of,
     is_released,
     read_participants,
     reason_against,
@@ -71,6 +72,10 @@ class Dataset:
         """List the brains that may be ingested now."""
         participants = read_participants(self.root)
         return [b for b in self.brains() if is_released(self.root, b, participants, self.block.quiet_minutes)]
+
+    def file_of_the_future(self, brain: str) -> str:
+        """Describe a file whose time lies in the future, if it keeps the brain from being released; else nothing."""
+        return future_file_of(self.root, brain, read_participants(self.root))
 
     def releases_by_table(self) -> bool:
         """Tell whether `participants.tsv` decides which brains are released; else their quiet times do."""

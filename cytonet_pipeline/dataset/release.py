@@ -16,6 +16,9 @@ from cytonet_pipeline.dataset.section_table import table_path
 from cytonet_pipeline.errors import ConfigurationError, DataFault
 from cytonet_pipeline.names import bare_brain
 
+# Clocks of a file server and of this machine may differ by so much.
+_CLOCKS_DIFFER_S = 60.0
+
 
 def read_participants(root: Path) -> pd.DataFrame | None:
     """Read `participants.tsv`, with bare names in `participant_id`; None if there is none.
@@ -42,6 +45,22 @@ def is_released(root: Path, brain: str, participants: pd.DataFrame | None, quiet
         return not reason_against_table(brain, participants)
     changed = walk_files(root, brain).last_change
     return changed is not None and time.time() - changed >= 60 * quiet_minutes
+
+
+def future_file_of(root: Path, brain: str, participants: pd.DataFrame | None) -> str:
+    """Return what is wrong with the last file of a brain if it keeps the brain from becoming quiet; else nothing."""
+    if releases_by_table(participants):
+        return ""
+    files = walk_files(root, brain)
+    return future_text(files.last_changed, files.last_change or 0.0)
+
+
+def future_text(path: str, changed: float) -> str:
+    """Return what to do about a file whose time of change lies in the future; nothing if it does not."""
+    if changed <= time.time() + _CLOCKS_DIFFER_S:
+        return ""
+    clock = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(changed))
+    return f"{path} is dated in the future, {clock}: correct the clock, or the file's time (touch)"
 
 
 def releases_by_table(participants: pd.DataFrame | None) -> TypeGuard[pd.DataFrame]:

@@ -22,6 +22,8 @@ INPUTS_TAG = "cytonet/inputs"
 ATTEMPT_TAG = "cytonet/attempt"
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 600.0, 86400.0
 _MOST_NAMED = 20
+_CLOCKS_DIFFER_S = 60.0
+_CLOCK_AHEAD = "; the run ended ahead of this machine's clock, which was set back or differs from that of another host"
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,10 @@ def _pause(earlier: Sequence[EarlierRun], attempts: int, inputs: str, job: str, 
                 f"requested again when its inputs change or a person starts {job} for it"
             )
         pause = LONGEST_PAUSE_S
-    if now >= last.since + pause:
+    # Where the clock was set back, the time of the last run says nothing: else a partition would wait for the clock.
+    # A host whose clock is a little ahead makes a pause longer, and does not do away with it.
+    ahead = last.since - now
+    if ahead <= -pause or ahead > pause:
         return None
     ending = {
         dg.DagsterRunStatus.FAILURE: "failed",
@@ -159,6 +164,7 @@ def _pause(earlier: Sequence[EarlierRun], attempts: int, inputs: str, job: str, 
     return (
         f"run {_short(last)}, attempt {attempts}, {ending} on {_clock(last.since)}; requested again on "
         f"{_clock(last.since + pause)}, or at once when its inputs change or a person starts {job} for it"
+        f"{_CLOCK_AHEAD if ahead > _CLOCKS_DIFFER_S else ''}"
     )
 
 

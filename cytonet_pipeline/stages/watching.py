@@ -249,9 +249,10 @@ def _files(settings: Settings, dataset: "Dataset", brain: str) -> tuple[str, flo
 
 
 def _writing(glance: str, files: str, last_change: float, path: str, quiet_s: float) -> Finding:
+    from cytonet_pipeline.dataset.release import future_text
+
     until = last_change + quiet_s
-    if last_change > time.time() + 60:
-        text = f"{path} is dated in the future, {_clock(last_change)}: correct the clock, or the file's time (touch)"
+    if text := future_text(path, last_change):
         return Finding(glance, files, "writing", text, until)
     place = f", {path}" if path else ""
     text = (

@@ -64,6 +64,18 @@ def spoiled(tmp_path) -> Settings:
     return settings_for(tmp_path, tmp_path / "store")
 
 
+def test_a_file_of_the_future_is_named_where_it_keeps_its_brain_out(tmp_path):
+    """The clock of a scanner is wrong, or this machine's was set back: the brain would not become quiet for years."""
+    tiny = TinyDataset(tmp_path / "brains").write()
+    tiny.write_participants({"participant_id": ["B01"]})
+    os.utime(tiny.scan("0020"), (4e9, 4e9))
+    settings = settings_for(tmp_path, tmp_path / "store")
+
+    assert f"sub-B01: {tiny.scan('0020')} is dated in the future, 2096-10-02" in bad_texts(settings)
+    tiny.write_participants({"participant_id": ["B01"], "ingest": ["ready"]})
+    assert "dated in the future" not in bad_texts(settings)
+
+
 def test_every_file_that_is_not_used_is_mentioned(tmp_path):
     levels = {each.text: each.level for each in examine(spoiled(tmp_path))}
 

@@ -209,6 +209,7 @@ def test_without_ingest_a_brain_is_released_when_it_has_been_quiet(tiny):
 
     os.utime(tiny.mask("0010"))
     assert dataset(tiny, quiet_minutes=60).released() == []
+    assert dataset(tiny, quiet_minutes=60).file_of_the_future("B01") == ""
 
 
 def test_names_with_prefix_are_accepted_everywhere(tiny, read):

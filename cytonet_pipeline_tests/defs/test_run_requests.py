@@ -150,6 +150,32 @@ def test_a_failed_brain_is_requested_again_after_twice_the_time_each_time(brain)
     assert pause_s(1000) == DAY
 
 
+def test_a_clock_that_was_set_back_holds_a_failed_brain_no_longer_than_twice_its_pause(brain):
+    """By the time of the last run it would wait until the clock is where it was."""
+    brain.wait(-3 * DAY)
+    assert brain.is_requested()
+    brain.later = 0.0
+    run = brain.has_run(Status.FAILURE)
+    brain.wait(-9 * MINUTE)
+    assert f"run {run.run_id[:8]}, attempt 1, failed" in brain.reason()
+    assert "ended ahead of this machine's clock" in brain.reason()
+    brain.later = 0.0
+    brain.wait(-3 * DAY)
+    assert brain.is_requested()
+
+
+def test_a_host_whose_clock_is_ahead_does_not_do_away_with_the_pauses(brain):
+    """Its failed runs always end in the future: each is asked for after a longer time all the same."""
+    pauses = []
+    for _ in range(3):
+        brain.has_run(Status.FAILURE)
+        brain.later = 0.0
+        brain.wait(-15 * MINUTE)
+        pauses.append(brain.is_requested())
+
+    assert pauses == [True, False, False]
+
+
 def test_a_failed_brain_is_requested_at_once_when_its_inputs_change(brain):
     for _ in range(5):
         brain.has_run(Status.FAILURE, "before")

@@ -109,7 +109,7 @@ class BatchLauncher:
         if place is None or record.get("cluster") != self.system.lower():
             return None
         if record["state"] == "intended":
-            jobs = self._submitted_as(record["name"], record["started"] + self.patience.settled_s)
+            jobs = self._submitted_as(record["name"], record["started"] + self.patience.settled_s - time.time())
             if not jobs:
                 records.write_end(place, 1, refused="its submission was interrupted")
                 return None
@@ -159,12 +159,14 @@ class BatchLauncher:
     def _attempt(self, place: Path) -> BatchAttempt:
         return BatchAttempt(place, self.queue, self.system, self.patience)
 
-    def _submitted_as(self, name: str, settled: float) -> list[JobState]:
-        """Find the jobs of a name; only after the time `settled` an empty answer is believed."""
+    def _submitted_as(self, name: str, settled_in_s: float) -> list[JobState]:
+        """Find the jobs of a name; an empty answer is believed only after `settled_in_s`."""
+        # A request of the future: the clock was set back since.
+        settled = time.monotonic() + min(settled_in_s, self.patience.settled_s)
         pause_s = self.patience.first_s
         while True:
             jobs = self._patiently(lambda: self.queue.find(name))
-            if jobs or time.time() >= settled:
+            if jobs or time.monotonic() >= settled:
                 return jobs
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, self.patience.longest_s)

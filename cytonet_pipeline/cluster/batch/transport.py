@@ -229,7 +229,9 @@ class SshTransport:
         except (OSError, ValueError):
             return 0, 0.0, ""
         gap_s = min(self.gap_s * 2.0 ** min(failures, 20), self.longest_gap_s)
-        return failures, tried + gap_s - time.time(), message
+        wait_s = tried + gap_s - time.time()
+        # Longer than the gap: the clock was set back since, and the time of the last try says nothing.
+        return failures, wait_s if wait_s <= 2 * gap_s else 0.0, message
 
 
 def transport_to(host: str | None, ssh_config: Path | None = None) -> Transport:

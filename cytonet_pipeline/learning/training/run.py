@@ -5,6 +5,7 @@ record `encoder.json` is written last: a folder that has it is finished.
 """
 
 import logging
+import math
 import os
 import signal
 import socket
@@ -212,14 +213,14 @@ class ProgressFile:
     def __init__(self, path: Path, *, silent: bool = False) -> None:
         self._path, self._silent = path, silent
         self._content: dict[str, Any] = {"host": socket.gethostname(), "pid": os.getpid(), "step": 0, "steps": 0}
-        self._written = 0.0
+        self._written = -math.inf
 
     def update(self, state: str, **figures: Any) -> None:
         """Set the state and some figures; others stay as they were."""
         changed = state != self._content.get("state")
         self._content |= {"state": state, **figures}
-        now = time.time()
+        now = time.monotonic()
         if self._silent or (not changed and now - self._written < _PROGRESS_EVERY_S):
             return
         self._written = now
-        write_json(self._path, {**self._content, "updated": now})
+        write_json(self._path, {**self._content, "updated": time.time()})

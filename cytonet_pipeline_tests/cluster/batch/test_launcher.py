@@ -155,6 +155,15 @@ def test_a_submission_that_was_interrupted_before_sbatch_is_made_again(site, fol
     assert json.loads((folder / "job/attempt-1/job.json").read_text())["refused"] == "its submission was interrupted"
 
 
+def test_an_interrupted_submission_of_the_future_is_not_waited_for_until_then(site, folder, monkeypatch):
+    """The clock was set back since."""
+    launcher = launcher_on(site)
+    write_intent(launcher.reserve(folder), new_name(folder), "slurm")
+    monkeypatch.setattr("time.time", lambda now=time.time: now() - 86400)
+
+    assert launcher.running(folder) is None
+
+
 def test_a_job_that_reaches_the_queue_after_its_submitter_was_killed_is_found(site, folder):
     """`sbatch` outlives the process that called it, and may still be waiting for a busy controller."""
     launcher = launcher_on(site)

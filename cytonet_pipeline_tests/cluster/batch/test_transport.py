@@ -140,6 +140,20 @@ def test_pauses_grow_with_each_failure_and_end_with_a_success(sshd):  # noqa: F8
     assert transport._held_back()[0] == 0
 
 
+def test_a_try_of_the_future_holds_no_connection_back(tmp_path):
+    """The clock was set back since: the next connection would wait until it is where it was."""
+    transport = SshTransport("elsewhere", folder=tmp_path, gap_s=10.0)
+    transport._remember(1, "refused")
+
+    def wait_s(tried_s):
+        os.utime(transport._stamp, (time.time() + tried_s, time.time() + tried_s))
+        return transport._held_back()[1]
+
+    assert wait_s(0) == pytest.approx(20, abs=2)
+    assert wait_s(5) == pytest.approx(25, abs=2)
+    assert wait_s(7200) == 0
+
+
 def test_an_unknown_host_key_is_never_accepted(sshd):  # noqa: F811
     (sshd.folder / "known_hosts").write_text("")
 
