@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from cytonet_pipeline.dataset import Brain
     from cytonet_pipeline.registration import PointTransform
 
-# Marks a result whose files are read as the readers do now; another name when they read some otherwise and say so.
-_READ_AS_NOW = ".read_as_1"
+# Marks a result whose files are read and judged as they are now; another name when some are not any more.
+_READ_AS_NOW = ".read_as_2"
 CORTEX_POINTS_FOR_QC = 4000
 _SUMMARISED_COLUMNS = [
     "brain", "ref_x_mm", "ref_y_mm", "ref_z_mm", "annotated_area", "cortex_fraction", "obliquity_deg", "split", "order",
@@ -87,16 +87,22 @@ class SectionScansStage(BrainStage):
         return super().is_made_from(inputs, settings, partition) and self._reads_alike(settings, partition)
 
     def _reads_alike(self, settings: Settings, partition: str) -> bool:
-        """Whether a result was made by a release that reads this brain's files as this one does.
+        """Whether a result was made by a release that reads and judges this brain's files as this one does.
 
-        Headers are read once for a result of an earlier release; after that a mark in its folder remembers the answer.
+        Headers are read, and thumbnails looked at, once for a result of an earlier release; after that a mark in its
+        folder remembers the answer.
         """
         from cytonet_pipeline import histology
 
-        mark = self.folder(settings, partition) / _READ_AS_NOW
+        folder = self.folder(settings, partition)
+        mark = folder / _READ_AS_NOW
         if mark.exists():
             return True
-        if histology.sections_read_otherwise(brain_of(settings, partition), settings.experiments.dataset):
+        brain, block = brain_of(settings, partition), settings.experiments.dataset
+        if histology.sections_read_otherwise(brain, block):
+            return False
+        earlier = histology.read_inventory(folder)
+        if earlier is not None and histology.sections_to_examine_again(earlier, brain, block):
             return False
         # Of a store that must not be written to the headers are read again.
         with contextlib.suppress(OSError):
@@ -109,12 +115,15 @@ class SectionScansStage(BrainStage):
         return replace(shown, texts={**shown.texts, "models": models_text(settings, partition)})
 
     def ingest(self, settings: Settings, brain: "Brain", folder: Path, *, recompute: bool) -> Verdict:
-        """Survey the sections; those that have not changed since the earlier inventory are not opened."""
+        """Survey the sections; of those that have not changed since the earlier inventory only doubtful ones again."""
         from cytonet_pipeline import histology
         from cytonet_pipeline.reporting.contact_sheet import contact_sheet
 
         stored = None if recompute else self.earlier(settings, brain.name)
         earlier = histology.read_inventory(stored) if stored is not None else None
+        if stored is not None and earlier is not None and not (stored / _READ_AS_NOW).exists():
+            again = histology.sections_to_examine_again(earlier, brain, settings.experiments.dataset)
+            earlier = histology.without(earlier, again)
         inventory = histology.take_inventory(brain, settings.experiments.dataset, earlier)
         sections = inventory.rows
         require_no_loss_found(settings, brain, sections)

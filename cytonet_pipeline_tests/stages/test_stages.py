@@ -1,6 +1,7 @@
 """What an asset is: one rule of staleness for all of them, and results that are left alone while they are current."""
 
 import dataclasses
+import importlib
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 from cytonet_pipeline.errors import ConfigurationError, StoreError, TrainingError
+from cytonet_pipeline.histology import read_inventory, write_pictures
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.stages import (
     AREA_MAPS,
@@ -101,6 +103,34 @@ def test_results_of_0_2_1_are_taken_over(ingested, name):
     assert recorded["code"] == {"section_scans": "2", "patch_index": "2"}.get(name, "1")
     assert stage.is_current(ingested, partition)
     assert not stage.is_made_from({**recorded, "code": "next"}, ingested, partition)
+
+
+def test_a_doubtful_section_of_an_earlier_release_is_examined_again_and_a_sound_one_stays_as_it_was(
+    ingested, tmp_path, monkeypatch
+):
+    """Its thumbnail is all that tells; where nothing is found in the end, nothing else becomes stale."""
+    settings = ingested.model_copy(update={"store": tmp_path / "store"})
+    shutil.copytree(ingested.store, settings.store)
+    folder = SECTION_SCANS.folder(settings, "B01")
+    before = SECTION_SCANS.digest(settings, "B01")
+    (folder / histology_stages._READ_AS_NOW).unlink()
+    pictures = read_inventory(folder).pictures
+    sample = sorted(pictures)[1]
+    write_pictures(folder, pictures | {sample: 255 - pictures[sample]})
+    restamp(folder)
+    assert not SECTION_SCANS.is_current(settings, "B01")
+    examined = []
+    survey = importlib.import_module("cytonet_pipeline.histology.inventory.survey")
+    examine = survey.examine
+    monkeypatch.setattr(
+        survey, "examine", lambda sections, *rest: examined.extend(sections) or examine(sections, *rest)
+    )
+
+    SECTION_SCANS.run(settings, "B01")
+
+    assert [section.sample for section in examined] == [sample]
+    assert SECTION_SCANS.digest(settings, "B01") == before
+    assert all(stage.is_current(settings, "B01") for stage in (SECTION_SCANS, COLIN27_TRANSFORMS, PATCH_INDEX))
 
 
 def test_a_new_code_version_makes_a_result_stale(ingested, monkeypatch):

@@ -27,6 +27,7 @@ _FEW, _TOO_FEW = 1 / 4, 1 / 16
 _BITS_WITHOUT_LOSS = 8
 _RIM = 0.02
 _RIM_DARK_FROM = 0.7
+_RIM_PERHAPS_DARK_FROM = 0.5
 # Median of the standard deviation in 3 × 3 px, in units of the contrast between light and dark.
 _SMOOTH, _TISSUE_FROM = 0.5, 0.04
 
@@ -98,16 +99,32 @@ def is_light_on_dark(picture: np.ndarray) -> bool:
     ----------
     picture : (H, W) uint8 array
     """
+    if _dark_share_of_rim(picture) < _RIM_DARK_FROM:
+        return False
     dark = picture <= otsu_threshold(picture)
-    if dark.all() or not dark.any():
-        return False
-    margin = max(1, round(_RIM * min(picture.shape)))
-    rim = np.ones(picture.shape, bool)
-    rim[margin:-margin, margin:-margin] = False
-    if dark[rim].mean() < _RIM_DARK_FROM:
-        return False
     grey = picture.astype(np.float32)
     variance = ndimage.uniform_filter(grey**2, 3) - ndimage.uniform_filter(grey, 3) ** 2
     structure = np.sqrt(np.maximum(variance, 0)) / (np.median(grey[~dark]) - np.median(grey[dark]))
     inside = float(np.median(structure[~dark]))
     return inside > _TISSUE_FROM and float(np.median(structure[dark])) < _SMOOTH * inside
+
+
+def may_be_light_on_dark(picture: np.ndarray) -> bool:
+    """Tell from a smaller picture, (H, W) uint8, whether that of an overview might be light on dark."""
+    return _dark_share_of_rim(picture) >= _RIM_PERHAPS_DARK_FROM
+
+
+def may_use_few_values(picture: np.ndarray, bits: int, window: tuple[int, int] | None) -> bool:
+    """Tell from a small picture, (H, W) uint8 of the whole range, whether its scan might use a small part of it."""
+    return bits > _BITS_WITHOUT_LOSS and window is None and int(picture.max(initial=0)) < 2 * _FEW * 255
+
+
+def _dark_share_of_rim(picture: np.ndarray) -> float:
+    """Return the share of a picture's rim that is dark; 0 for a picture of one grey value."""
+    dark = picture <= otsu_threshold(picture)
+    if dark.all() or not dark.any():
+        return 0.0
+    margin = max(1, round(_RIM * min(picture.shape)))
+    rim = np.ones(picture.shape, bool)
+    rim[margin:-margin, margin:-margin] = False
+    return float(dark[rim].mean())
