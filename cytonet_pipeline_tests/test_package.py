@@ -109,7 +109,9 @@ def test_dagster_finds_the_definitions_and_an_instance_in_the_folder(installed, 
 from cytonet_pipeline.definitions import defs
 from cytonet_pipeline.defs.instance import dagster_home
 from cytonet_pipeline.defs.partitions import encoders
-print(len(defs().get_repository_def().assets_defs_by_key), *encoders.get_partition_keys(), dagster_home(), sep="\\n")
+from cytonet_pipeline.settings import Settings
+home = dagster_home(Settings.from_environment().store)
+print(len(defs().get_repository_def().assets_defs_by_key), *encoders.get_partition_keys(), home, sep="\\n")
 """
 
     assets, *encoders, home = installed.run("-c", code, cwd=empty).stdout.split()

@@ -126,10 +126,17 @@ def forget(
         again = f"cytonet forget {name} --yes{' --with-weights' if with_weights else ''}"
         out.print(f"nothing is deleted yet. Delete all of this for good with: {again}", markup=False, soft_wrap=True)
         return
+    from cytonet_pipeline.defs.instance import dagster_home, instance_exists
+
+    if instance_exists(settings.store):
+        # Before anything is deleted: an instance of another store is refused.
+        dagster_home(settings.store)
     open_store(settings)
     record = forget_brain(settings, name, who, with_weights=with_weights)
     out.print(f"{record.text}; the record is {settings.store / 'forgotten' / name}.json", markup=False, soft_wrap=True)
-    _forget_in_dagster(name, sorted({h.path.parent.name for h in plan.holdings if _is_evaluation(settings, h.path)}))
+    _forget_in_dagster(
+        settings, name, sorted({h.path.parent.name for h in plan.holdings if _is_evaluation(settings, h.path)})
+    )
     if name in _brains_of(settings):
         err.print(f"sub-{name} is still in {settings.data}: remove it there as well", markup=False, soft_wrap=True)
 
@@ -194,21 +201,21 @@ def _is_evaluation(settings: Settings, path: Path) -> bool:
     return path.relative_to(settings.store).parts[0] in ("area_maps", "umap", "linear_probes")
 
 
-def _forget_in_dagster(brain: str, encoders: list[str]) -> None:
+def _forget_in_dagster(settings: Settings, brain: str, encoders: list[str]) -> None:
     from cytonet_pipeline.defs.dagster_internals import compact_databases
     from cytonet_pipeline.defs.forgetting import forget_in_instance
     from cytonet_pipeline.defs.instance import dagster_home, instance_exists, open_instance
 
-    if not instance_exists():
+    if not instance_exists(settings.store):
         out.print(
             "no Dagster instance here (no DAGSTER_HOME, no .dagster in the project): one elsewhere keeps the partition "
             "and the pictures of its runs until the same command is run with its DAGSTER_HOME",
             soft_wrap=True,
         )
         return
-    with open_instance() as instance:
+    with open_instance(settings.store) as instance:
         for line in forget_in_instance(instance, brain, encoders):
             out.print(line, markup=False, soft_wrap=True)
     # With SQLite, deleted bytes stay in its files until they are compacted; with PostgreSQL there are no such files.
-    for path in compact_databases(dagster_home()):
+    for path in compact_databases(dagster_home(settings.store)):
         err.print(f"{path} is in use: what was deleted may still be in its free pages", markup=False, soft_wrap=True)

@@ -99,7 +99,7 @@ def materialise(
     from cytonet_pipeline.defs.workers import Workers
 
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
-    with open_instance() as instance, progress.shown_on(Terminal()):
+    with open_instance(settings.store) as instance, progress.shown_on(Terminal()):
         try:
             workers = None
             if jobs > 1 or threads is not None:
@@ -182,4 +182,4 @@ def _show_results(settings: Settings) -> None:
     out.print(f"table   {store.metrics() / 'metrics.md'}", soft_wrap=True)
     out.print(f"plots   {store.root / 'umap'}", soft_wrap=True)
     out.print(f"maps    {store.root / 'area_maps'}", soft_wrap=True)
-    out.print("look    cytonet ui")
+    out.print("look    cytonet ui, then http://localhost:3000/asset-groups and /runs", soft_wrap=True)

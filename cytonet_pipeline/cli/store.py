@@ -18,7 +18,7 @@ def adopt() -> None:
     from cytonet_pipeline.defs.instance import open_instance
 
     settings = Settings.from_environment()
-    with open_instance() as instance:
+    with open_instance(settings.store) as instance:
         adopted = adopt_store(instance, settings)
     out.print(f"registered {adopted} results of {settings.store} with Dagster")
 

@@ -17,6 +17,8 @@ from cytonet_pipeline.cli.console import out
 from cytonet_pipeline.errors import ConfigurationError
 from cytonet_pipeline.settings import Settings, project_file, project_folder
 
+# Where to begin: the start page shows the runs of the last hours only.
+PAGES = {"asset graph": "/asset-groups", "runs": "/runs", "automation": "/automation"}
 # What a web server, a daemon and a code server may take to end.
 _GRACE_S = 10.0
 
@@ -31,12 +33,16 @@ def ui(
     from cytonet_pipeline.learning import PATH_ENVIRONMENT
 
     _require_free_port(host, port)
-    home = dagster_home()
+    settings = Settings.from_environment()
+    home = dagster_home(settings.store)
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
-    open_instance().dispose()
-    out.print(f"http://{host}:{port}  (instance in {home}; stop with Ctrl-C)")
+    open_instance(settings.store).dispose()
+    address = f"http://{host}:{port}"
+    out.print(f"{address}  (instance in {home}; stop with Ctrl-C)", soft_wrap=True)
+    for what, path in PAGES.items():
+        out.print(f"{what:<12}{address}{path}", soft_wrap=True)
     # The code server may start in another folder: what the settings are here, they are there.
-    os.environ.update({**Settings.from_environment().environment(), **PATH_ENVIRONMENT})
+    os.environ.update({**settings.environment(), **PATH_ENVIRONMENT})
     workspace = project_file("workspace.yaml")
     os.chdir(project_folder())
     command = [sys.executable, "-m", "dagster", "dev", "-w", str(workspace), "-h", host, "-p", str(port)]

@@ -16,15 +16,11 @@ from cytonet_pipeline.settings import Settings
 
 
 class RunOptions(dg.Config):
-    """Options of a materialisation, in the launchpad.
+    """Options of a materialisation, in the launchpad."""
 
-    Attributes
-    ----------
-    recompute : bool
-        Compute again although the store holds a result of exactly these inputs.
-    """
-
-    recompute: bool = False
+    recompute: bool = Field(
+        default=False, description="compute again although the store holds a result of exactly these inputs"
+    )
 
 
 class PipelineSettings(dg.ConfigurableResource[Settings]):

@@ -16,8 +16,9 @@ import dagster as dg
 from cytonet_pipeline.defs.dagster_internals import EarlierRun, partitions_in_backfills, queued_runs, runs_of
 from cytonet_pipeline.defs.instance import fail_orphaned_runs
 
-# What a run was requested or made from; the sensor, the schedule and the first asset of each job set it.
-INPUTS_TAG = "cytonet/inputs"
+# What a run was requested or made from; the sensor, the schedule and the first asset of each job set it. A digest, for
+# the next tick and not for people: Dagster's pages leave out tags that begin in this way.
+INPUTS_TAG = ".dagster/cytonet_inputs"
 # How many runs there have been with these inputs, this one included.
 ATTEMPT_TAG = "cytonet/attempt"
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 600.0, 86400.0

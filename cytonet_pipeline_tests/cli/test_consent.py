@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from cytonet_pipeline.cli import app
 from cytonet_pipeline.dataset.withdrawals import read_withdrawals, withdrawals_path
+from cytonet_pipeline.defs.instance import STORE_NOTE
 from cytonet_pipeline.errors import ConfigurationError
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.stages import PATCH_INDEX
@@ -23,7 +24,7 @@ def settings(ran, small_brains, tmp_path, monkeypatch) -> Settings:
     """Copies of the data set, the finished store and its Dagster instance, named by the environment."""
     shutil.copytree(small_brains / "brains", tmp_path / "brains")
     shutil.copytree(ran.settings.store, tmp_path / "store")
-    shutil.copytree(ran.home, tmp_path / "dagster")
+    shutil.copytree(ran.home, tmp_path / "dagster", ignore=shutil.ignore_patterns(STORE_NOTE))
     own = ran.settings.model_copy(update={"data": tmp_path / "brains", "store": tmp_path / "store"})
     for name, value in {**own.environment(), "DAGSTER_HOME": str(tmp_path / "dagster")}.items():
         monkeypatch.setenv(name, value)
@@ -97,7 +98,7 @@ def test_dagster_keeps_no_partition_run_or_picture_of_a_forgotten_brain(settings
     typed("forget", "B02", "--yes")
 
     assert files_with(home, drawn) == []
-    with open_instance() as instance:
+    with open_instance(settings.store) as instance:
         assert "B02" not in instance.get_dynamic_partitions("brain")
         assert {run.tags.get("dagster/partition") for run in instance.get_runs()} >= {"B01", "B20"}
         assert "B02" not in {run.tags.get("dagster/partition") for run in instance.get_runs()}

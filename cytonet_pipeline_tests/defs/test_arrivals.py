@@ -9,6 +9,7 @@ import pytest
 from cytonet_pipeline.definitions import build_defs
 from cytonet_pipeline.defs import run_requests
 from cytonet_pipeline.defs.histology.sensors import new_brains
+from cytonet_pipeline.defs.run_requests import INPUTS_TAG
 from cytonet_pipeline.defs.training.schedules import retrain
 from cytonet_pipeline.stages import ENCODER, PATCH_INDEX, SECTION_SCANS, TRAINING_SET
 from cytonet_pipeline.stages.gate import weigh
@@ -108,7 +109,7 @@ def test_a_tick_in_the_middle_of_a_run_leaves_the_brain_to_it(instance, small_br
 
     ((held_back, during),) = ticks
     assert reason_of(held_back).startswith("brains held back: 1\nB02: run " + ran.run_id[:8] + " is started")
-    assert before == during == {"B02": instance.get_run_by_id(ran.run_id).tags["cytonet/inputs"]}
+    assert before == during == {"B02": instance.get_run_by_id(ran.run_id).tags[INPUTS_TAG]}
 
 
 @pytest.mark.long
@@ -141,9 +142,9 @@ def test_a_brain_whose_run_failed_comes_in_once_the_cause_is_removed(instance, s
 def test_a_changed_section_is_requested_at_once(instance, small_brains, tmp_path):
     brains = copy_of(small_brains, tmp_path, "B02")
     settings = settings_for(brains, tmp_path / "store")
-    before = tick(instance, settings).run_requests[0].tags["cytonet/inputs"]
+    before = tick(instance, settings).run_requests[0].tags[INPUTS_TAG]
     failed = instance.create_run_for_job(
-        build_defs().resolve_job_def("ingest_brain"), tags={"dagster/partition": "B02", "cytonet/inputs": before}
+        build_defs().resolve_job_def("ingest_brain"), tags={"dagster/partition": "B02", INPUTS_TAG: before}
     )
     instance.report_run_failed(failed)
     assert "attempt 1" in reason_of(tick(instance, settings))
@@ -151,7 +152,7 @@ def test_a_changed_section_is_requested_at_once(instance, small_brains, tmp_path
     next((brains / "brains" / "sub-B02" / "micr").glob("*.tif")).touch()
 
     (request,) = tick(instance, settings).run_requests
-    assert request.tags["cytonet/inputs"] != before
+    assert request.tags[INPUTS_TAG] != before
     assert request.tags["cytonet/attempt"] == "1"
 
 
@@ -229,7 +230,7 @@ def test_the_schedule_trains_the_encoders_whose_training_set_would_differ(instan
 
     assert {request.partition_key for request in requests} == {"tiny_cytonet", "tiny_scratch", "tiny_position"}
     current = Store(store).current_version("tiny_cytonet")
-    assert all(request.tags["cytonet/inputs"] != current for request in requests)
+    assert all(request.tags[INPUTS_TAG] != current for request in requests)
     # Within one tick Dagster tells requests apart by their keys, and takes two without any for the same one.
     assert {request.run_key for request in requests} == {request.partition_key for request in requests}
 

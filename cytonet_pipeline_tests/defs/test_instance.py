@@ -1,6 +1,7 @@
 """The instance that the command line and the UI share, and what a run leaves in it."""
 
 import shutil
+import socket
 
 import dagster as dg
 import pytest
@@ -25,7 +26,7 @@ def test_without_a_setting_the_projects_own_folder_is_used_with_the_repositorys_
     monkeypatch.chdir(tmp_path)
     (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
 
-    home = module.dagster_home()
+    home = module.dagster_home(tmp_path / "store")
 
     assert home == tmp_path / ".dagster"
     assert (home / "dagster.yaml").read_text() == "telemetry: {enabled: false}\n"
@@ -34,19 +35,62 @@ def test_without_a_setting_the_projects_own_folder_is_used_with_the_repositorys_
 def test_a_home_that_is_no_folder_is_one_message(monkeypatch, tmp_path):
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "nowhere"))
     with pytest.raises(ConfigurationError, match="no such folder"):
-        module.dagster_home()
+        module.dagster_home(tmp_path)
 
 
 def test_ops_that_only_wait_have_a_limit_of_their_own(monkeypatch, tmp_path):
     """Trap 16 in docs/dagster.md: dagster.yaml has one default for all pools; a single limit is set on the instance."""
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
-    with module.open_instance() as opened:
+    with module.open_instance(tmp_path / "store") as opened:
         limits = {pool.name: pool.limit for pool in opened.event_log_storage.get_pool_limits()}
     assert limits["slurm_gpu"] == 8
 
 
 @pytest.fixture
-def waiting_run():
+def in_memory(monkeypatch):
+    """Opening an instance makes no database, which takes seconds."""
+    monkeypatch.setattr(dg.DagsterInstance, "get", dg.DagsterInstance.ephemeral)
+
+
+@pytest.mark.usefixtures("in_memory")
+def test_without_a_setting_a_second_store_has_an_instance_of_its_own(tmp_path, monkeypatch):
+    """A user who has run the demo goes on with brains of their own, in the same project."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    homes = {}
+    for store in ("store", "elsewhere/mine", "store"):
+        monkeypatch.delenv("DAGSTER_HOME", raising=False)
+        assert module.instance_exists(tmp_path / store) == (store in homes)
+        module.open_instance(tmp_path / store).dispose()
+        homes[store] = module.dagster_home(tmp_path / store)
+
+    assert homes == {"store": tmp_path / ".dagster", "elsewhere/mine": tmp_path / ".dagster-mine"}
+    assert (homes["elsewhere/mine"] / "dagster.yaml").read_text() == "telemetry: {enabled: false}\n"
+    monkeypatch.delenv("DAGSTER_HOME")
+    with pytest.raises(ConfigurationError, match="belongs to the store"):
+        module.dagster_home(tmp_path / "another/mine")
+
+
+@pytest.mark.usefixtures("in_memory")
+def test_a_second_store_under_one_home_is_refused_and_the_first_one_goes_on(monkeypatch, tmp_path):
+    """Brains of one store stood as partitions of the other, and nothing said so."""
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    first, second = tmp_path / "first", tmp_path / "second"
+    module.open_instance(first).dispose()
+    (tmp_path / "link").symlink_to(first)
+
+    with pytest.raises(ConfigurationError, match=f"belongs to the store {first}, and CYTONET_STORE is {second}"):
+        module.open_instance(second)
+
+    module.open_instance(tmp_path / "link").dispose()
+    (tmp_path / module.STORE_NOTE).unlink()
+    module.open_instance(second).dispose()
+    with pytest.raises(ConfigurationError, match=f"rm {tmp_path / module.STORE_NOTE}"):
+        module.open_instance(first)
+
+
+@pytest.fixture(params=[module.TAGS_OF_PROCESS, "cytonet/"], ids=["now", "as_0_2_1_wrote_it"])
+def waiting_run(request):
     """An instance with a run that holds the only place of its pool, in a process that may be gone."""
 
     @dg.op(pool="slurm_gpu")
@@ -58,7 +102,8 @@ def waiting_run():
 
     with dg.DagsterInstance.ephemeral() as opened:
         set_pool_limit(opened, "slurm_gpu", 1)
-        tags = {**module.tags_of_this_process(), "cytonet/pid": str(2**22 - 1), "cytonet/born": "long ago"}
+        prefix = request.param
+        tags = {f"{prefix}host": socket.gethostname(), f"{prefix}pid": str(2**22 - 1), f"{prefix}born": "long ago"}
         run = opened.create_run_for_job(job, tags=tags, status=dg.DagsterRunStatus.STARTED)
         assert opened.event_log_storage.claim_concurrency_slot("slurm_gpu", run.run_id, "waits").is_claimed
         yield opened, run
@@ -77,7 +122,11 @@ def test_a_run_whose_process_was_killed_is_failed_and_gives_its_place_back(waiti
 
 def test_a_run_whose_process_is_alive_is_left_alone(waiting_run):
     instance, run = waiting_run
-    instance.add_run_tags(run.run_id, module.tags_of_this_process())
+    prefix = next(name for name in run.tags if name.endswith("pid")).removesuffix("pid")
+    mine = {
+        name.replace(module.TAGS_OF_PROCESS, prefix): value for name, value in module.tags_of_this_process().items()
+    }
+    instance.add_run_tags(run.run_id, mine)
 
     assert module.fail_orphaned_runs(instance) == []
     assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.STARTED

@@ -9,7 +9,7 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobO
 
 from cytonet_pipeline.definitions import build_defs
 from cytonet_pipeline.defs import run_requests
-from cytonet_pipeline.defs.instance import tags_of_this_process
+from cytonet_pipeline.defs.instance import TAGS_OF_PROCESS, tags_of_this_process
 from cytonet_pipeline.defs.run_requests import ATTEMPT_TAG, INPUTS_TAG, decide_runs, pause_s
 
 ASSETS = ["section_scans", "colin27_transforms", "patch_index"]
@@ -235,7 +235,7 @@ def test_a_success_ends_the_count_of_failures(brain):
 
 
 def test_the_run_of_a_process_that_was_killed_does_not_hold_a_brain_for_ever(brain):
-    gone = {**tags_of_this_process(), "cytonet/born": "another process of this number"}
+    gone = {**tags_of_this_process(), f"{TAGS_OF_PROCESS}born": "another process of this number"}
     run = brain.has_run(Status.STARTED, tags=gone)
 
     assert f"run {run.run_id[:8]}, attempt 1, failed on" in brain.reason()

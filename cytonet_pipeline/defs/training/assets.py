@@ -5,6 +5,7 @@ re-execution, or a fresh materialisation after everything was killed, goes on wh
 """
 
 import dagster as dg
+from pydantic import Field
 
 from cytonet_pipeline.defs.failures import failures_explained
 from cytonet_pipeline.defs.lineage_page import refresh_page, show_on_brains
@@ -59,15 +60,11 @@ def submit_training(context: dg.OpExecutionContext, settings: dg.ResourceParam[S
 
 
 class CollectOptions(dg.Config):
-    """Options of the last step of training, in the launchpad.
+    """Options of the last step of training, in the launchpad."""
 
-    Attributes
-    ----------
-    use_despite_gate : bool
-        Put the version into use although the gate (`retrain: gate`) holds it back.
-    """
-
-    use_despite_gate: bool = False
+    use_despite_gate: bool = Field(
+        default=False, description="put the version into use although the gate (`retrain: gate`) holds it back"
+    )
 
 
 @dg.op(ins=_START, tags={"kind": "collect"})
