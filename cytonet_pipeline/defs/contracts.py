@@ -23,6 +23,7 @@ _IDENTITY = {
     "metrics": ("encoder", "version", "protocol", "labels_per_area", "draw", "split"),
     "comparisons": ("measure", "protocol", "split", "held_out", "labels_per_area", "draw", "encoder_a", "encoder_b"),
     "retrieved": ("protocol", "split", "patch_id"),
+    "drawn_predictions": ("draw", "patch_id"),
 }
 
 
@@ -67,9 +68,13 @@ def examine_table(stage: Stage[Any], name: str, settings: Settings, partition: s
 
 
 def _result_without_files(name: str, settings: Settings, partition: str | None) -> dg.AssetCheckResult:
-    """Judge an encoder without a table: only one that is trained has a history, only a mapped brain has a grid."""
+    """Judge an encoder without a table.
+
+    Only one that is trained has a history, only a mapped brain has a grid, and only one that was not trained on few
+    labels, and was evaluated since 0.3.0, has predictions of several draws.
+    """
     has_no_history = partition is not None and settings.encoder(partition).method not in TRAINED
-    expected = name == "map_grid" or (name == "history" and has_no_history)
+    expected = name in ("map_grid", "drawn_predictions") or (name == "history" and has_no_history)
     return dg.AssetCheckResult(passed=expected, description=f"no file of the table {name}")
 
 

@@ -113,6 +113,7 @@ class LinearProbeStage(ResumableStage[str]):
     draws = True
     tables: ClassVar = {
         "predictions": "*/predictions.parquet",
+        "drawn_predictions": "*/drawn_predictions.parquet",
         "metrics": "metrics.parquet",
         "retrieved": "retrieval/retrieved.parquet",
     }

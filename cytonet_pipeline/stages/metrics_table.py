@@ -42,7 +42,7 @@ class MetricsTableStage(StampedStage[None]):
         return store_of(settings).metrics()
 
     def inputs(self, settings: Settings, partition: None = None) -> dict[str, Any]:
-        """See `Stage.inputs`; and encoders left out or retired, where there are any."""
+        """See `Stage.inputs`; encoders left out or retired, and predictions of few labels, where there are any."""
         from cytonet_pipeline.evaluation.table.metrics_table import is_synthetic
 
         store, entries = store_of(settings), table_entries(settings)
@@ -54,7 +54,12 @@ class MetricsTableStage(StampedStage[None]):
             encoder: _retrieval_digest(store_of(settings), encoder, entries.versions[encoder])
             for encoder in entries.retrieved
         }
-        marked = {"left_out": dict(entries.left_out), "retired": list(entries.retired)}
+        drawn = {
+            encoder: digests
+            for encoder, version in entries.versions.items()
+            if (digests := _few_label_digests(store.linear_probes(encoder, version)))
+        }
+        marked = {"left_out": dict(entries.left_out), "retired": list(entries.retired), "few_labels": drawn}
         return {
             "probes": probes,
             "retrieval": retrieval,
@@ -146,6 +151,12 @@ def _made_again(encoder: str) -> StoreError:
 
 def _retrieval_digest(store: Store, encoder: str, version: str) -> str:
     return digest_of_result(store.linear_probes(encoder, version, "retrieval") / "metrics.parquet")
+
+
+def _few_label_digests(probes: Path) -> dict[str, str]:
+    """Return the digest of what each protocol with few labels predicted, by folder: measured beside its scores."""
+    files = sorted([*probes.glob("*_n*/predictions.parquet"), *probes.glob("*_n*/drawn_predictions.parquet")])
+    return {path.parent.name: digest_of_result(path) for path in files}
 
 
 def table_entries(settings: Settings) -> "Entries":

@@ -351,8 +351,8 @@ _HEADLINE = {
     "distinct patches": "training patches",
     "steps": "steps",
     "knn_accuracy": "k-NN accuracy on validation sections",
-    "effective_rank": "effective rank (an error below 5)",
-    "mean_cosine": "mean cosine (an error above 0.95)",
+    "effective_rank": "effective rank (below 5: collapse)",
+    "mean_cosine": "mean cosine (above 0.95: collapse)",
     "seconds": "training time (s)",
 }
 

@@ -176,6 +176,19 @@ _PREDICTIONS = Table(
     "cytonet run",
 )
 
+_DRAWN_PREDICTIONS = Table(
+    "drawn_predictions",
+    1,
+    (
+        Column("patch_id", "uint64", "stable hash of brain, sample, x and y"),
+        Column("draw", "int32", "number of the draw of labelled samples", low=0),
+        Column("split", "string", "seen_brains or unseen_brain", allowed=("seen_brains", "unseen_brain")),
+        Column("area", "int32", "annotated area, hemispheres merged", low=1),
+        Column("predicted_area", "int32", "most probable area in this draw", low=1),
+    ),
+    "cytonet run",
+)
+
 _METRICS = Table(
     "metrics",
     1,
@@ -357,6 +370,7 @@ TABLES = {
         _TRAINING_PATCHES,
         _HISTORY,
         _PREDICTIONS,
+        _DRAWN_PREDICTIONS,
         _AREA_SCORES,
         _METRICS,
         _BORDER_DISTANCES,

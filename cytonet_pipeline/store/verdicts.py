@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cytonet_pipeline.errors import DamagedResult, StoreError
+from cytonet_pipeline.settings import SUPERVISED
 from cytonet_pipeline.store.atomic import beside
 from cytonet_pipeline.store.tables import read_record, write_record
 
@@ -67,13 +68,20 @@ class Verdict:
 def verdict_on_encoder(folder: Path) -> Verdict:
     """Return the verdict on a version of an encoder: its training run left it in `encoder.json`, with the weights.
 
+    Collapsed features fail an encoder that learned without labels: nothing was learned. Of one that was trained on
+    labels, all the more on one or three per area, they are a result like others: a remark, and it is scored.
+
     Raises
     ------
     StoreError
         It is not trained.
     """
-    problems = tuple(read_record(folder / "encoder.json").get("problems", ()))
-    return Verdict("failed", problems) if problems else Verdict("ok", digest=folder.name)
+    record = read_record(folder / "encoder.json")
+    problems = tuple(record.get("problems", ()))
+    if problems and record.get("method") not in SUPERVISED:
+        return Verdict("failed", problems)
+    remarks = tuple(f"{problem}; scored all the same, since it was trained on labels" for problem in problems)
+    return Verdict("ok", remarks, digest=folder.name)
 
 
 def digest_left_in(folder: Path) -> str:

@@ -217,7 +217,7 @@ def test_an_encoder_without_weights_goes_through_its_stages_without_dagster(inge
     assert ENCODER.summary(ingested, "tiny_position").data_version == ENCODER.folder(ingested, "tiny_position").name
 
 
-def finished(settings, encoder, problems, seed=0):
+def finished(settings, encoder, problems, seed=0, method="position"):
     """Lay out a version and write the record that a training run with these problems leaves last; the version."""
     path = settings.store.parent / f"seed-{seed}.yaml"
     content = yaml.safe_load(settings.experiments_file.read_text())
@@ -226,7 +226,7 @@ def finished(settings, encoder, problems, seed=0):
     settings = Settings(**{**settings.model_dump(), "experiments_file": path})
     TRAINING_SET.run(settings, encoder)
     folder = ENCODER.prepare(settings, encoder)
-    write_record(folder / "encoder.json", {"problems": problems})
+    write_record(folder / "encoder.json", {"problems": problems, "method": method})
     return settings, folder.name
 
 
@@ -239,6 +239,18 @@ def one_brain(ingested, tmp_path):
 
 
 COLLAPSED = "collapsed: the features' effective rank is 1.2 (below 5)"
+
+
+@pytest.mark.parametrize(("method", "used"), [("scratch", True), ("supcon", True), ("cytonet", False)])
+def test_collapsed_features_of_an_encoder_trained_on_labels_are_a_remark(one_brain, method, used):
+    """On one label per area all features may point the same way: a score to be shown, and no row that is missing."""
+    settings, version = finished(one_brain, "tiny_position", [COLLAPSED], method=method)
+
+    ENCODER.collect(settings, "tiny_position")
+
+    assert Store(settings.store).current_version("tiny_position") == (version if used else None)
+    assert COLLAPSED in ENCODER.summary(settings, "tiny_position").reasons[0]
+    assert ENCODER.has_failed(settings, "tiny_position", version) is not used
 
 
 def test_a_version_that_failed_its_check_is_never_put_into_use_and_not_trained_again(one_brain):

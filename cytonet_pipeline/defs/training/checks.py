@@ -35,7 +35,7 @@ def nothing_leaks(context: dg.AssetCheckExecutionContext, settings: dg.ResourceP
 def encoder_is_healthy(
     context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
 ) -> dg.AssetCheckResult:
-    """Effective rank below 5 or a mean cosine above 0.95 after warm-up is an error."""
+    """Effective rank below 5 or a mean cosine above 0.95 after warm-up is an error; with labels, a remark."""
     verdict = ENCODER.verdict(settings, context.partition_key)
     return dg.AssetCheckResult(passed=verdict.ok, description="; ".join(verdict.reasons) or "healthy")
 

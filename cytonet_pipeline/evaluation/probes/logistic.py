@@ -50,6 +50,8 @@ def fit_logistic(
         model.set_params(C=strength)
         with warnings.catch_warnings(), threads_for(fitted.size * len(classes)):
             warnings.simplefilter("ignore", ConvergenceWarning)
+            # With one label per area there are as many classes as samples, which is meant.
+            warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
             model.fit(fitted, train.areas)
         converged &= bool(model.n_iter_.max() < max_iterations)
         f1 = macro_f1(validation.areas, model.predict(held_back))

@@ -176,7 +176,7 @@ def _run_if_stale(protocol: Protocol, context: ProbeContext, folder: Path, wante
 def _run(protocol: Protocol, context: ProbeContext, folder: Path) -> None:
     started = time.perf_counter()
     block = context.block
-    rows, records = [], []
+    rows, records, drawn = [], [], []
     for draw in protocol.drawn:
         head, record = fit_head(protocol, draw, context)
         predictions = predictions_of(head, context.data)
@@ -189,6 +189,13 @@ def _run(protocol: Protocol, context: ProbeContext, folder: Path) -> None:
         records.append(record)
         if protocol.has_details:
             _write_details(folder, head, record, predictions, context)
+        else:
+            columns = [c.name for c in table("drawn_predictions").columns]
+            drawn.append(predictions.assign(draw=np.int32(draw))[columns])
+    if drawn:
+        # By patch, so that equal ids stand together: a row then takes a few bytes.
+        of_draws = pd.concat(drawn).sort_values(["patch_id", "draw"], ignore_index=True)
+        write_table(folder / "drawn_predictions.parquet", of_draws, "drawn_predictions")
     write_table(folder / "metrics.parquet", pd.concat(rows, ignore_index=True), "metrics")
     seconds = round(time.perf_counter() - started, 2)
     write_record(folder / "probe.json", {"draws": records, "seconds": seconds, **_classes(context.data, context.names)})

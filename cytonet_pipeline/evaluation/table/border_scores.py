@@ -5,6 +5,7 @@ patch is from the nearest one comes from the atlas and its place in Colin-27 (`r
 counts as correct from the annotation.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,21 +65,22 @@ def border_distances(places: pd.DataFrame, settings: Settings) -> BorderDistance
     return BorderDistances(patches, remark)
 
 
-def with_border_columns(
-    metrics: pd.DataFrame, entries: list[Entry], resampling: Resampling
-) -> tuple[pd.DataFrame, list[str]]:
-    """Add the columns on borders and on errors of position to the rows that have predictions.
+def border_columns(
+    entries: list[Entry], resampling: Resampling
+) -> tuple[dict[tuple[object, ...], dict[str, float | int]], list[str]]:
+    """Measure the columns on borders and on errors of position of the rows that have predictions.
+
+    Rows of few labels get no intervals, as in the other scores: their spread is over draws.
 
     Parameters
     ----------
-    metrics : DataFrame
-        Table `metrics`.
     entries : list of Entry
         Their rows with `border_mm`.
 
     Returns
     -------
-    metrics : DataFrame
+    columns : dict
+        By encoder, protocol, labels, draw and split.
     remarks : list of str
         Why values are missing, a sentence for each reason.
     """
@@ -88,16 +90,24 @@ def with_border_columns(
         control, why_not = _control_of(entry, entries)
         if why_not:
             remarks[why_not] = None
+        resampled = resampling._replace(n=0) if entry.labels_per_area else resampling
         for split, rows in entry.rows.groupby("split", sort=True):
-            columns = at_borders(rows, resampling)
+            columns = at_borders(rows, resampled)
             if control is not None:
-                columns |= corrected(rows, control.rows[control.rows["split"] == split], resampling)
+                columns |= corrected(rows, control.rows[control.rows["split"] == split], resampled)
             found[(*entry.key, split)] = columns
-    if not found:
-        return metrics, list(remarks)
-    added = pd.DataFrame(list(found.values()), index=pd.MultiIndex.from_tuples(found, names=_KEYS))
+    return found, list(remarks)
+
+
+def with_border_columns(
+    metrics: pd.DataFrame, columns: Mapping[tuple[object, ...], Mapping[str, float | int]]
+) -> pd.DataFrame:
+    """Add to table `metrics` what `border_columns` measured; rows without it have no values."""
+    if not columns:
+        return metrics
+    added = pd.DataFrame(list(columns.values()), index=pd.MultiIndex.from_tuples(columns, names=_KEYS))
     placed = added.reindex(pd.MultiIndex.from_frame(metrics[_KEYS]))
-    return metrics.assign(**{str(name): placed[name].to_numpy() for name in placed}), list(remarks)
+    return metrics.assign(**{str(name): placed[name].to_numpy() for name in placed})
 
 
 def at_borders(rows: pd.DataFrame, resampling: Resampling) -> dict[str, float | int]:
@@ -144,7 +154,8 @@ def _control_of(entry: Entry, entries: list[Entry]) -> tuple[Entry | None, str]:
     controls = {e.protocol: e for e in reversed(entries) if e.method == "position" and e.budget == entry.budget}
     control = controls.get(entry.protocol) or controls.get(_OF_POSITION)
     if control is None:
-        return None, f"no share of position's errors for {entry.title}: no control of method `position` beside it"
+        who = f"rows of {entry.labels_per_area} labels per area" if entry.labels_per_area else entry.title
+        return None, f"no share of position's errors for {who}: no control of method `position` beside it"
     if control.classes != entry.classes:
         return None, (
             f"no share of position's errors for {entry.title}: it knows other areas than {control.encoder} "

@@ -134,6 +134,16 @@ def compare_all(entries: Sequence[Entry], resampling: Resampling) -> pd.DataFram
     return table("comparisons").validate(compared)
 
 
+def in_order(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Put tables `comparisons` of different budgets into one: all labels first, then by measure."""
+    whole = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
+    rank = {measure.name: number for number, measure in enumerate(MEASURES)}
+    whole = whole.assign(few=whole["labels_per_area"] > 0, rank=whole["measure"].map(rank))
+    keys = ["few", "rank", "protocol", "held_out", "labels_per_area", "draw"]
+    ordered = whole.sort_values(keys, kind="stable", ignore_index=True)
+    return table("comparisons").validate(ordered.drop(columns=["few", "rank"]))
+
+
 def _families(entries: Sequence[Entry]) -> list[list[Entry]]:
     keys = sorted({(entry.protocol, *entry.budget) for entry in entries})
     of_key = {key: [entry for entry in entries if (entry.protocol, *entry.budget) == key] for key in keys}

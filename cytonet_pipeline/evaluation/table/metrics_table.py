@@ -6,7 +6,7 @@ claims to reproduce a published figure.
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,21 @@ import pandas as pd
 from cytonet_pipeline.dataset import Dataset
 from cytonet_pipeline.evaluation.features.evaluation_set import section_positions_mm
 from cytonet_pipeline.evaluation.probes.protocols import folder_of
-from cytonet_pipeline.evaluation.table.border_scores import border_distances, with_border_columns
-from cytonet_pipeline.evaluation.table.comparisons import compare_all
+from cytonet_pipeline.evaluation.table.border_scores import border_columns, border_distances, with_border_columns
+from cytonet_pipeline.evaluation.table.comparisons import compare_all, in_order
 from cytonet_pipeline.evaluation.table.entry import Entry, Resampling
-from cytonet_pipeline.evaluation.table.few_labels import compare_few_labels, with_protocols_of_few_labels
+from cytonet_pipeline.evaluation.table.few_labels import (
+    ALL_LABEL_ENCODER,
+    compare_few_labels,
+    with_protocols_of_few_labels,
+)
 from cytonet_pipeline.evaluation.table.patch_sets import patch_sets
+from cytonet_pipeline.evaluation.table.stored_predictions import (
+    by_budget,
+    patches_of,
+    remarks_on_missing,
+    stored_predictions,
+)
 from cytonet_pipeline.evaluation.table.table_text import Page, Provenance, latex_table, markdown_page
 from cytonet_pipeline.patches import TEST_ROLES, read_index
 from cytonet_pipeline.scores import without_retrieval
@@ -32,6 +42,7 @@ from cytonet_pipeline.store import (
     read_record,
     read_table,
     table,
+    verdict_on_encoder,
     write_table,
     write_text,
 )
@@ -82,29 +93,40 @@ def write_metrics(
         _log.warning("table of results: encoder %s has no results yet; the table goes on without it", name)
     for name, reason in entries.left_out.items():
         _log.warning("table of results: encoder %s is left out: %s", name, reason)
-    metrics = with_protocols_of_few_labels(_stored_rows(entries, store))
+    stored = _stored_rows(entries, store)
+    metrics = with_protocols_of_few_labels(stored)
     evaluation = settings.experiments.evaluation
     resampling = Resampling(settings.experiments.dataset.gap_mm, evaluation.bootstrap, evaluation.seed)
-    predictions = _predictions(entries, metrics, store)
+    predictions = stored_predictions(metrics, stored["protocol"], entries.versions, store)
     retrieved = _retrieved(entries, store)
-    places = _places(store, [*predictions.values(), *retrieved.values()])
-    distances = border_distances(_of_ids(places, predictions.values()), settings)
-    of_predictions = _compared(predictions, metrics, entries, store, places, distances.patches)
-    metrics, remarks = with_border_columns(metrics, of_predictions, resampling)
-    metrics = table("metrics").validate(metrics)
-    of_retrieval = _compared(retrieved, metrics, entries, store, places)
-    comparisons = compare_all([*of_predictions, *of_retrieval], resampling)
+    scored = patches_of(predictions)
+    places = _places(store, np.union1d(scored, _ids_of(retrieved.values())))
+    distances = border_distances(places[places["patch_id"].isin(scored)], settings)
+    columns: dict[tuple[object, ...], dict[str, float | int]] = {}
+    remarks, compared = remarks_on_missing(predictions), []
+    for of_budget in by_budget(predictions):
+        of_predictions = [one.entry(places, distances.patches) for one in of_budget]
+        measured, why_not = border_columns(of_predictions, resampling)
+        columns |= measured
+        remarks += why_not
+        compared.append(compare_all([e for e in of_predictions if e.protocol != ALL_LABEL_ENCODER], resampling))
+    metrics = table("metrics").validate(with_border_columns(metrics, columns))
+    compared.append(compare_all(_retrieval_entries(retrieved, metrics, places), resampling))
+    comparisons = in_order(compared)
     errors = _errors(entries, metrics, store)
     held_out = dict(zip(metrics["encoder"], metrics["held_out"], strict=True))
-    provenance = _provenance(entries, metrics, patch_sets(predictions, held_out), settings, store)
+    all_labels = {one.key: one.read(("patch_id", "split")) for one in predictions if one.labels_per_area == 0}
+    provenance = _provenance(entries, metrics, patch_sets(all_labels, held_out), settings, store)
     write_table(folder / "metrics.parquet", metrics, "metrics")
     metrics.to_csv(folder / "metrics.csv", index=False)
     write_table(folder / "comparisons.parquet", comparisons, "comparisons")
     comparisons.to_csv(folder / "comparisons.csv", index=False)
-    if len(of_few_labels := compare_few_labels(metrics)):
+    if len(of_few_labels := compare_few_labels(metrics, comparisons)):
         of_few_labels.to_csv(folder / "comparisons_few_labels.csv", index=False)
     write_table(folder / "border_distances.parquet", distances.patches, "border_distances")
-    page = Page(metrics, errors, comparisons, provenance, [distances.remark, *remarks], evaluation.bootstrap)
+    page = Page(
+        metrics, errors, comparisons, provenance, [distances.remark, *dict.fromkeys(remarks)], evaluation.bootstrap
+    )
     write_text(folder / "metrics.md", markdown_page(page))
     write_text(folder / "metrics.tex", latex_table(metrics, provenance))
     return metrics, provenance.marks()
@@ -142,16 +164,6 @@ def _errors(entries: Entries, metrics: pd.DataFrame, store: Store) -> pd.DataFra
     return pd.DataFrame(rows)
 
 
-def _predictions(entries: Entries, metrics: pd.DataFrame, store: Store) -> dict[tuple[str, str], pd.DataFrame]:
-    """Read the predictions of every encoder and protocol with all labels."""
-    return {
-        (encoder, protocol): read_table(
-            store.linear_probes(encoder, entries.versions[encoder], protocol) / "predictions.parquet", "predictions"
-        )
-        for encoder, protocol in _entries(metrics)
-    }
-
-
 def _retrieved(entries: Entries, store: Store) -> dict[tuple[str, str], pd.DataFrame]:
     """Read what every encoder retrieved, by encoder and protocol."""
     found: dict[tuple[str, str], pd.DataFrame] = {}
@@ -162,35 +174,23 @@ def _retrieved(entries: Entries, store: Store) -> dict[tuple[str, str], pd.DataF
     return found
 
 
-def _compared(
-    measured: Mapping[tuple[str, str], pd.DataFrame],
-    metrics: pd.DataFrame,
-    entries: Entries,
-    store: Store,
-    places: pd.DataFrame,
-    distances: pd.DataFrame | None = None,
+def _retrieval_entries(
+    retrieved: Mapping[tuple[str, str], pd.DataFrame], metrics: pd.DataFrame, places: pd.DataFrame
 ) -> list[Entry]:
-    """Put measured patches in their place, with what two encoders must share to be compared."""
-    columns = ["patch_id", "brain", "sample", "position_mm"]
+    """Return what was retrieved as entries of the table, each query at its place."""
     first = metrics.drop_duplicates(["encoder", "protocol"]).to_dict("records")
     identities = {(row["encoder"], row["protocol"]): row for row in first}
     found = []
-    for (encoder, protocol), rows in measured.items():
-        placed = rows.merge(places[columns], on="patch_id")
-        classes: tuple[int, ...] = ()
-        if distances is not None:
-            placed = placed.merge(distances[["patch_id", "border_mm"]], on="patch_id").assign(in_top=False)
-            record = read_record(store.linear_probes(encoder, entries.versions[encoder], protocol) / "probe.json")
-            classes = tuple(sorted(int(area) for area in record["areas"]))
+    for (encoder, protocol), rows in retrieved.items():
         row = identities[encoder, protocol]
+        placed = rows.merge(places[["patch_id", "brain", "sample", "position_mm"]], on="patch_id")
         identity = (encoder, row["method"], protocol, row["dataset"], row["held_out"])
-        found.append(Entry(*identity, labels_per_area=0, draw=0, classes=classes, rows=placed))
+        found.append(Entry(*identity, labels_per_area=0, draw=0, classes=(), rows=placed))
     return found
 
 
-def _places(store: Store, measured: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Return where every measured patch lies: brain, section, `position_mm`, hemisphere and place in Colin-27."""
-    wanted = np.unique(np.concatenate([np.empty(0, np.uint64), *(rows["patch_id"] for rows in measured)]))
+def _places(store: Store, wanted: np.ndarray) -> pd.DataFrame:
+    """Return where patches lie: brain, section, `position_mm`, hemisphere and place in Colin-27."""
     columns = ["patch_id", "brain", "sample", "hemisphere", *REFERENCE_MM]
     nothing = dict.fromkeys(("brain", "sample", "hemisphere"), "") | dict.fromkeys(("position_mm", *REFERENCE_MM), 0.0)
     parts = [pd.DataFrame({"patch_id": wanted[:0], **nothing})]
@@ -202,9 +202,8 @@ def _places(store: Store, measured: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _of_ids(places: pd.DataFrame, measured: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    ids = np.unique(np.concatenate([np.empty(0, np.uint64), *(rows["patch_id"] for rows in measured)]))
-    return places[places["patch_id"].isin(ids)]
+def _ids_of(measured: Iterable[pd.DataFrame]) -> np.ndarray:
+    return np.unique(np.concatenate([np.empty(0, np.uint64), *(rows["patch_id"] for rows in measured)]))
 
 
 def _provenance(
@@ -221,7 +220,16 @@ def _provenance(
         sets=sets,
         without_retrieval=tuple(name for name in entries.versions if name not in entries.retrieved),
         few_labels=_few_labels(entries, store),
+        collapsed=_collapsed(entries, store),
     )
+
+
+def _collapsed(entries: Entries, store: Store) -> dict[str, str]:
+    """Return by encoder what its verdict remarks: collapsed features of one that was trained on labels."""
+    folders = {encoder: store.encoder(encoder, version) for encoder, version in entries.versions.items()}
+    trained = {encoder: folder for encoder, folder in folders.items() if (folder / "encoder.json").exists()}
+    remarks = {encoder: "; ".join(verdict_on_encoder(folder).reasons) for encoder, folder in trained.items()}
+    return {encoder: remark for encoder, remark in remarks.items() if remark}
 
 
 def _few_labels(entries: Entries, store: Store) -> list[str]:

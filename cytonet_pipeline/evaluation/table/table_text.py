@@ -11,15 +11,9 @@ import numpy as np
 import pandas as pd
 
 from cytonet_pipeline.evaluation.table.comparisons import smallest_corrected_p
-from cytonet_pipeline.evaluation.table.few_labels import (
-    ALL_LABEL_ENCODER,
-    compare_few_labels,
-    few_label_comparison_rows,
-    label_rows,
-)
 from cytonet_pipeline.evaluation.table.patch_sets import patch_sets, remarks_on
 from cytonet_pipeline.evaluation.table.text_cells import SPLITS, markdown_rows, with_interval
-from cytonet_pipeline.evaluation.table.text_sections import border_section, retrieval_section
+from cytonet_pipeline.evaluation.table.text_sections import border_section, few_label_section, retrieval_section
 from cytonet_pipeline.markup import from_markdown, in_markdown
 from cytonet_pipeline.scores import RETRIEVAL, SCORES, without_retrieval
 
@@ -57,6 +51,8 @@ class Provenance:
         Encoders in the table whose rows of retrieval are missing or stale.
     few_labels : sequence of str
         What must be known of encoders that were trained on a few labels, such as areas that have fewer.
+    collapsed : mapping
+        By encoder, how the features of one that was trained on labels have collapsed.
     """
 
     datasets: Sequence[str]
@@ -68,6 +64,7 @@ class Provenance:
     sets: pd.DataFrame = field(default_factory=lambda: patch_sets({}, {}))
     without_retrieval: Sequence[str] = ()
     few_labels: Sequence[str] = ()
+    collapsed: Mapping[str, str] = field(default_factory=dict)
 
     def sentence(self) -> str:
         """Return the first line of every table."""
@@ -80,7 +77,8 @@ class Provenance:
         """Return what must be known before rows are compared, one sentence each."""
         left_out = [f"encoder {name} is left out: {reason}" for name, reason in self.left_out.items()]
         retired = [f"encoder {name} is retired: it is not trained any more" for name in self.retired]
-        return [*left_out, *retired, *remarks_on(self.sets)]
+        collapsed = [f"encoder {name}: {remark}" for name, remark in self.collapsed.items()]
+        return [*left_out, *retired, *collapsed, *remarks_on(self.sets)]
 
     def marks(self) -> dict[str, str]:
         """Return what stands behind the name of an encoder, of those with something to know."""
@@ -122,16 +120,17 @@ def markdown_page(page: Page) -> str:
     parts = [in_markdown(provenance.sentence()), _missing(provenance), remarks]
     parts += [_BODY, markdown_rows(rows), in_markdown(_same(same)), _NOTES]
     parts += border_section(metrics, page.border_remarks)
-    parts += _few_labels(metrics, provenance)
+    parts += few_label_section(metrics, page.comparisons, provenance.few_labels)
     parts += retrieval_section(metrics, provenance.without_retrieval)
     if len(page.errors):
         parts += ["## Errors", _ERRORS, markdown_rows(error_rows(page.errors))]
     if provenance.classes:
         parts += ["## Areas", *(_class_list(held_out, lines) for held_out, lines in provenance.classes.items())]
     if len(page.comparisons):
+        all_labels = page.comparisons[page.comparisons["labels_per_area"] == 0]
         parts += ["## Encoders compared", _COMPARED, _too_few_resamplings(page)]
-        parts += [markdown_rows(comparison_rows(page.comparisons.head(_PAIRS_SHOWN)))]
-        more = len(page.comparisons) - _PAIRS_SHOWN
+        parts += [markdown_rows(comparison_rows(shown := all_labels.head(_PAIRS_SHOWN)))]
+        more = len(page.comparisons) - len(shown)
         parts += [f"{more:,} more pairs are in `comparisons.csv`."] if more > 0 else []
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -243,15 +242,6 @@ _NOTES = (
     "95 % interval from resampling blocks of contiguous sections, omitted for fewer than ten blocks; it is conditional "
     "on the brains scored. *samples*: patches seen in training the encoder."
 )
-_FEW = (
-    "Mean ± standard deviation over draws of labels. Supervised encoders are trained on the labels of their column; "
-    f"the probes of the others get the same. *{ALL_LABEL_ENCODER}*: only the probe has few labels, the encoder was "
-    "trained on all of them; not to be compared with the other rows."
-)
-_FEW_COMPARED = (
-    "Supervised encoders against the others with the same labels, draw by draw: mean difference ± standard deviation "
-    "over draws. All draws are scored on the same patches, so this spread is no interval for other brains."
-)
 _ERRORS = (
     "Geodesic distance within a hemisphere between the medoids of the true and the predicted area: over all patches "
     "(a correct prediction is 0), over errors, and for the same predictions assigned to patches at random. Macro F1 in "
@@ -261,20 +251,10 @@ _MEASURES = {"macro_f1": "macro F1", "border_macro_f1": "macro F1 at borders", "
 _COMPARED = (
     "Difference on the patches that both were measured on and the same resampled blocks, with its 95 % interval; no "
     "interval and no p with fewer than ten blocks. Of retrieval the smaller median is the better one. p values with "
-    "Holm's correction over *tests*: all pairs of one measure, protocol, split, held-out brain and number of labels. "
+    "Holm's correction over *tests*: all pairs of one measure, protocol, split, held-out brain, number of labels and "
+    "draw. Here those with all labels; single draws of few labels are in `comparisons.csv`. "
     "Two trained networks are compared, not two methods: the spread over seeds is separate."
 )
-
-
-def _few_labels(metrics: pd.DataFrame, provenance: Provenance) -> list[str]:
-    """Return the section on few labels per area; nothing without any."""
-    if not (metrics["labels_per_area"] > 0).any():
-        return []
-    parts = ["## Few labels per area", _FEW]
-    parts += [markdown_rows(label_rows(metrics)), "\n".join(f"* {in_markdown(line)}" for line in provenance.few_labels)]
-    if len(compared := compare_few_labels(metrics)):
-        parts += [_FEW_COMPARED, markdown_rows(few_label_comparison_rows(compared))]
-    return parts
 
 
 def _missing(provenance: Provenance) -> str:

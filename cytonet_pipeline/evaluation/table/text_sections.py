@@ -1,10 +1,16 @@
-"""Sections of the page of results on what scores over all patches do not show: borders, position, retrieval."""
+"""Sections of the page of results on what the main table does not show: borders, position, few labels, retrieval."""
 
 from collections.abc import Sequence
 
 import pandas as pd
 
 from cytonet_pipeline.evaluation.table.border_scores import BORDER_MM, border_rows
+from cytonet_pipeline.evaluation.table.few_labels import (
+    ALL_LABEL_ENCODER,
+    compare_few_labels,
+    few_label_comparison_rows,
+    label_rows,
+)
 from cytonet_pipeline.evaluation.table.text_cells import SPLITS, markdown_rows, number, with_interval
 from cytonet_pipeline.markup import in_markdown
 from cytonet_pipeline.scores import RETRIEVAL, retrieval_only
@@ -16,6 +22,21 @@ _BORDERS = (
     "wrong which this row gets right, on the same patches; position is classified by k-NN, whatever the protocol of "
     "the row. Brackets as above."
 )
+_FEW = (
+    "Mean ± standard deviation over draws of labels. Supervised encoders are trained on the labels of their column; "
+    f"the probes of the others get the same. *{ALL_LABEL_ENCODER}*: only the probe has few labels, the encoder was "
+    "trained on all of them; not to be compared with the other rows."
+)
+_FEW_COMPARED = (
+    "Supervised encoders against the others with the same labels, draw by draw: mean difference ± standard deviation "
+    "over draws. All draws are scored on the same patches, so this spread is no interval for other brains. *p < 0.05*: "
+    "draws in which one of the two is better by the paired test on resampled blocks, after Holm's correction over all "
+    "pairs of the draw; – where their protocols differ or there are fewer than ten blocks."
+)
+_FEW_SCORES = {
+    "border_macro_f1": ("at borders", "Macro F1 at borders, as above:"),
+    "position_errors_corrected": ("corrected", "Share of position's errors corrected, position with as many labels:"),
+}
 _RETRIEVED = (
     "Median distance (mm, Colin-27) from the place sought to the patch whose features are nearest. *next section*: "
     "the place itself, in the held-out sections before and after; *mirrored place*: the mirrored place, in the other "
@@ -31,13 +52,13 @@ _BOUNDS = (
 def border_section(metrics: pd.DataFrame, remarks: Sequence[str]) -> list[str]:
     """Return heading, explanation, table and remarks on borders and position; nothing if no row has predictions."""
     said = "\n".join(f"* {in_markdown(remark)}" for remark in remarks if remark)
-    rows = border_rows(metrics)
+    rows = border_rows(metrics[metrics["labels_per_area"] == 0])
     if rows.empty and not said:
         return []
     shown = [
         {
             "encoder": str(row["encoder"]),
-            "protocol": _protocol(row["protocol"], row["labels_per_area"], row["draw"]),
+            "protocol": str(row["protocol"]),
             "split": SPLITS[row["split"]],
             "macro F1": number(row["macro_f1"], 3),
             "at borders": with_interval(row, "border_macro_f1"),
@@ -48,6 +69,26 @@ def border_section(metrics: pd.DataFrame, remarks: Sequence[str]) -> list[str]:
         for row in rows.to_dict("records")
     ]
     return ["## Borders and position", _BORDERS, said, *([markdown_rows(pd.DataFrame(shown))] if shown else [])]
+
+
+def few_label_section(metrics: pd.DataFrame, comparisons: pd.DataFrame, warnings: Sequence[str]) -> list[str]:
+    """Return heading, explanation and tables on few labels per area; nothing without any.
+
+    Parameters
+    ----------
+    warnings : sequence of str
+        What must be known of encoders that were trained on a few labels.
+    """
+    if not (metrics["labels_per_area"] > 0).any():
+        return []
+    parts = ["## Few labels per area", _FEW]
+    parts += [markdown_rows(label_rows(metrics)), "\n".join(f"* {in_markdown(line)}" for line in warnings)]
+    for score, (title, text) in _FEW_SCORES.items():
+        if metrics.loc[metrics["labels_per_area"] > 0, score].notna().any():
+            parts += [text, markdown_rows(label_rows(metrics, score, title))]
+    if len(compared := compare_few_labels(metrics, comparisons)):
+        parts += [_FEW_COMPARED, markdown_rows(few_label_comparison_rows(compared))]
+    return parts
 
 
 def retrieval_section(metrics: pd.DataFrame, without: Sequence[str]) -> list[str]:
@@ -100,7 +141,3 @@ def bound_rows(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _search(protocol: str, split: str) -> str:
     return f"{protocol.removeprefix(RETRIEVAL).replace('_', ' ')}, {SPLITS[split]}"
-
-
-def _protocol(protocol: str, labels: int, draw: int) -> str:
-    return f"{protocol}, {labels} labels, draw {draw}" if labels else protocol

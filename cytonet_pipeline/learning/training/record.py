@@ -44,7 +44,7 @@ def record_trained(folder: EncoderFolder, result: TrainingResult, device: torch.
     _save(folder, folder.weights, result.encoder)
     result.objective.save(folder.classifier)
     for problem in result.problems:
-        _log.error("%s: %s", folder.name, problem)
+        _log.log(logging.WARNING if folder.block.sees_labels else logging.ERROR, "%s: %s", folder.name, problem)
     machine = {"device": device_name(device), "torch": torch.__version__}
     _write_record(
         folder,

@@ -48,6 +48,21 @@ def test_metrics_are_those_of_the_predictions_that_are_kept(probed):
     assert all(row[f"{score}_low"] <= row[score] <= row[f"{score}_high"] for score in SCORES)
 
 
+def test_predictions_of_every_draw_are_kept_and_give_its_scores(probed):
+    for labels in (5, 20):
+        drawn = read_table(probed.folder / f"logistic_n{labels}/drawn_predictions.parquet", "drawn_predictions")
+        assert not drawn.duplicated(["patch_id", "draw"]).any()
+        rows = probed.metrics[probed.metrics["labels_per_area"] == labels].set_index(["draw", "split"])
+        scored = drawn.groupby(["draw", "split"])[["area", "predicted_area"]]
+        for key, of_row in scored:
+            assert rows.loc[key, "n_patches"] == len(of_row)
+            expected = f1_score(
+                of_row["area"], of_row["predicted_area"], average="macro", labels=of_row["area"].unique()
+            )
+            assert rows.loc[key, "macro_f1"] == pytest.approx(expected)
+        assert set(scored.groups) == set(rows.index)
+
+
 def test_the_kept_probe_gives_the_kept_predictions(probed):
     data = probe_data(probed.store, ENCODER, VERSION, probed.settings)
     head = LinearHead.read(probed.folder / "linear_E30/probe.safetensors")

@@ -8,7 +8,7 @@ import pytest
 
 from cytonet_pipeline.evaluation.metrics.scoring import macro_f1
 from cytonet_pipeline.evaluation.table import border_scores
-from cytonet_pipeline.evaluation.table.border_scores import border_distances, with_border_columns
+from cytonet_pipeline.evaluation.table.border_scores import border_columns, border_distances, with_border_columns
 from cytonet_pipeline.evaluation.table.entry import Resampling
 from cytonet_pipeline_tests.evaluation.table.test_comparisons import entry, guessed
 
@@ -23,7 +23,8 @@ def columns_of(entries, gap_mm=1.0):
     """The columns that are added to a table with a row per entry."""
     keys = ["encoder", "protocol", "labels_per_area", "draw"]
     metrics = pd.DataFrame([dict(zip(keys, e.key, strict=True)) for e in entries]).assign(split="seen_brains")
-    table, remarks = with_border_columns(metrics, entries, Resampling(gap_mm, 50, 0))
+    columns, remarks = border_columns(entries, Resampling(gap_mm, 50, 0))
+    table = with_border_columns(metrics, columns)
     return table.set_index(["encoder", "protocol"]), remarks
 
 
@@ -112,3 +113,22 @@ def test_an_atlas_that_cannot_be_read_leaves_the_columns_empty(tmp_path, near):
 
     assert "the atlas cannot be read" in distances.remark
     assert np.isnan(table.loc[("a", "knn"), "n_border_patches"])
+
+
+def test_rows_of_few_labels_are_held_against_position_with_the_same_draw_and_have_no_interval(near):
+    """Their spread is over draws, as of the other scores."""
+    few = {"labels_per_area": 10, "draw": 1}
+    control = entry(guessed(near, 1), "p", method="position", **few)
+
+    table, remarks = columns_of(
+        [entry(near, protocol="logistic", **few), control, entry(near, "b", **{**few, "draw": 2})]
+    )
+
+    row = table.loc[("a", "logistic")]
+    wrong = control.rows["predicted_area"] != control.rows["area"]
+    assert row["n_position_errors"] == wrong.sum()
+    assert row[["border_macro_f1", "position_errors_corrected"]].notna().all()
+    assert row.filter(regex="_low$|_high$").isna().all()
+    assert remarks == [
+        "no share of position's errors for rows of 10 labels per area: no control of method `position` beside it"
+    ]

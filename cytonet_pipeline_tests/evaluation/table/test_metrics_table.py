@@ -1,10 +1,12 @@
 """The table of results of all encoders, as files and as text."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet
+import pytest
 
 from cytonet_pipeline.evaluation.table.table_text import comparison_rows
 from cytonet_pipeline.stages import LINEAR_PROBE, METRICS_TABLE
@@ -76,6 +78,42 @@ def test_two_encoders_are_compared_on_the_same_patches(probed):
     assert (row["encoder_a"], row["encoder_b"]) == (ENCODER, "not_yet")
     assert row["difference_low"] > 0
     assert row["n_blocks"] >= 10
+    few = compared[compared["labels_per_area"] > 0]
+    assert set(few["labels_per_area"]) == {5, 20}
+    assert set(few["draw"]) == {0, 1}
+    assert few["p"].notna().all()
+    metrics = read_table(probed.store.metrics() / "metrics.parquet", "metrics").query("labels_per_area == 20 and draw")
+    values = metrics.set_index(["encoder", "split"])["macro_f1"]
+    for row in few.query("labels_per_area == 20 and draw == 1 and measure == 'macro_f1'").to_dict("records"):
+        assert row["value_a"] == pytest.approx(values[ENCODER, row["split"]])
+        assert row["value_b"] == pytest.approx(values["not_yet", row["split"]])
+
+
+def test_scores_from_before_predictions_of_draws_were_stored_stay_and_the_page_says_what_is_missing(probed):
+    """The probes are not fitted again for it: nothing but the table is made, and by whom it is asked for."""
+    stored = sorted(probed.folder.glob("*/drawn_predictions.parquet"))
+    for path in stored:
+        path.unlink()
+        restamp(path.parent)
+    restamp(probed.folder)
+    before = METRICS_TABLE.inputs(probed.settings)
+
+    METRICS_TABLE.run(probed.settings, None)
+
+    metrics = read_table(probed.store.metrics() / "metrics.parquet", "metrics")
+    assert LINEAR_PROBE.is_current(probed.settings, ENCODER)
+    assert len(stored) == 2
+    assert "few_labels" not in before
+    assert metrics["macro_f1"].iloc[: len(probed.metrics)].tolist() == probed.metrics["macro_f1"].tolist()
+    text = (probed.store.metrics() / "metrics.md").read_text()
+    assert f"no paired tests with few labels per area for {ENCODER}" in text.replace("\\", "")
+
+    shutil.rmtree(probed.folder / "logistic_n5")
+    LINEAR_PROBE.run(probed.settings, ENCODER)
+
+    assert not METRICS_TABLE.is_current(probed.settings, None)
+    pd.testing.assert_frame_equal(read_table(probed.folder / "metrics.parquet", "metrics"), probed.metrics)
+    assert METRICS_TABLE.inputs(probed.settings)["few_labels"][ENCODER].keys() == {"logistic_n5"}
 
 
 def test_distances_and_obliquity_are_on_the_page(probed):
