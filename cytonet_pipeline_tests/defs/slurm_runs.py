@@ -209,6 +209,18 @@ class RunShown:
                 return {name: getattr(value, "value", value) for name, value in event.materialization.metadata.items()}
         return {}
 
+    @property
+    def facts(self) -> dict[str, str]:
+        """What stands on the encoder's page by name, as text: entries, rows of the other figures, lines of lists."""
+        shown = {}
+        for name, value in self.metadata.items():
+            records = getattr(value, "records", [])
+            shown |= {row.data["figure"]: row.data["value"] for row in records if "figure" in row.data}
+            lines = value.splitlines() if isinstance(value, str) else []
+            shown |= dict(line[2:].split(": ", 1) for line in lines if line.startswith("* ") and ": " in line)
+            shown[name] = str(value)
+        return shown
+
 
 _DRIVER = """
 import sys

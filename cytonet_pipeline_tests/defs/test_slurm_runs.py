@@ -35,10 +35,9 @@ def test_a_training_on_two_nodes_gives_the_weights_and_the_lineage_of_the_local_
     (job,) = runs.attempts()
     assert shown.tags["cytonet/slurm_job"] == job["job_id"]
     assert f"job {job['job_id']} RUNNING on n[1-2]" in shown.log
-    assert "* nodes: n[1-2]" in shown.metadata["job on the cluster"].splitlines()
-    assert shown.metadata["GPUs"] == 4
-    assert shown.metadata["ranks"] == 4
-    assert shown.metadata["node-hours"] == pytest.approx(shown.metadata["elapsed s"] * 2 / 3600, abs=1e-3)
+    facts = shown.facts
+    assert (facts["nodes"], facts["GPUs"], facts["ranks"]) == ("n[1-2]", "4", "4")
+    assert float(facts["node-hours"]) == pytest.approx(float(facts["elapsed s"]) * 2 / 3600, abs=1e-3)
     local = runs.settings("local", runs.copy_of_store())
     assert runs.run(settings=local).status == "SUCCESS"
     there, here = Store(runs.folder / "store"), Store(local.store)
@@ -91,7 +90,7 @@ def test_before_the_walltime_ends_the_training_checkpoints_and_is_requeued_until
     assert first["requeued"]
     assert 0 < first["step"] < STEPS
     assert last["restart"] == job["restarts"] >= 1
-    assert f"* restarts: {job['restarts']}" in shown.metadata["job on the cluster"].splitlines()
+    assert shown.facts["restarts"] == str(job["restarts"])
     assert (last["exit_code"], last["requeued"]) == (0, False)
     assert "restart 1" in shown.log
     log = (runs.encoder_folder() / "job" / "attempt-1" / "log.txt").read_text()
@@ -145,8 +144,7 @@ def test_a_job_that_finished_while_nobody_looked_is_collected_and_not_run_again(
 
     assert shown.status == "SUCCESS", shown.failure
     assert "is finished; nothing to train" in shown.log
-    facts = shown.metadata["job on the cluster"].splitlines()
-    assert {f"* Slurm job: {job_id}", "* nodes: n1"} <= {*facts}
+    assert (shown.facts["Slurm job"], shown.facts["nodes"]) == (job_id, "n1")
     (job,) = runs.attempts()
     assert (job["state"], job["phase"], job["exit_code"]) == ("ended", "COMPLETED", 0)
 
