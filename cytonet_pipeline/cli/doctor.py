@@ -145,6 +145,9 @@ def _experiments(settings: Settings) -> Iterator[Observation]:
         problems = (problem_of(name, block) for name, block in pretrained.items())
         yield from (Observation("bad", problem) for problem in problems if problem)
     yield Observation("ok", f"{settings.experiments_file}: {len(encoders)} encoders ({', '.join(encoders)})")
+    from cytonet_pipeline.defs.training.cron import known_cron
+
+    yield Observation("ok", f"retrain.cron {known_cron(settings)}: when the schedule retrain ticks")
 
 
 def _reference(settings: Settings) -> Iterator[Observation]:

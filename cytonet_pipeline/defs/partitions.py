@@ -10,6 +10,7 @@ import dagster as dg
 # Makes the names of backbones and losses known to the check of experiments files.
 import cytonet_pipeline.learning  # noqa: F401
 from cytonet_pipeline.cluster.launchers import backend_of
+from cytonet_pipeline.defs.training.cron import known_cron
 from cytonet_pipeline.errors import ConfigurationError
 from cytonet_pipeline.settings import Settings, read_all_experiments
 from cytonet_pipeline.stages.stage import PartitionSet
@@ -21,8 +22,8 @@ _settings = Settings.from_environment()
 # Of all files in the folder: a name that is used twice would mix two encoders in the store.
 _experiments = read_all_experiments(_settings.experiments_file)
 
-# Cron expressions are read in it, so it has to be known when definitions load, too.
-schedule_timezone = _settings.known_timezone()
+# Cron expressions are read in a time zone; both have to be known when definitions load, too.
+schedule_timezone, schedule_cron = _settings.known_timezone(), known_cron(_settings)
 
 encoders = dg.StaticPartitionsDefinition(
     sorted(name for name, (file, _) in _experiments.items() if file == _settings.experiments_file)

@@ -186,6 +186,13 @@ class IngestBlock(Strict):
 class RetrainBlock(Strict):
     """The `retrain:` block: what the schedule may spend, and what goes into use. No part of any version or stamp."""
 
+    # Dagster has the rules of cron, and settings do not know Dagster: `defs/training/cron.py` checks it.
+    cron: str = Field(
+        "0 3 * * 1",
+        description="when the schedule retrain ticks, as a cron expression in the time zone of CYTONET_TIMEZONE; "
+        "default: Mondays at 03:00",
+        json_schema_extra=NOTHING,
+    )
     at_most: PositiveInt | None = Field(
         None,
         description="encoders that the schedule retrain requests per tick; the others wait; default: all",

@@ -41,6 +41,16 @@ def test_a_setting_that_a_run_would_refuse_is_found_without_a_cluster(small_brai
     assert named in bad_texts(settings_for(small_brains, tmp_path / "store").model_copy(update=changed))
 
 
+def test_a_time_at_which_nothing_can_be_scheduled_is_found(small_brains, tmp_path):
+    experiments = tmp_path / "mine.yaml"
+    experiments.write_text(
+        f"{(PROJECT / 'experiments' / 'demo.yaml').read_text()}\nretrain: {{cron: 0 3 * * funday}}\n"
+    )
+    settings = settings_for(small_brains, tmp_path / "store").model_copy(update={"experiments_file": experiments})
+
+    assert "mine.yaml: retrain.cron: '0 3 * * funday'" in bad_texts(settings)
+
+
 def test_a_profile_that_cannot_be_read_is_found_without_asking_the_cluster(small_brains, tmp_path, monkeypatch):
     monkeypatch.setenv("CYTONET_CLUSTER_PROFILE", str(tmp_path / "gone.yaml"))
     settings = settings_for(small_brains, tmp_path / "store").model_copy(update={"cluster": "slurm"})

@@ -357,6 +357,8 @@ def test_the_schedule_names_an_encoder_that_has_nothing_to_train_on(instance, ra
 def test_the_schedules_clock_is_named(instance):
     assert retrain.execution_timezone == "UTC"
     assert "time zone UTC (CYTONET_TIMEZONE)" in retrain.description
+    assert retrain.cron_schedule == "0 3 * * 1", "of an experiments file that does not name another"
+    assert "Cron expression 0 3 * * 1 (`retrain: cron`)" in retrain.description
 
 
 def test_a_brain_without_an_index_keeps_no_encoder_from_its_training_set(instance, ran, tmp_path):

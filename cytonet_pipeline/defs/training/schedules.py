@@ -6,7 +6,7 @@ an encoder decide whether it is requested. It starts stopped: GPU time is spent 
 
 import dagster as dg
 
-from cytonet_pipeline.defs.partitions import schedule_timezone
+from cytonet_pipeline.defs.partitions import schedule_cron, schedule_timezone
 from cytonet_pipeline.defs.run_requests import decide_runs
 from cytonet_pipeline.errors import CytonetError
 from cytonet_pipeline.settings import Settings
@@ -18,12 +18,13 @@ CHANGE_TAG = "cytonet/changed"
 
 
 @dg.schedule(
-    cron_schedule="0 3 * * 1",
+    cron_schedule=schedule_cron,
     execution_timezone=schedule_timezone,
     job_name="train_encoder",
     default_status=dg.DefaultScheduleStatus.STOPPED,
-    description=f"Mondays at 03:00, time zone {schedule_timezone} (CYTONET_TIMEZONE): train the encoders of "
-    "CYTONET_EXPERIMENTS whose training set would differ.",
+    description="Train the encoders of CYTONET_EXPERIMENTS whose training set would differ. Cron expression "
+    f"{schedule_cron} (`retrain: cron`), time zone {schedule_timezone} (CYTONET_TIMEZONE); both are read when "
+    "definitions load.",
 )
 def retrain(context: dg.ScheduleEvaluationContext, settings: dg.ResourceParam[Settings]):  # type: ignore[no-untyped-def]
     """Request a run for each encoder that needs one and has none; say which encoders are held back, and why."""
