@@ -1,7 +1,6 @@
-"""The commands of the README and of the documents do what is written there."""
+"""The commands of the README and of the guides do what is written there."""
 
 import re
-import shlex
 
 import pytest
 import typer
@@ -10,37 +9,74 @@ from typer.testing import CliRunner
 from cytonet_pipeline.cli import app
 from cytonet_pipeline.store import Store, read_table
 from cytonet_pipeline_tests.conftest import PROJECT, cytonet
+from cytonet_pipeline_tests.guides import DOCUMENTS, commands
 
 pytestmark = pytest.mark.xdist_group("ran")
 
-# `make demo`, `make test` and `cytonet ui` have tests of their own, or run these tests.
-_ELSEWHERE = {"demo", "ui"}
-# Minutes, and a cluster: `phantom/test_poster.py` and `cluster/test_checkup.py` do these at their size.
-_TOO_LARGE = {"--scale", "--cluster"}
+# What is too large here, changes the store, or needs files of its own: first words, and the tests that do it.
+ELSEWHERE = {
+    "accept": "cli/test_consent.py",
+    "bench": "test_package.py",
+    "demo": "test_package.py",
+    "doctor --cluster": "cluster/slurm/test_checkup.py",
+    "forget": "cli/test_consent.py",
+    "map": "registration/test_map_points.py",
+    "phantom poster": "phantom/test_poster.py",
+    "run --encoders": "test_pipeline.py",
+    "use demo_cytonet@VERSION": "stages/test_use.py",
+    "use demo_cytonet --latest": "stages/test_use.py",
+}
 
 
-def commands():
-    """Every `cytonet …` line of a shell block, without comments."""
-    for document in ("README.md", "docs/lineage.md", "docs/own-brains.md"):
-        for block in re.findall(r"```bash\n(.*?)```", (PROJECT / document).read_text(), re.S):
-            for line in block.splitlines():
-                words = shlex.split(line, comments=True)
-                if not words or words[0] not in {"cytonet", ".venv/bin/cytonet"} or _TOO_LARGE & {*words}:
-                    continue
-                if words[1] not in _ELSEWHERE:
-                    yield pytest.param(words[1:], id=f"{document}: {' '.join(words)}")
+def where_tested(command) -> str | None:
+    """Return where a command is tested at its size; None if it is executed here."""
+    if command.environment and command.words[0] == "run":
+        return "test_documents.py"  # minutes of training per encoder; what is in its experiments file is tested there
+    line = " ".join(command.words)
+    return next((tests for first, tests in ELSEWHERE.items() if f"{line} ".startswith(f"{first} ")), None)
+
+
+def executed():
+    """List the commands that are executed here; one that stands in several documents once."""
+    here = {(command.words, command.environment): command for command in commands() if where_tested(command) is None}
+    return [pytest.param(command, id=str(command)) for command in here.values()]
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("words", list(commands()))
-def test_a_command_of_the_documents_works_as_written(words, ran):
+@pytest.mark.parametrize("command", executed())
+def test_a_command_of_the_documents_works_as_written(command, ran, monkeypatch):
     """On the small brains: their encoders and sections have other names than those of the demo."""
-    seen = read_table(Store(ran.settings.store).section_scans("B01") / "sections.parquet", "section_scans")
-    names = {"demo_cytonet": "tiny_cytonet", "demo_supcon": "tiny_scratch", "B01/2315": f"B01/{seen['sample'].iloc[0]}"}
+    store = Store(ran.settings.store)
+    seen = read_table(store.section_scans("B01") / "sections.parquet", "section_scans")
+    maps = sorted(store.root.glob("area_maps/tiny_cytonet/*/*_desc-predicted_dseg.nii.gz"))
+    names = {
+        "demo_cytonet": "tiny_cytonet",
+        "mine_mirrored": "tiny_cytonet",
+        "demo_supcon": "tiny_scratch",
+        "B01/2315": f"B01/{seen['sample'].iloc[0]}",
+        "MAP": str(maps[0]),
+    }
+    words = [names.get(word, word) for word in command.words]
+    if {"88", "93", "110"} <= {*words}:  # indices of a finer map than that of the small brains
+        words = [{"88": "8", "93": "9", "110": "11"}.get(word, word) for word in words]
+    if command.words[0] == "run":
+        assert cytonet(*words, settings=ran.settings, home=ran.home).stdout.strip()
+        return
 
-    done = cytonet(*(names.get(word, word) for word in words), settings=ran.settings, home=ran.home)
+    environment = {**ran.settings.environment(), "DAGSTER_HOME": str(ran.home), **dict(command.environment)}
+    monkeypatch.chdir(PROJECT)
+    done = CliRunner().invoke(app, words, env=environment, catch_exceptions=False)
 
+    assert done.exit_code == 0, done.output
     assert done.stdout.strip()
+
+
+def test_no_command_of_the_documents_is_left_out():
+    """What is not executed here has tests that name its command."""
+    for first, tests in ELSEWHERE.items():
+        assert any(where_tested(command) == tests for command in commands()), f"{first}: in no document any more"
+        assert first.split()[0] in (PROJECT / "cytonet_pipeline_tests" / tests).read_text(), tests
+    assert {"doctor", "lineage", "plan", "run", "use"} <= {param.values[0].words[0] for param in executed()}
 
 
 def test_every_command_has_a_help_that_says_what_it_does():
@@ -58,6 +94,10 @@ def test_every_command_has_a_help_that_says_what_it_does():
         "export",
         "gc",
         "use",
+        "withdraw",
+        "accept",
+        "forget",
+        "study",
         "reproduce",
         "bench",
         "ui",
@@ -91,7 +131,7 @@ def test_sections_that_the_documents_name_are_in_the_demo(tmp_path):
 
     write_reference(tmp_path / "space", build_anatomy(0))
     plan = Painter(Reference.load(tmp_path / "space"), "B01", seed=0, pixel_um=64.0).plan(12)
-    texts = [(PROJECT / name).read_text() for name in ("README.md", "docs/lineage.md")]
+    texts = [document.read_text() for document in DOCUMENTS]
 
     named = {sample for text in texts for sample in re.findall(r"\bB01/(\d+)\b", text)}
 
