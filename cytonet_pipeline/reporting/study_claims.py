@@ -28,7 +28,12 @@ def claims(rows: pd.DataFrame, comparisons: pd.DataFrame, observed: pd.DataFrame
     DataFrame
         `statement`, `measured`, `verdict`; those that do not hold first.
     """
-    found = [*_pairs(rows, comparisons), *_few_labels(rows), *_tissue(rows), *_observations(rows, observed)]
+    found = [
+        *_pairs(rows, comparisons),
+        *_few_labels(rows, comparisons),
+        *_tissue(rows),
+        *_observations(rows, observed),
+    ]
     order = (FAILS, OPEN, HOLDS)
     return pd.DataFrame(sorted(found, key=lambda each: order.index(each[-1])), columns=list(_COLUMNS))
 
@@ -56,8 +61,11 @@ def _pairs(rows: pd.DataFrame, comparisons: pd.DataFrame) -> list[tuple[str, str
     return found
 
 
-def _few_labels(rows: pd.DataFrame) -> list[tuple[str, str, str]]:
-    """Judge CytoNet against supervised training at each number of labels, by whether the ranges overlap."""
+def _few_labels(rows: pd.DataFrame, comparisons: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """Judge CytoNet against supervised training at each number of labels.
+
+    By the paired tests of every draw, seed 0; without any by whether the ranges overlap.
+    """
     points = label_efficiency(rows)
     unseen = points[points["split"] == "unseen_brain"]
     found = []
@@ -67,13 +75,43 @@ def _few_labels(rows: pd.DataFrame) -> list[tuple[str, str, str]]:
             if "cytonet" not in at.index or other not in at.index:
                 continue
             ours, theirs = at.loc["cytonet"], at.loc[other]
-            ahead, behind = ours["low"] > theirs["high"], ours["high"] < theirs["low"]
-            if pd.isna(theirs["high"]):
-                ahead, behind = ours["low"] > theirs["value"], ours["high"] < theirs["value"]
-            verdict = HOLDS if ahead else FAILS if behind else OPEN
-            statement = f"unseen brain, {labels} labels per area: CytoNet is ahead of {other} trained on them"
-            found.append((statement, f"{ours['value']:.3f} against {theirs['value']:.3f}", verdict))
+            measured = f"{ours['value']:.3f} against {theirs['value']:.3f}"
+            signs = _signs_of_draws(rows, comparisons, other, int(labels))
+            if signs:
+                ahead, behind = (signs.count(sign) for sign in (1, -1))
+                measured += f"; p < {_SIGNIFICANT:g}: ahead in {ahead}, behind in {behind} of {len(signs)} draws"
+                verdict = HOLDS if ahead == len(signs) else FAILS if behind == len(signs) else OPEN
+            else:
+                verdict = _by_ranges(ours, theirs)
+            found.append((f"unseen brain, {labels} labels per area: CytoNet is ahead of {other} trained on them",
+                          measured, verdict))  # fmt: skip
     return found
+
+
+def _signs_of_draws(rows: pd.DataFrame, comparisons: pd.DataFrame, other: str, labels: int) -> list[int]:
+    """Return the outcome of each draw's paired test: 1 where CytoNet is ahead, −1 behind, 0 not significant."""
+    main = rows[rows["main"] & (rows["seed"] == 0)]
+    ours = set(main.loc[main["method"] == "cytonet", "encoder"])
+    theirs = set(main.loc[(main["method"] == other) & (main["trained_labels"] == labels), "encoder"])
+    tested = comparisons[
+        (comparisons["measure"] == "macro_f1") & (comparisons["split"] == "unseen_brain")
+        & (comparisons["labels_per_area"] == labels) & comparisons["p_holm"].notna()
+    ]  # fmt: skip
+    signs = []
+    for pair in tested.to_dict("records"):
+        one, two = pair["encoder_a"], pair["encoder_b"]
+        sign = 1 if one in ours and two in theirs else -1 if two in ours and one in theirs else 0
+        if sign:
+            clear = pair["p_holm"] < _SIGNIFICANT
+            signs.append((1 if sign * pair["difference"] > 0 else -1) if clear else 0)
+    return signs
+
+
+def _by_ranges(ours: pd.Series, theirs: pd.Series) -> str:
+    ahead, behind = ours["low"] > theirs["high"], ours["high"] < theirs["low"]
+    if pd.isna(theirs["high"]):
+        ahead, behind = ours["low"] > theirs["value"], ours["high"] < theirs["value"]
+    return HOLDS if ahead else FAILS if behind else OPEN
 
 
 def _tissue(rows: pd.DataFrame) -> list[tuple[str, str, str]]:

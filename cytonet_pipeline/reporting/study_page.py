@@ -52,6 +52,7 @@ def write_study_page(folder: Path, settings: Settings) -> Path:
     lines += _brain_section(folder, rows, settings)
     lines += _section("Observations of the poster as numbers", seen, _OBSERVED)
     lines += _section("At borders, and what position gets wrong", _borders(rows), _BORDERS)
+    lines += _border_label_section(rows)
     lines += _section("Retrieval without labels (mm)", _retrieval(rows), _RETRIEVAL)
     lines += _missing(rows, settings)
     page = folder / "results.md"
@@ -114,6 +115,32 @@ def _label_section(folder: Path, rows: pd.DataFrame) -> list[str]:
     if points["labels"].nunique() < 2:
         return []
     picture = _save(label_figure(points, "Macro F1 over labels per area"), folder / "labels.png")
+    bars = "; ".join(f"{bar}: {n} points" for bar, n in points["bar"].value_counts().items())
+    note = (
+        "Scratch and SupCon were trained on these labels, all other features are probed with them (logistic regression "
+        f"for each; k-NN for position). Bars: {bars}."
+    )
+    return ["", "## Macro F1 over labels per area", "", picture, "", note, "", markdown(_by_labels(points))]
+
+
+def _border_label_section(rows: pd.DataFrame) -> list[str]:
+    """Return what looking at cells adds to position at each number of labels, of rows whose predictions are stored."""
+    lines: list[str] = []
+    for score, title in _AT_BORDERS.items():
+        points = label_efficiency(rows, score)
+        points = points[points["split"] == "unseen_brain"]
+        if (points["labels"] > 0).any():
+            lines += _section(
+                f"{title} over labels per area, unseen brain", _by_labels(points).drop(columns="split"), ""
+            )
+    return lines
+
+
+_AT_BORDERS = {"border_macro_f1": "Macro F1 at borders", "position_errors_corrected": "Position's errors corrected"}
+
+
+def _by_labels(points: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per split and method, and a column per number of labels, as text."""
     cells = points.assign(
         cell=[_cell(*each) for each in points[["value", "low", "high"]].itertuples(index=False)],
         at=["all" if labels == 0 else str(labels) for labels in points["labels"]],
@@ -121,13 +148,7 @@ def _label_section(folder: Path, rows: pd.DataFrame) -> list[str]:
     order = [str(labels) for labels in sorted(set(points["labels"]) - {0})] + ["all"]
     wide = cells.pivot_table("cell", ["split", "method"], "at", aggfunc="first", fill_value="–")
     wide = wide[[at for at in order if at in wide]].reset_index()
-    wide["split"] = wide["split"].str.replace("_", " ")
-    bars = "; ".join(f"{bar}: {n} points" for bar, n in points["bar"].value_counts().items())
-    note = (
-        "Scratch and SupCon were trained on these labels, all other features are probed with them (logistic regression "
-        f"for each; k-NN for position). Bars: {bars}."
-    )
-    return ["", "## Macro F1 over labels per area", "", picture, "", note, "", markdown(wide)]
+    return wide.assign(split=wide["split"].str.replace("_", " "))
 
 
 def _budget_section(folder: Path, rows: pd.DataFrame) -> list[str]:

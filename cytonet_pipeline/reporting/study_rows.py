@@ -48,8 +48,8 @@ def classified(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["protocol"] == wanted]
 
 
-def label_efficiency(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return macro F1 by labels per area: a row per method, split and number of labels (0: all).
+def label_efficiency(rows: pd.DataFrame, score: str = "macro_f1") -> pd.DataFrame:
+    """Return a score, by default macro F1, by labels per area: a row per method, split and number of labels (0: all).
 
     Supervised methods were trained on these labels, the others are probed with them. `value` is the mean over seeds
     and draws; `low` and `high` span these, or are the 95 % interval over blocks of sections where there is one value.
@@ -64,11 +64,11 @@ def label_efficiency(rows: pd.DataFrame) -> pd.DataFrame:
     honest = main[(main["labels_per_area"] == main["trained_labels"]) | ~main["method"].isin(SUPERVISED)]
     points = []
     for (method, split, labels), group in honest.groupby(["method", "split", "labels_per_area"], sort=False):
-        values = group["macro_f1"].dropna()
+        values = group[score].dropna()
         if values.empty:
             continue
         one = group.iloc[0]
-        ends = (values.min(), values.max()) if len(values) > 1 else (one["macro_f1_low"], one["macro_f1_high"])
+        ends = (values.min(), values.max()) if len(values) > 1 else (one[f"{score}_low"], one[f"{score}_high"])
         bar = "range over seeds and draws" if len(values) > 1 else "95 % interval over blocks"
         keys = {"method": method, "split": split, "labels": labels}
         points.append({**keys, "value": values.mean(), "low": ends[0], "high": ends[1], "n": len(values), "bar": bar})

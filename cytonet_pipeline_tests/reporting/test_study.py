@@ -101,6 +101,43 @@ def test_what_does_not_hold_comes_first(metrics, settings):
     assert held.str.contains("10 labels per area: CytoNet is ahead of scratch trained on them").any()
 
 
+@pytest.mark.parametrize(("p", "differences", "verdict"), [
+    ((0.01, 0.02), (0.2, 0.3), HOLDS), ((0.01, 0.02), (-0.2, -0.3), FAILS), ((0.01, 0.2), (0.2, 0.3), OPEN),
+    ((0.01, 0.02), (0.2, -0.3), OPEN),
+])  # fmt: skip
+def test_at_few_labels_the_paired_tests_of_all_draws_decide(metrics, settings, p, differences, verdict):
+    """Ranges over draws of labels do not overlap here, but they know nothing of other sections."""
+    keys = {"measure": "macro_f1", "protocol": "logistic", "split": "unseen_brain", "labels_per_area": 10}
+    tests = pd.DataFrame([
+        {**keys, "encoder_a": "cytonet_seed0", "encoder_b": "scratch_n10_draw0", "difference": differences[0],
+         "p_holm": p[0]},
+        {**keys, "encoder_a": "scratch_n10_draw1", "encoder_b": "cytonet_seed0", "difference": -differences[1],
+         "p_holm": p[1]},
+        {**keys, "encoder_a": "scratch_n10_draw1", "encoder_b": "cytonet_seed1", "difference": 9, "p_holm": 0.0},
+    ])  # fmt: skip
+
+    stated = claims(described(metrics, settings), tests, pd.DataFrame()).set_index("statement")
+
+    row = stated.loc["unseen brain, 10 labels per area: CytoNet is ahead of scratch trained on them"]
+    assert row["verdict"] == verdict
+    assert "of 2 draws" in row["measured"]
+
+
+def test_borders_have_a_table_over_labels_where_predictions_are_stored(metrics, settings):
+    none = dict.fromkeys(("border_macro_f1", "position_errors_corrected"), np.nan)
+    ends = {f"{name}_{end}": np.nan for name in none for end in ("low", "high")}
+    without = metrics.assign(**none, **ends)
+    few = metrics["labels_per_area"] > 0
+
+    lines = study_page._border_label_section(
+        described(without.assign(border_macro_f1=metrics["macro_f1"].where(few)), settings)
+    )
+
+    assert study_page._border_label_section(described(without, settings)) == []
+    assert lines[1] == "## Macro F1 at borders over labels per area, unseen brain"
+    assert "| scratch | 0.255 (0.200–0.310) |" in lines[-1]
+
+
 def test_figures_have_a_panel_per_split_with_values_and_a_name_per_line(metrics, settings):
     rows = described(metrics, settings)
     points = label_efficiency(rows)
