@@ -13,7 +13,7 @@ help:
 	@echo "make test-long  the rest: whole runs that are killed, interrupted or served, and a real Slurm (Debian packages, root)"
 	@echo "make test-full  make test and make test-long in one"
 	@echo "make test-slurm the tests on a real Slurm alone"
-	@echo "make soak       kills a training run at random, again and again, and compares the weights (SOAK_MINUTES=10)"
+	@echo "make soak       kills training runs (SOAK_MINUTES=10) and every stage (SOAK_KILLS=20) at random; compares results"
 	@echo "make ui         the Dagster UI on http://localhost:3000"
 
 $(READY): pyproject.toml constraints.txt
@@ -55,8 +55,10 @@ test-slurm: $(READY)
 	$(BIN)/pytest -m slurm
 
 SOAK_MINUTES ?= 10
+SOAK_KILLS ?= 20
 soak: $(READY)
 	$(BIN)/python -m cytonet_pipeline_tests.learning.soak --minutes $(SOAK_MINUTES)
+	$(BIN)/python -m cytonet_pipeline_tests.stages.soak --kills $(SOAK_KILLS)
 
 ui: $(READY)
 	@$(BIN)/cytonet ui

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel
@@ -110,6 +112,45 @@ def test_what_the_inventory_found_in_the_files_is_mentioned_until_they_change(tm
 
     tifffile.imwrite(tiny.mask("0020"), ring(), metadata=None)
     assert "section 0020" not in bad_texts(settings)
+
+
+ELSEWHERE = """
+import os
+
+os.umask(0o077)
+from cytonet_pipeline.cli import app
+from cytonet_pipeline.settings import Settings
+from cytonet_pipeline.stages import SECTION_SCANS
+
+SECTION_SCANS.run(Settings.from_environment(), "B01")
+app(["doctor", "--store"])
+"""
+
+
+@pytest.mark.long
+def test_odd_paths_a_link_a_strict_umask_no_home_and_the_locale_c_make_no_difference(small_brains, tmp_path):
+    """A job on a cluster has no home, a shared disk is reached by a link, and folders are named as people name them."""
+    brains = tmp_path / "Gehirne für später" / "µ 1"
+    shutil.copytree(small_brains, brains, copy_function=os.link)
+    (tmp_path / "Platte 2 é").mkdir()
+    (tmp_path / "store [old]").symlink_to(tmp_path / "Platte 2 é", target_is_directory=True)
+    settings = settings_for(brains, tmp_path / "store [old]")
+    environment = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "OMP_NUM_THREADS") if name in os.environ}
+
+    ran = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE],
+        env={**environment, **settings.environment(), "LC_ALL": "C"},
+        cwd=PROJECT,
+        capture_output=True,
+        encoding="utf-8",
+    )
+
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert f"{settings.store}: " in ran.stdout
+    assert f"{settings.data}: 3 brains, 3 released" in ran.stdout
+    directly = settings.model_copy(update={"store": settings.store.resolve()})
+    assert SECTION_SCANS.is_current(directly, "B01")
+    assert {path.stat().st_mode & 0o077 for path in directly.store.rglob("*")} == {0}
 
 
 def test_transforms_are_read_before_a_run_and_their_faults_and_notes_listed(small_brains, tmp_path):
