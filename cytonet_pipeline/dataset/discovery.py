@@ -218,12 +218,17 @@ def other_stain(stain: str | None, configured: str) -> str:
 
 def entries(folder: Path) -> Iterator[Path]:
     """Iterate over the entries of a folder by name, without hidden ones; none if it cannot be listed."""
+    return (folder / name for name in entry_names(folder))
+
+
+def entry_names(folder: Path) -> list[str]:
+    """List the names of what `entries` iterates over."""
     try:
         names = sorted(os.listdir(folder))
     except OSError:
-        return iter(())
+        return []
     # Other programs write to dot files until they are complete.
-    return (folder / name for name in names if not name.startswith("."))
+    return [name for name in names if not name.startswith(".")]
 
 
 def doubt(section: Section, what: str) -> Section:

@@ -7,6 +7,7 @@ the reason of a section or the problem of a brain.
 import csv
 import json
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,9 @@ def read_json_value(path: Path) -> Any:
         The file cannot be read or is not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        # Of 7,000 sidecars opening as text takes longer than reading; newlines as text has them, for the message.
+        text = path.read_bytes().decode("utf-8-sig")
+        return json.loads(text.replace("\r\n", "\n").replace("\r", "\n"))
     except (OSError, ValueError, RecursionError) as error:
         raise DataFault(f"{path.name} cannot be read as JSON ({_first_line(error)}); correct it.") from error
 
@@ -131,7 +134,7 @@ def size_and_time(path: Path, *, with_folder: bool = False) -> tuple[int, int]:
     """
     try:
         states = [path.stat()]
-        if path.is_dir():
+        if stat.S_ISDIR(states[0].st_mode):
             below = [entry.stat() for entry in path.rglob("*") if entry.is_file()]
             states = states + below if with_folder else below
     except OSError:

@@ -69,18 +69,22 @@ def is_text(name: str) -> bool:
 
 def split_extension(name: str, extensions: tuple[str, ...] = SCAN_EXTENSIONS) -> tuple[str, str]:
     """Split a file name before a known extension; the extension is empty if it has none of them."""
-    for extension in extensions:
-        if name.lower().endswith(extension):
-            return name[: -len(extension)], extension
+    lowered = name.lower()
+    if lowered.endswith(extensions):
+        for extension in extensions:
+            if lowered.endswith(extension):
+                return name[: -len(extension)], extension
     return name, ""
 
 
 def parse_image(name: str, extensions: tuple[str, ...] = SCAN_EXTENSIONS) -> ImageName | None:
     """Parse the entities of a file name; None if it is not the name of a sample's image."""
     stem, extension = split_extension(name, extensions)
+    if not extension:
+        return None
     *pairs, suffix = stem.split("_")
     entities = dict(pair.split("-", 1) for pair in pairs if "-" in pair)
-    if not extension or not suffix or len(entities) != len(pairs):
+    if not suffix or len(entities) != len(pairs):
         return None
     if not is_label(entities.get("sub", "")) or not is_label(entities.get("sample", "")):
         return None

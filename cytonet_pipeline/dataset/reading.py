@@ -161,7 +161,10 @@ def _others(samples: Sequence[str], section: Section) -> list[str]:
 def _with_settings(section: Section, areas: Areas | None, block: DatasetBlock) -> Section:
     """Add the areas of the data set and, where the section table gives none, the number of the cortex in masks."""
     value = block.mask_value_of(section.brain) if section.mask_value is None else section.mask_value
-    return replace(section, areas=areas, mask_value=None if section.mask is None else value)
+    value = None if section.mask is None else value
+    if section.areas is areas and section.mask_value == value:
+        return section
+    return replace(section, areas=areas, mask_value=value)
 
 
 def _areas(root: Path) -> tuple[Areas | None, str]:
@@ -182,7 +185,7 @@ def _passed_over(
 ) -> list[str]:
     """Describe the files of a brain that are neither used nor mentioned in the reason of a section."""
     images = [path for s in sections for path in (s.scan, s.mask, s.annotation) if path is not None]
-    return files_passed_over(root, brain, {*images, *sources, *found.mentioned}, found.passed_over)
+    return files_passed_over(root, brain, [*images, *sources, *found.mentioned], found.passed_over)
 
 
 def _sources(root: Path, brain: str, sections: Sequence[Section], roots: Sequence[Path]) -> list[Path]:

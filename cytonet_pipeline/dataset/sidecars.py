@@ -49,7 +49,7 @@ def sidecar_pixel_um(scan: Path) -> float | None:
 
 def sidecars_of(scan: Path) -> list[Path]:
     """Return the sidecars of a scan that are read: those beside it, and those that it has its pixel size from."""
-    beside = [path for path in _beside(scan) if path.is_file()]
+    beside = _own(scan)
     try:
         inherited = [path for path, _ in _given(scan).values()]
     except DataFault:
@@ -82,7 +82,7 @@ def _read_given(scan: Path) -> dict[str, tuple[Path, Any]]:
 
 def _ranks(scan: Path) -> Iterator[list[Path]]:
     """Yield the sidecars that hold for a scan, nearest first, those of equal standing together."""
-    own = [path for path in _beside(scan) if path.is_file()]
+    own = _own(scan)
     if own:
         yield own
     stem, _ = split_extension(scan.name)
@@ -96,6 +96,11 @@ def _ranks(scan: Path) -> Iterator[list[Path]]:
             if their_suffix == suffix and theirs.items() <= entities.items() and path not in own:
                 by_number.setdefault(len(theirs), []).append(path)
         yield from (by_number[number] for number in sorted(by_number, reverse=True))
+
+
+def _own(scan: Path) -> list[Path]:
+    """Return the sidecars beside a scan that are there."""
+    return once(("own sidecars", scan), lambda: [path for path in _beside(scan) if path.is_file()])
 
 
 def _beside(scan: Path) -> list[Path]:

@@ -3,11 +3,12 @@
 Nobody notices a file that is missing from a list. Sections and brains have their own reasons; here are the rest.
 """
 
+import os
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from cytonet_pipeline.dataset.discovery import entries
+from cytonet_pipeline.dataset.discovery import entries, entry_names
 from cytonet_pipeline.dataset.names import SCAN_EXTENSIONS, label_fault, parse_any, split_extension
 
 # More files of one folder and one reason are counted, and the first of them named.
@@ -27,23 +28,26 @@ _OTHER_DATATYPES = frozenset(
 )
 
 
-def files_passed_over(root: Path, brain: str, used: Collection[Path], reasons: Mapping[Path, str]) -> list[str]:
+def files_passed_over(root: Path, brain: str, used: Iterable[Path], reasons: Mapping[Path, str]) -> list[str]:
     """Describe the files of a brain that are not used.
 
     Parameters
     ----------
-    used : collection of Path
+    used : iterable of Path
         What is read, or has a reason of its own.
     reasons : mapping
         Why files were passed over, as far as it is known already.
     """
+    # As text: comparing paths takes four times as long, and a brain of 7,000 sections has 20,000 of them.
+    texts = {os.fspath(path) for path in used}
     # A folder is used if a file in it is.
-    holding = {folder for parent in {path.parent for path in used} for folder in (parent, *parent.parents)}
+    parents = {Path(parent) for parent in {os.path.dirname(text) for text in texts}}
+    texts |= {os.fspath(folder) for parent in parents for folder in (parent, *parent.parents)}
     left = [
-        (path, folder)
+        (folder / name, folder)
         for folder in _folders(root, brain)
-        for path in entries(folder)
-        if path.name != "micr" and path not in used and path not in holding
+        for name in entry_names(folder)
+        if name != "micr" and f"{folder}{os.sep}{name}" not in texts
     ]
     found = {path: reasons.get(path) or _reason(path, folder) for path, folder in left}
     return described({path: reason for path, reason in found.items() if reason}, root)
