@@ -24,6 +24,7 @@ from cytonet_pipeline.learning import training_command, training_environment
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.store import write_json
 from cytonet_pipeline.store.processes import birth_of, is_alive, usable_cores
+from cytonet_pipeline.store.reading_note import left_unread
 
 # The value of CYTONET_CLUSTER for this back-end.
 LOCAL = "local"
@@ -201,7 +202,7 @@ class LocalLauncher:
             if code != CONTINUE:
                 break
         raise TrainingError(
-            f"{folder}: attempt {attempt.number} ended with exit code {code}.\n{attempt.tail()}",
+            f"{folder}: attempt {attempt.number} ended with exit code {code}. {left_unread()}\n{attempt.tail()}",
             looked_for=str(attempt.log),
             to_fix=attempt.remedy(),
         )

@@ -26,6 +26,7 @@ from cytonet_pipeline import progress
 from cytonet_pipeline.defs.job_run import RunSummary, WalkedJob, bring_up_to_date
 from cytonet_pipeline.learning import MALLOC_ENVIRONMENT
 from cytonet_pipeline.settings import Settings
+from cytonet_pipeline.store.reading_note import left_unread
 
 BuildDefs = Callable[[Mapping[str, Any]], dg.Definitions]
 
@@ -148,7 +149,9 @@ class Workers:
         self._workers.remove(worker)
         code = worker.process.exitcode or 0
         ending = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        return RunSummary(failed={label: f"its worker process ended with {ending}; run it again to go on"})
+        read = left_unread(worker.process.pid) if code < 0 else ""
+        what = f"its worker process ended with {ending}; run it again to go on"
+        return RunSummary(failed={label: f"{what}. {read}" if read else what})
 
     def _interrupt(self) -> None:
         for worker in self._workers:

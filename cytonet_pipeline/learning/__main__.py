@@ -8,6 +8,7 @@ run it again to continue. Exit codes: 0 done, 75 to be continued, 1 an error tha
 """
 
 import argparse
+import faulthandler
 import logging
 import os
 import socket
@@ -19,6 +20,7 @@ from typing import Any
 
 from cytonet_pipeline.errors import CytonetError
 from cytonet_pipeline.store import read_record
+from cytonet_pipeline.store.reading_note import left_unread
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,6 +33,10 @@ def main(arguments: list[str] | None = None) -> int:
     from cytonet_pipeline.learning.training.run import FAILED, run
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
+    # A crash of native code leaves its traceback in the log, and the next attempt says what was read then.
+    faulthandler.enable()
+    if read := left_unread():
+        logging.getLogger(__name__).warning("%s", read)
     if options.threads:
         torch.set_num_threads(options.threads)
     try:

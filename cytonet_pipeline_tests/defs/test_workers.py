@@ -14,6 +14,7 @@ from cytonet_pipeline import progress
 from cytonet_pipeline.defs.job_run import RunSummary, WalkedJob
 from cytonet_pipeline.defs.walk import PlannedRun, next_run
 from cytonet_pipeline.defs.workers import Workers, _interrupt
+from cytonet_pipeline.store.reading_note import reading
 from cytonet_pipeline_tests.conftest import settings_for
 
 DIED = "its worker process ended with"
@@ -69,7 +70,8 @@ def definitions(resources, *, whats):
         with progress.task("stand-in", 10) as line:
             line.to(4, what)
             if what == "die":
-                os.kill(os.getpid(), signal.SIGKILL)
+                with reading("sub-B01, sample 0020 (/scans/0020.tif)"):
+                    os.kill(os.getpid(), signal.SIGKILL)
             if what == "wait":
                 time.sleep(60)
         if what == "fail":
@@ -126,11 +128,13 @@ def test_a_worker_reports_progress_and_summaries_and_its_death_is_a_failure_of_i
     assert lines == [(of, content) for what in ("work", "fail", "die") for of, content in [
         ("stand-in", 10), (4.0, what), ("closed", "stand-in"),
     ]]  # fmt: skip
-    assert ended == [
+    assert ended[:2] == [
         ("reference", RunSummary(done=["reference"])),
         ("reference", RunSummary(failed={"reference": "ValueError: no such thing"})),
-        ("reference", RunSummary(failed={"reference": f"{DIED} signal SIGKILL; run it again to go on"})),
     ]
+    died = ended[2][1].failed["reference"]
+    assert died.startswith(f"{DIED} signal SIGKILL; run it again to go on. Process ")
+    assert "ended while it read sub-B01, sample 0020 (/scans/0020.tif)" in died
 
 
 def test_an_interruption_reaches_the_run_of_the_worker(run_stand_in):

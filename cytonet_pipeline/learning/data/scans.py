@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from cytonet_pipeline.dataset import split_pick
-from cytonet_pipeline.errors import TrainingError
-from cytonet_pipeline.histology import open_scan
+from cytonet_pipeline.errors import ScanError, TrainingError
+from cytonet_pipeline.histology import Scan, open_scan
+from cytonet_pipeline.store.reading_note import reading
 
 
 class PatchReader(Protocol):
@@ -53,7 +54,7 @@ class SectionScans:
         self._window_of = window_of
 
     def __call__(self, brain: str, sample: str) -> AbstractContextManager[PatchReader]:
-        """Open the scan of a section.
+        """Open the scan of a section; what is wrong with it while it is open names the section, too.
 
         Raises
         ------
@@ -69,13 +70,36 @@ class SectionScans:
                 to_fix="rebuild the patch index: cytonet run --brains " + brain,
             )
         path, pick = split_pick(row["path"])
-        return open_scan(self._root / path, pixel_um=float(row["pixel_um"]), window=self._window(row), pick=pick)
+        return _named(
+            f"sub-{brain}, sample {sample}",
+            self._root / path,
+            lambda: open_scan(self._root / path, float(row["pixel_um"]), self._window(row), pick=pick),
+        )
 
     def _window(self, row: dict[Any, Any]) -> tuple[int, int] | None:
         low, high = row.get("window_low"), row.get("window_high")
         if low is not None and high is not None and not (pd.isna(low) or pd.isna(high)):
             return int(low), int(high)
         return self._window_of(str(row["brain"])) if self._window_of else None
+
+
+@contextmanager
+def _named(section: str, path: Path, opened: Callable[[], Scan]) -> Iterator[Scan]:
+    """Open a scan and note what is read; faults name its section."""
+    with reading(f"{section} ({path})"):
+        try:
+            with opened() as scan:
+                yield scan
+        except ScanError as fault:
+            raise ScanError(
+                f"{section}: {fault.what}",
+                looked_for=fault.looked_for,
+                to_fix="; ".join(filter(None, (fault.to_fix, "or leave the section out: cytonet withdraw"))),
+            ) from fault
+        except OSError as error:
+            raise ScanError(
+                f"{section}: {path} cannot be read ({error.strerror or error}).", to_fix="look at the disk"
+            ) from error
 
 
 def read_by_section(

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import tifffile
 
 from cytonet_pipeline.errors import ScanError, StoreError, TrainingError
 from cytonet_pipeline.histology import open_scan
@@ -54,6 +55,25 @@ def test_a_scan_that_cannot_be_read_leaves_no_pack(tiny):
         pack(folder, tiny.data)
 
     assert list((tiny.store / "packed").rglob("*shard*")) == []
+
+
+def test_tiles_that_a_codec_refuses_name_section_file_and_remedy(tiny, tmp_path):
+    row = tiny.sections.iloc[0]
+    scan = tmp_path / row["path"]
+    scan.parent.mkdir(parents=True)
+    tifffile.imwrite(scan, tifffile.imread(tiny.data / row["path"]), compression="deflate", metadata=None)
+    data = bytearray(scan.read_bytes())
+    with tifffile.TiffFile(scan) as file:
+        for start, size in zip(file.pages.first.dataoffsets, file.pages.first.databytecounts, strict=True):
+            data[start : start + size] = b"\xa5" * size
+    scan.write_bytes(data)
+    patches = tiny.patches.query("brain == @row.brain and sample == @row['sample']")
+
+    with pytest.raises(ScanError, match=f"sub-{row['brain']}, sample {row['sample']}: {scan}: .* cannot be") as raised:
+        list(read_by_section(patches, SectionScans(tmp_path, tiny.sections), 8, 64.0))
+
+    assert "copy the scan again" in raised.value.to_fix
+    assert "cytonet withdraw" in raised.value.to_fix
 
 
 def test_the_intensity_window_of_a_section_is_used(tiny):
