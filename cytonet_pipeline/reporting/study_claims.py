@@ -108,10 +108,10 @@ def _signs_of_draws(rows: pd.DataFrame, comparisons: pd.DataFrame, other: str, l
 
 
 def _by_ranges(ours: pd.Series, theirs: pd.Series) -> str:
-    ahead, behind = ours["low"] > theirs["high"], ours["high"] < theirs["low"]
-    if pd.isna(theirs["high"]):
-        ahead, behind = ours["low"] > theirs["value"], ours["high"] < theirs["value"]
-    return HOLDS if ahead else FAILS if behind else OPEN
+    """Judge by whether the ranges overlap; open where a single draw has none."""
+    if pd.isna(ours["high"]) or pd.isna(theirs["high"]):
+        return OPEN
+    return HOLDS if ours["low"] > theirs["high"] else FAILS if ours["high"] < theirs["low"] else OPEN
 
 
 def _tissue(rows: pd.DataFrame) -> list[tuple[str, str, str]]:
