@@ -1,9 +1,9 @@
 """The sensor `new_brains`: it ingests released brains that the store does not have, or has from other files.
 
 Every tick compares the data set with the store, so what happened between ticks, or while a run was in progress, is not
-lost; the runs of a brain decide when it is requested. A tick takes a second or two however large the data set is: its
-cursor holds what earlier ticks have found (`stages/watching.py`). The sensor never deletes a partition. A data set that
-cannot be read is a reason to skip, not an empty data set.
+lost; the runs of a brain decide when it is requested. A tick begins on no brain after its first second, however large
+the data set is: its cursor holds what earlier ticks have found (`stages/watching.py`). The sensor never deletes a
+partition. A data set that cannot be read is a reason to skip, not an empty data set.
 """
 
 import dagster as dg
