@@ -201,8 +201,9 @@ class LocalLauncher:
                 return attempt
             if code != CONTINUE:
                 break
+        read = left_unread()
         raise TrainingError(
-            f"{folder}: attempt {attempt.number} ended with exit code {code}. {left_unread()}\n{attempt.tail()}",
+            f"{folder}: attempt {attempt.number} ended with exit code {code}.{read and f' {read}'}\n{attempt.tail()}",
             looked_for=str(attempt.log),
             to_fix=attempt.remedy(),
         )
