@@ -18,7 +18,8 @@ from cytonet_pipeline.scores import SCORES
 
 _SHRINK = 0.8
 _MIN_PX = 64
-_MAX_WIDTH_PX = 1200
+# What the window for Markdown has room for on a screen of 1366 pixels; it is cut off at the right beyond that.
+_MAX_WIDTH_PX = 1000
 
 
 def picture(source: Path | Figure, max_bytes: int = 200_000, alt: str = "") -> str:
@@ -42,7 +43,7 @@ def picture(source: Path | Figure, max_bytes: int = 200_000, alt: str = "") -> s
     if ready and len(ready) <= room:
         return prefix + ready + suffix
     image = _image_of(source)
-    # No asset page is wider, and encoding pixels that will be shrunk anyway takes most of the time.
+    # Encoding pixels that will be shrunk anyway takes most of the time.
     image.thumbnail((_MAX_WIDTH_PX, _MAX_WIDTH_PX))
     while True:
         text = _encoded(image)
