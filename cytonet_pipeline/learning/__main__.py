@@ -8,6 +8,7 @@ run it again to continue. Exit codes: 0 done, 75 to be continued, 1 an error tha
 """
 
 import argparse
+import contextlib
 import faulthandler
 import logging
 import os
@@ -34,7 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
     # A crash of native code leaves its traceback in the log, and the next attempt says what was read then.
-    faulthandler.enable()
+    # Not of a stream of Python that stands in for it, as in a notebook.
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        faulthandler.enable()
     if read := left_unread():
         logging.getLogger(__name__).warning("%s", read)
     if options.threads:

@@ -10,7 +10,8 @@ import pytest
 
 from cytonet_pipeline_tests.cluster.processes import until
 from cytonet_pipeline_tests.defs.slurm_runs import WAIT_S, RunShown, SlurmRuns
-from cytonet_pipeline_tests.defs.test_ui import LAUNCH, STATUS, Server
+from cytonet_pipeline_tests.defs.test_ui import LAUNCH, STATUS
+from cytonet_pipeline_tests.defs.ui_server import Server
 
 pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm"), pytest.mark.timeout(500)]
 

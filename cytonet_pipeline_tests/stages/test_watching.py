@@ -10,6 +10,7 @@ import pytest
 from cytonet_pipeline.dataset import data
 from cytonet_pipeline.settings import Settings
 from cytonet_pipeline.stages import SECTION_SCANS
+from cytonet_pipeline.stages.histology import _READ_AS_NOW
 from cytonet_pipeline.stages.watching import BRAIN_STAGES, Watch
 from cytonet_pipeline.store import write_stamp
 
@@ -72,7 +73,7 @@ class Watched:
                 folder = stage.folder(self.settings, brain)
                 folder.mkdir(parents=True, exist_ok=True)
                 write_stamp(folder, stage.inputs(self.settings, brain))
-            (SECTION_SCANS.folder(self.settings, brain) / ".read_as_1").touch()
+            (SECTION_SCANS.folder(self.settings, brain) / _READ_AS_NOW).touch()
 
     def look(self, budget_s: float = 60.0) -> dict[str, str]:
         """Look once, as another process would with the cursor of this one; return the answers."""
