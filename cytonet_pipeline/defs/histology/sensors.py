@@ -40,15 +40,15 @@ def new_brains(
         return dg.SkipReason(str(error))
     decided.held_back.update(pending.left_out)
     decided.held_back.update({str(r.partition_key): "has just changed; examined on the next tick" for r in changed})
-    said = _held_back(decided, watch.unexamined)
-    if said:
-        context.log.info(said)
+    held_back = _held_back(decided, watch.unexamined)
+    if held_back:
+        context.log.info(held_back)
     known = context.instance.get_dynamic_partitions(str(brains.name))
     missing = sorted(set(pending.inputs) - set(known))
     requests = [request for request in decided.requests if request not in changed]
     return dg.SensorResult(
         run_requests=requests,
-        skip_reason=None if requests else said or f"the store has every brain of {settings.data}",
+        skip_reason=None if requests else held_back or f"the store has every brain of {settings.data}",
         dynamic_partitions_requests=[brains.build_add_request(missing)] if missing else [],
         cursor=watch.as_text(),
     )

@@ -51,9 +51,9 @@ _BOUNDS = (
 
 def border_section(metrics: pd.DataFrame, remarks: Sequence[str]) -> list[str]:
     """Return heading, explanation, table and remarks on borders and position; nothing if no row has predictions."""
-    said = "\n".join(f"* {in_markdown(remark)}" for remark in remarks if remark)
+    remark_list = "\n".join(f"* {in_markdown(remark)}" for remark in remarks if remark)
     rows = border_rows(metrics[metrics["labels_per_area"] == 0])
-    if rows.empty and not said:
+    if rows.empty and not remark_list:
         return []
     shown = [
         {
@@ -68,7 +68,7 @@ def border_section(metrics: pd.DataFrame, remarks: Sequence[str]) -> list[str]:
         }
         for row in rows.to_dict("records")
     ]
-    return ["## Borders and position", _BORDERS, said, *([markdown_rows(pd.DataFrame(shown))] if shown else [])]
+    return ["## Borders and position", _BORDERS, remark_list, *([markdown_rows(pd.DataFrame(shown))] if shown else [])]
 
 
 def few_label_section(metrics: pd.DataFrame, comparisons: pd.DataFrame, warnings: Sequence[str]) -> list[str]:
