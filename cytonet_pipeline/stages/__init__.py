@@ -15,9 +15,10 @@ from typing import Any
 # Makes the names of backbones and losses known to the check of experiments files.
 import cytonet_pipeline.learning  # noqa: F401
 from cytonet_pipeline.errors import ConfigurationError
-from cytonet_pipeline.stages.evaluation import AREA_MAPS, LINEAR_PROBE, PATCH_EMBEDDINGS, UMAP_PLOTS
+from cytonet_pipeline.stages.evaluation import LINEAR_PROBE, PATCH_EMBEDDINGS
 from cytonet_pipeline.stages.histology import COLIN27_TRANSFORMS, PATCH_INDEX, SECTION_SCANS
 from cytonet_pipeline.stages.metrics_table import METRICS_TABLE
+from cytonet_pipeline.stages.plots import AREA_MAPS, UMAP_PLOTS
 from cytonet_pipeline.stages.reference import REFERENCE_SPACE
 from cytonet_pipeline.stages.stage import Stage, Summary
 from cytonet_pipeline.stages.training import ENCODER, TRAINING_SET, is_trained

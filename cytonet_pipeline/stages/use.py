@@ -5,8 +5,9 @@ from pathlib import Path
 
 from cytonet_pipeline.errors import ConfigurationError, CytonetError, StoreError
 from cytonet_pipeline.settings import Settings
-from cytonet_pipeline.stages.evaluation import AREA_MAPS, LINEAR_PROBE, PATCH_EMBEDDINGS, UMAP_PLOTS
+from cytonet_pipeline.stages.evaluation import LINEAR_PROBE, PATCH_EMBEDDINGS
 from cytonet_pipeline.stages.metrics_table import METRICS_TABLE
+from cytonet_pipeline.stages.plots import AREA_MAPS, UMAP_PLOTS
 from cytonet_pipeline.stages.stage import store_of
 from cytonet_pipeline.stages.training import ENCODER, is_trained
 from cytonet_pipeline.store import Store, current_inputs, faults_in, is_whole, open_store
