@@ -56,13 +56,19 @@ class HeldBack:
 
 
 def weigh(settings: Settings, encoder: str, version: str) -> HeldBack | None:
-    """Return why a trained version must not be put into use; None if it may be, or nobody can tell."""
+    """Return why a trained version must not be put into use; None if it may: without scores too, with a warning."""
     store, gate = store_of(settings), settings.experiments.retrain.gate
     in_use = store.current_version(encoder)
     if gate is None or in_use is None or in_use == version:
         return None
     score, before = _score(store.encoder(encoder, version)), _score(store.encoder(encoder, in_use))
-    if score is None or before is None or before - score <= gate:
+    if score is None or before is None:
+        unknown = version if score is None else in_use
+        _log.warning(
+            "encoder %s: the gate is open, version %s has no k-NN accuracy on validation sections", encoder, unknown
+        )
+        return None
+    if before - score <= gate:
         return None
     return HeldBack(encoder, version, score, in_use, before, gate)
 

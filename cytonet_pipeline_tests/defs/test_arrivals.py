@@ -304,7 +304,7 @@ def test_a_version_that_scores_worse_is_held_back_until_a_person_decides(without
 
 
 @pytest.mark.parametrize(("score", "gate"), [(0.56, 0.05), (0.1, None), (None, 0.05)])
-def test_a_version_goes_into_use_within_the_gate_without_one_and_without_scores(tmp_path, ran, score, gate):
+def test_a_version_goes_into_use_within_the_gate_without_one_and_without_scores(tmp_path, ran, caplog, score, gate):
     settings, encoder = with_retraining(ran.settings.model_copy(update={"store": tmp_path}), gate=gate), "tiny_cytonet"
     store = Store(tmp_path)
     for version, reached in (("old", 0.6), ("new", score)):
@@ -313,6 +313,8 @@ def test_a_version_goes_into_use_within_the_gate_without_one_and_without_scores(
     store.point_current(encoder, "old")
 
     assert weigh(settings, encoder, "new") is None
+    # A gate that could not weigh is no gate that has found the version good.
+    assert ("the gate is open, version new has no k-NN accuracy" in caplog.text) == (score is None)
 
 
 def trained_as(store, encoder, version, score):
