@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cytonet_pipeline.reporting.metrics_figure import draw_rows
+from cytonet_pipeline.reporting.metrics_figure import bars_note, draw_rows
 from cytonet_pipeline.reporting.style import legend, new_figure, panels, save
 from cytonet_pipeline.scores import without_retrieval
 
@@ -15,7 +15,6 @@ _COLUMNS = {
     "border_macro_f1": "macro F1 at borders",
     "position_errors_corrected": "share of position's errors corrected",
 }
-_BARS = "bars: 95 % interval over blocks of sections"
 
 
 def border_figure(metrics: pd.DataFrame, path: Path, marks: Mapping[str, str] | None = None) -> Path | None:
@@ -48,5 +47,6 @@ def draw_borders(metrics: pd.DataFrame, marks: Mapping[str, str] | None = None) 
         place.set(xlim=(-0.03, 1.03), xticks=np.linspace(0, 1, 6), xlabel=_COLUMNS[column], title=protocol)
         place.set_yticks(np.arange(len(encoders)), [f"{name}{(marks or {}).get(name, '')}" for name in encoders])
         place.tick_params(labelbottom=True)
-    legend(figure, axes[0].get_legend_handles_labels()[0], ncols=2, title=_BARS, title_fontsize=8)
+    note = bars_note(rows, list(_COLUMNS))
+    legend(figure, axes[0].get_legend_handles_labels()[0], ncols=2, title=note, title_fontsize=8)
     return figure

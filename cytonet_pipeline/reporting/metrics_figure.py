@@ -1,6 +1,6 @@
 """The table of results as a figure: each encoder and protocol, seen beside unseen brains."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,8 @@ from cytonet_pipeline.evaluation.table.few_labels import row_names
 from cytonet_pipeline.reporting.style import ROLE_COLORS, ROLE_NAMES, legend, new_figure, panels, save
 from cytonet_pipeline.scores import SCORES, without_retrieval
 
-_BARS = "bars: 95 % interval over blocks of sections, or standard deviation over draws of labels"
+# A longer title would run into that of the next panel.
+_LONGEST_TITLE = 34
 _MARKERS = {"seen_brains": "o", "unseen_brain": "D"}
 
 
@@ -51,15 +52,32 @@ def draw_metrics(metrics: pd.DataFrame, marks: Mapping[str, str] | None = None, 
         draw_rows(place, of_protocol, encoders, score)
         place.set(xlim=(-0.03, 1.03), xticks=np.linspace(0, 1, 6))
         place.set_yticks(np.arange(len(encoders)), [f"{name}{(marks or {}).get(name, '')}" for name in encoders])
-        place.set_title(f"{protocol}, {labels} labels per area" if labels else protocol)
+        place.set_title(_title_of(protocol, labels))
     for place in axes[len(protocols) :]:
         place.set_axis_off()
     for place in axes[max(0, len(protocols) - columns) : len(protocols)]:
         place.set_xlabel(name)
         place.tick_params(labelbottom=True)
     if len(protocols):
-        legend(figure, axes[0].get_legend_handles_labels()[0], ncols=2, title=_BARS, title_fontsize=8)
+        legend(
+            figure, axes[0].get_legend_handles_labels()[0], ncols=2, title=bars_note(metrics, [score]), title_fontsize=8
+        )
     return figure
+
+
+def bars_note(rows: pd.DataFrame, scores: Sequence[str]) -> str:
+    """Say what the bars of a figure are, and why it has no intervals; `scores` have columns `_low` and `_high`."""
+    drawn = rows[rows["labels_per_area"] > 0].groupby(["encoder", "protocol", "labels_per_area", "split"]).size()
+    has_intervals = rows[[f"{score}_low" for score in scores]].notna().any(axis=None)
+    bars = ["95 % interval over blocks of sections"] if has_intervals else []
+    bars += ["standard deviation over draws of labels"] if (drawn > 1).any() else []
+    notes = [f"bars: {' or '.join(bars)}"] if bars else []
+    return "; ".join([*notes, *([] if has_intervals else ["no intervals: fewer than ten blocks of sections"])])
+
+
+def _title_of(protocol: str, labels: int) -> str:
+    title = f"{protocol}, {labels} labels per area" if labels else protocol
+    return title if len(title) <= _LONGEST_TITLE else title.replace(", ", ",\n")
 
 
 def draw_rows(axes: Axes, rows: pd.DataFrame, encoders: list[str], score: str) -> None:

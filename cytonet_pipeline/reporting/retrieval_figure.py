@@ -10,11 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from cytonet_pipeline.reporting.metrics_figure import draw_rows
+from cytonet_pipeline.reporting.metrics_figure import bars_note, draw_rows
 from cytonet_pipeline.reporting.style import ROLE_COLORS, legend, new_figure, panels, save
 from cytonet_pipeline.scores import RETRIEVAL, retrieval_only
 
-_BARS = "bars: 95 % interval over blocks of sections"
 _BOUNDS: Mapping[str, tuple[Literal["--", ":"], str]] = {
     "retrieval_chance_mm": ("--", "chance"),
     "retrieval_best_mm": (":", "best candidates"),
@@ -56,7 +55,7 @@ def draw_retrieval(metrics: pd.DataFrame, marks: Mapping[str, str] | None = None
         place.set_yticks(np.arange(len(encoders)), [f"{name}{(marks or {}).get(name, '')}" for name in encoders])
     lines = [Line2D([], [], color="#555555", linestyle=style, label=name) for style, name in _BOUNDS.values()]
     handles = [*axes[0].get_legend_handles_labels()[0], *lines]
-    legend(figure, handles, ncols=4, title=_BARS, title_fontsize=8)
+    legend(figure, handles, ncols=4, title=bars_note(rows, ["retrieval_mm"]), title_fontsize=8)
     return figure
 
 

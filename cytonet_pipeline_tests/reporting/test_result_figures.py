@@ -1,5 +1,6 @@
 """Figures of results: what is drawn is what the tables say."""
 
+import itertools
 import os
 import re
 
@@ -8,11 +9,12 @@ import pandas as pd
 import pytest
 from sklearn.metrics import confusion_matrix
 
+from cytonet_pipeline.evaluation.table.few_labels import ALL_LABEL_ENCODER
 from cytonet_pipeline.reporting.border_figure import border_figure, draw_borders
 from cytonet_pipeline.reporting.confusion_figure import confusion_shares, draw_confusion
 from cytonet_pipeline.reporting.curves import draw_curves, training_curves
 from cytonet_pipeline.reporting.index_figure import draw_index
-from cytonet_pipeline.reporting.metrics_figure import draw_metrics
+from cytonet_pipeline.reporting.metrics_figure import bars_note, draw_metrics
 from cytonet_pipeline.reporting.retrieval_figure import draw_retrieval, retrieval_figure
 from cytonet_pipeline.reporting.style import save
 from cytonet_pipeline.store import is_drawn, record_drawings, table, write_stamp
@@ -59,6 +61,27 @@ def test_bars_are_the_intervals(metrics):
     widths = [np.ptp(segment[:, 0]) for segment in bars.get_segments()]
 
     np.testing.assert_allclose(widths, 0.15)
+
+
+def test_the_note_says_which_bars_there_are_and_why_there_are_no_intervals(metrics):
+    without = metrics.assign(macro_f1_low=np.nan, macro_f1_high=np.nan)
+
+    assert bars_note(metrics, ["macro_f1"]) == (
+        "bars: 95 % interval over blocks of sections or standard deviation over draws of labels"
+    )
+    none = "no intervals: fewer than ten blocks of sections"
+    assert bars_note(without, ["macro_f1"]) == f"bars: standard deviation over draws of labels; {none}"
+    assert bars_note(without[without["labels_per_area"] == 0], ["macro_f1"]) == none
+
+
+def test_a_long_title_does_not_run_into_that_of_the_next_panel(metrics):
+    few = metrics[metrics["labels_per_area"] > 0].assign(protocol=ALL_LABEL_ENCODER)
+    figure = draw_metrics(pd.concat([few, few.assign(labels_per_area=100), metrics]))
+    figure.canvas.draw()
+
+    boxes = [axes.title.get_window_extent() for axes in figure.axes if axes.get_title()]
+    assert len(boxes) == 4
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
 
 
 def test_draws_of_labels_are_one_dot(metrics):
