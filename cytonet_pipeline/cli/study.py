@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 _BRAINS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B20")
 _SECTIONS = 40
 _CORES = usable_cores()
-# CPU seconds: painting a section, and ingesting it.
+# CPU seconds: painting a section, and ingesting it. The demo took 1.0 and 0.5 on an AMD EPYC; larger brains were not
+# timed.
 _PAINTING_S, _INGESTING_S = 1.3, 1.5
 
 
@@ -49,10 +50,8 @@ def study(
     chosen = _up_to(settings, part)
     # Worker processes and the definitions of assets read them there.
     os.environ.update(settings.environment())
-    show(
-        estimate(settings, chosen, jobs, painted=own_brains),
-        title=f"{settings.experiments_file.name}: hours that are left, {jobs} encoders side by side on idle cores",
-    )
+    left = f"hours that are left, roughly, {jobs} encoders side by side on idle cores"
+    show(estimate(settings, chosen, jobs, painted=own_brains), title=f"{settings.experiments_file.name}: {left}")
     if plan:
         return
     if own_brains:

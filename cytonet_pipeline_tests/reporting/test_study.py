@@ -160,3 +160,22 @@ def test_sections_without_rows_are_left_out_and_missing_encoders_are_named(metri
     named = study_page._missing(only, settings)[-1]
     assert "cytonet_seed0" in named
     assert "position" not in named.split(": ")[1].split(", ")
+
+
+@pytest.mark.parametrize(("excess", "centred", "sulcus", "verdicts"), [
+    ((1.7, 1.8), (1.2, 1.3), (1.4, None), [HOLDS, HOLDS, HOLDS]),
+    ((0.8, 0.7), (1.0, 1.0), (0.5, 0.6), [FAILS, FAILS, FAILS]),
+    ((1.05, 1.7), (1.04, 1.2), (1.05, 1.2), [OPEN, OPEN, OPEN]),
+])  # fmt: skip
+def test_observations_hold_by_a_tenth_in_every_seed_or_are_open(metrics, settings, excess, centred, sulcus, verdicts):
+    names = ("same-brain neighbours over chance", "brain means removed", "central sulcus over other sulci")
+    observed = pd.DataFrame(zip(excess, centred, sulcus, strict=True), columns=list(names), dtype=float)
+    observed["encoder"] = ["cytonet_seed0", "cytonet_seed1"]
+    tests = pd.DataFrame(columns=[
+        "measure", "protocol", "split", "labels_per_area", "encoder_a", "encoder_b", "difference", "p_holm",
+    ])  # fmt: skip
+
+    stated = claims(described(metrics, settings), tests, observed).set_index("statement")["verdict"]
+
+    begins = ("brains separate", "less after removing", "the step at the central sulcus")
+    assert [stated[next(s for s in stated.index if s.startswith(each))] for each in begins] == verdicts

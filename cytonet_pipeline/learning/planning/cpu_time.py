@@ -13,8 +13,9 @@ from cytonet_pipeline.settings import EncoderBlock, EvaluationBlock
 # the small network, 512 patches of 32 px per step, one thread.
 _BESIDE_NETWORK = 1.15
 _TRIAL_STEPS = 6
-# CPU seconds per encoder beside its training, measured on brains of the study on one core of an AMD EPYC: embedding,
-# one draw of one label count, all protocols with all labels, UMAP and area maps.
+# CPU seconds per encoder beside its training: embedding, one draw of one label count, all protocols with all labels,
+# UMAP and area maps. Not measured on brains of the study: three brains of eight sections took 6 for embedding, 27 for
+# all probes, 20 for UMAP and 10 for maps on one core of a loaded AMD EPYC; the study's have fifteen times the sections.
 _START_S, _DRAW_S, _ALL_LABELS_S, _PLOTS_S = 45.0, 2.0, 150.0, 150.0
 
 
